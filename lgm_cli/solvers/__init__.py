@@ -1,0 +1,1 @@
+"""Linear solvers for symmetric positive definite systems; one file each, found by the name in conf/solver."""

@@ -1,0 +1,136 @@
+"""What a solver is given and what it gives back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+AUTO_MAX_ITERATIONS = 100
+
+
+class Precision(Protocol):
+    """Symmetric positive definite matrices A_n (D x D), n = 1..N, known by what they do to vectors."""
+
+    dim: int
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """A_n x for x of shape (N, R, D); the same shape."""
+        ...
+
+    def diagonal(self) -> Tensor:
+        """diag(A_n), (N, D)."""
+        ...
+
+    def dense(self) -> Tensor:
+        """A_n itself, (N, D, D)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Solution:
+    """x with A x = b up to `residual`.
+
+    x: (N, R, D). iterations: (N, R), steps taken before each system met the tolerance or the limit.
+    residual: (N, R), |b - A x| / |b| (zero where b is zero).
+    products: how many vectors were multiplied by A in all.
+    """
+
+    x: Tensor
+    iterations: Tensor
+    residual: Tensor
+    products: int
+
+
+class Solver(ABC):
+    """Solves A_n x = b for every data point and right-hand side at once, out of place and differentiable.
+
+    max_iterations: the limit I, or "auto" for 100.
+    tolerance: a system stops once |b - A x| <= tolerance |b|. One below the dtype's rounding unit counts as that
+        unit: further steps would change nothing but the denominators of their lengths, which underflow.
+    preconditioner: "none", or "jacobi" for diag(A).
+    warm_start: whether the caller should start from its previous solution.
+    """
+
+    def __init__(
+        self,
+        max_iterations: int | str = "auto",
+        tolerance: float = 1e-3,
+        preconditioner: str = "none",
+        warm_start: bool = False,
+    ) -> None:
+        self.max_iterations = AUTO_MAX_ITERATIONS if max_iterations == "auto" else int(max_iterations)
+        self.tolerance = float(tolerance)
+        self.preconditioner = preconditioner
+        self.warm_start = warm_start
+
+    @abstractmethod
+    def solve(self, precision: Precision, b: Tensor, x0: Tensor | None = None) -> Solution:
+        """Solve for b of shape (N, R, D), starting from x0 (zero when None)."""
+
+
+def norm(x: Tensor) -> Tensor:
+    """Euclidean norms of the last dimension, kept: (N, R, 1)."""
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+
+
+def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """numerator / denominator, and 0 where the denominator is 0.
+
+    The denominator is replaced before dividing: a where() on the quotient alone would leave NaN gradients.
+    """
+    zero = denominator == 0
+    return torch.where(zero, 0.0, numerator / torch.where(zero, 1.0, denominator))
+
+
+class Watch:
+    """Per-system stopping: which systems are still above the tolerance, and how long each was."""
+
+    def __init__(self, b: Tensor, tolerance: float) -> None:
+        self.scale = norm(b.detach())
+        self.limit = max(tolerance, torch.finfo(b.dtype).eps) * self.scale
+        self.active = torch.ones_like(self.scale, dtype=torch.bool)
+        self.iterations = torch.zeros_like(self.scale)
+        self.residual = self.scale
+
+    def done(self, residual_norm: Tensor) -> bool:
+        """Take note of |b - A x| (N, R, 1); True once every system has met its tolerance."""
+        self.residual = torch.where(self.active, residual_norm.detach(), self.residual)
+        self.active = self.active & (self.residual > self.limit)
+        return not bool(self.active.any())
+
+    def count(self) -> None:
+        """One more step was taken by every active system."""
+        self.iterations = self.iterations + self.active
+
+    def solution(self, x: Tensor, products: int) -> Solution:
+        residual = divide(self.residual, self.scale)
+        return Solution(x, self.iterations.squeeze(-1), residual.squeeze(-1), products)
+
+
+class Scaled:
+    """The preconditioned operator s A s with s = diag(A)^(-1/2); without a preconditioner, A itself.
+
+    (s A s) y = s b has the solution x = s y and the residual b - A x = r / s.
+    """
+
+    def __init__(self, precision: Precision, preconditioner: str) -> None:
+        self._precision = precision
+        self.dim = precision.dim
+        self._scale = precision.diagonal().rsqrt()[:, None, :] if preconditioner == "jacobi" else None
+
+    def matvec(self, y: Tensor) -> Tensor:
+        if self._scale is None:
+            return self._precision.matvec(y)
+        return self._scale * self._precision.matvec(self._scale * y)
+
+    def shrink(self, b: Tensor) -> Tensor:
+        """s b, also x = s y."""
+        return b if self._scale is None else self._scale * b
+
+    def restore(self, r: Tensor) -> Tensor:
+        """r / s, also y = x / s."""
+        return r if self._scale is None else r / self._scale

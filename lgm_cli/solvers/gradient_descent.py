@@ -1,0 +1,42 @@
+"""Gradient descent with a fixed step."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lgm_cli.solvers.base import Precision, Scaled, Solution, Solver, Watch, norm
+from lgm_cli.solvers.spectrum import extreme_eigenvalues, refine
+
+
+class GradientDescent(Solver):
+    """x += a (b - A x), a = 2 / (lambda_max + lambda_min): contraction (k - 1) / (k + 1) per step.
+
+    Richardson iteration (Saad, Iterative Methods, section 4.2.1). Both eigenvalues come from Lanczos iteration
+    and are corrected whenever a residual proves them wrong; the step is a constant to differentiation.
+    """
+
+    def solve(self, precision: Precision, b: Tensor, x0: Tensor | None = None) -> Solution:
+        system = Scaled(precision, self.preconditioner)
+        smallest, largest, products = extreme_eigenvalues(system.matvec, b)
+        systems = b.shape[0] * b.shape[1]
+        if x0 is None:
+            y, r = b * 0, system.shrink(b)
+        else:
+            y = system.restore(x0)
+            r = system.shrink(b) - system.matvec(y)
+            products += systems
+        scale = norm(system.shrink(b).detach())
+        watch = Watch(b, self.tolerance)
+        finished = watch.done(norm(system.restore(r)))
+        for _ in range(self.max_iterations):
+            if finished:
+                break
+            image = system.matvec(r)
+            products += systems
+            smallest, largest = refine(smallest, largest, image, r, scale)
+            step = watch.active * (2 / (largest + smallest))
+            y = y + step * r
+            r = r - step * image
+            watch.count()
+            finished = watch.done(norm(system.restore(r)))
+        return watch.solution(system.shrink(y), products)

@@ -1,0 +1,37 @@
+"""Gradient descent with the exact line search."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lgm_cli.solvers.base import Precision, Scaled, Solution, Solver, Watch, divide, norm
+
+
+class SteepestDescent(Solver):
+    """x += a r with a = r^T r / r^T A r (Cauchy 1847; Saad, Iterative Methods, section 5.3.1).
+
+    Contraction (k - 1) / (k + 1) per step in the A-norm, without any knowledge of the spectrum.
+    """
+
+    def solve(self, precision: Precision, b: Tensor, x0: Tensor | None = None) -> Solution:
+        system = Scaled(precision, self.preconditioner)
+        systems, products = b.shape[0] * b.shape[1], 0
+        if x0 is None:
+            y, r = b * 0, system.shrink(b)
+        else:
+            y = system.restore(x0)
+            r = system.shrink(b) - system.matvec(y)
+            products += systems
+        watch = Watch(b, self.tolerance)
+        finished = watch.done(norm(system.restore(r)))
+        for _ in range(self.max_iterations):
+            if finished:
+                break
+            image = system.matvec(r)
+            products += systems
+            step = watch.active * divide((r * r).sum(-1, keepdim=True), (r * image).sum(-1, keepdim=True))
+            y = y + step * r
+            r = r - step * image
+            watch.count()
+            finished = watch.done(norm(system.restore(r)))
+        return watch.solution(system.shrink(y), products)
