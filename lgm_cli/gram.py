@@ -1,0 +1,183 @@
+"""A_n = I + V_n^T V_n: posterior precision of a standard normal latent vector seen through weighted rows V_n."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TILE = 192  # below this, one full product is faster than the tiles of a symmetric one
+
+
+def symmetric_product(x: Tensor) -> Tensor:
+    """x^T x of (..., m, D), lower triangle only (above it, zeros or the true values): what a Cholesky factorisation
+    reads.
+
+    Halved recursively, so that a large product costs little more than half the operations of the full one.
+    """
+    dim = x.shape[-1]
+    if dim < 2 * TILE:
+        return x.mT @ x
+    product = x.new_zeros(*x.shape[:-2], dim, dim)
+    _fill_symmetric(product, x)
+    return product
+
+
+def _fill_symmetric(out: Tensor, x: Tensor) -> None:
+    dim = x.shape[-1]
+    if dim < 2 * TILE:
+        out.copy_(x.mT @ x)
+        return
+    half = dim // 2
+    left, right = x[..., :half], x[..., half:]
+    out[..., half:, :half] = right.mT @ left
+    _fill_symmetric(out[..., :half, :half], left)
+    _fill_symmetric(out[..., half:, half:], right)
+
+
+class GramPrecision:
+    """A_n = I + V_n^T diag(mask_n) V_n by its products: two matrix products for all right-hand sides.
+
+    rows V: (M, D) shared by all data points, with a mask (n, M); or (n, m, D), or (m, D) with mask None.
+    """
+
+    def __init__(self, rows: Tensor, mask: Tensor | None) -> None:
+        self.rows, self.mask, self.dim = rows, mask, rows.shape[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """V_n x, (n, R, D) -> (n, R, m), hidden entries zero."""
+        product = x @ self.rows.mT
+        return product if self.mask is None else product * self.mask[:, None, :]
+
+    def transpose(self, y: Tensor) -> Tensor:
+        """V_n^T y, (n, R, m) -> (n, R, D), for y zero at hidden entries."""
+        return y @ self.rows
+
+    def matvec(self, x: Tensor) -> Tensor:
+        return x + self.transpose(self.forward(x))
+
+    def diagonal(self) -> Tensor:
+        squares = self.rows**2
+        if self.mask is not None:
+            return 1 + self.mask @ squares
+        return 1 + (squares.sum(-2) if squares.dim() == 3 else squares.sum(0, keepdim=True))
+
+    def dense(self) -> Tensor:
+        rows = self.rows if self.mask is None else self.rows * self.mask[:, :, None]
+        gram = rows.mT @ rows
+        identity = torch.eye(self.dim, dtype=rows.dtype, device=rows.device)
+        return identity + (gram if gram.dim() == 3 else gram[None])
+
+
+class ExactPosterior:
+    """z_n | y_n ~ N(mean_n, Sigma_n) for y_n = V_n z_n + noise, z_n ~ N(0, I), noise ~ N(0, I), by Cholesky
+    factorisation.
+
+    With m rows and D latent dimensions, whichever is cheaper of
+        primal (m > D)   A = I + V^T V,  Sigma = A^-1,             mean = A^-1 V^T y
+        dual  (m <= D)   C = I + V V^T,  Sigma = I - V^T C^-1 V,   mean = V^T C^-1 y     (Woodbury)
+    rows V: (n, m, D), or (1, m, D) when all data points share their rows, and so one factorisation; padded rows are
+    zero. targets y: (n, m), zero where padded.
+    """
+
+    def __init__(self, rows: Tensor, targets: Tensor) -> None:
+        self.rows, self.targets = rows, targets
+        _, m, dim = rows.shape
+        self.dual = m <= dim
+        gram = symmetric_product(rows.mT if self.dual else rows)
+        gram.diagonal(dim1=-2, dim2=-1).add_(1.0)
+        self.factor = torch.linalg.cholesky(gram)
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """(n, D)."""
+        if self.rows.shape[0] == 1:
+            return self.targets @ self.image[0]
+        y = self.targets[:, :, None]
+        if self.dual:
+            return (self.rows.mT @ torch.cholesky_solve(y, self.factor)).squeeze(-1)
+        return torch.cholesky_solve(self.rows.mT @ y, self.factor).squeeze(-1)
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        """A^-1 or C^-1, (n or 1, D, D) or (n or 1, m, m). Products with it run at several times the rate of solves."""
+        return torch.cholesky_inverse(self.factor)
+
+    @cached_property
+    def image(self) -> Tensor:
+        """V Sigma, (n or 1, m, D): equal to C^-1 V."""
+        return self.inverse @ self.rows if self.dual else self.rows @ self.inverse
+
+    def observed_variance(self, rows: Tensor) -> Tensor:
+        """diag(V Sigma V^T), (n or 1, m), differentiable in V, which has the values given at construction; Sigma is
+        held fixed."""
+        return _QuadraticForm.apply(rows, self.image)  # pyright: ignore[reportReturnType]
+
+    def variance(self, rows: Tensor) -> Tensor:
+        """diag(R Sigma R^T), (n, t), for any rows R (n, t, D)."""
+        if self.factor.shape[0] == 1 < rows.shape[0]:
+            return self.variance(rows.reshape(1, -1, rows.shape[-1])).view(rows.shape[:2])
+        if self.dual:
+            inner = self.rows @ rows.mT
+            reduction = torch.linalg.solve_triangular(self.factor, inner, upper=False).square().sum(-2)
+            return (rows.square().sum(-1) - reduction).clamp_min(0.0)
+        return torch.linalg.solve_triangular(self.factor, rows.mT, upper=False).square().sum(-2)
+
+    @cached_property
+    def covariance(self) -> Tensor:
+        """Sigma, (n or 1, D, D)."""
+        if not self.dual:
+            return self.inverse
+        product = -self.rows.mT @ self.image
+        product.diagonal(dim1=-2, dim2=-1).add_(1.0)
+        return product
+
+    @property
+    def marginal_variance(self) -> Tensor:
+        """diag(Sigma), (n or 1, D), without forming Sigma in the dual form."""
+        if self.dual:
+            return (1 - torch.linalg.vecdot(self.rows, self.image, dim=-2)).clamp_min(0.0)
+        return self.inverse.diagonal(dim1=-2, dim2=-1)
+
+    def log_density(self) -> Tensor:
+        """log N(y; 0, I + V V^T) + m/2 log(2 pi), (n,): 1/2 (y^T V mean - y^T y - log det A)."""
+        explained = (self.targets * (self.mean[:, None, :] @ self.rows.mT).squeeze(1)).sum(-1)
+        log_det = 2 * self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return 0.5 * (explained - self.targets.square().sum(-1) - log_det)
+
+
+class _QuadraticForm(torch.autograd.Function):
+    """diag(V Sigma V^T) with gradient 2 V Sigma, given the image V Sigma."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, image: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.save_for_backward(image)
+        return torch.linalg.vecdot(rows, image)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (image,) = ctx.saved_tensors
+        return 2 * grad[..., None] * image, None
+
+
+class SamplePosterior:
+    """z_n | y_n with the covariance of K samples about the mean: Sigma_n = (1/K) sum_k s_nk s_nk^T.
+
+    mean: (n, D). samples: (n, K, D). Both may carry gradients (network gradient) or not (output gradient).
+    """
+
+    def __init__(self, mean: Tensor, samples: Tensor) -> None:
+        self.mean, self.samples = mean, samples
+
+    def observed_variance(self, rows: Tensor) -> Tensor:
+        """diag(V Sigma V^T), (n, m), for rows V (M, D), (m, D) or (n, m, D)."""
+        return (self.samples @ rows.mT).square().mean(-2)
+
+    variance = observed_variance
+
+    @property
+    def covariance(self) -> Tensor:
+        """(n, D, D)."""
+        return self.samples.mT @ self.samples / self.samples.shape[1]

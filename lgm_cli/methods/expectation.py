@@ -1,0 +1,143 @@
+"""E-steps: the posterior of the latent variables, exactly or by Monte Carlo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lgm_cli.gram import SamplePosterior
+from lgm_cli.models.base import Model, Parameters, Posterior
+from lgm_cli.observations import Chunk
+from lgm_cli.randomness import generator
+from lgm_cli.solvers.base import Solver
+
+EXACT_ELEMENTS = 1 << 24  # numbers that the posteriors of one part of a chunk may take (64 MiB in float32)
+EXACT_PARTS = 4  # but at least so many data points, however large they are
+
+
+@dataclass
+class SolverRecord:
+    """What the iterative solver did in one step, over all systems."""
+
+    systems: int = 0
+    iterations: float = 0.0
+    residual: float = 0.0
+    products: int = 0
+
+    @property
+    def mean_iterations(self) -> float | None:
+        return self.iterations / self.systems if self.systems else None
+
+
+class ExactExpectation:
+    """Posteriors by Cholesky factorisation, a bounded number of data points at a time."""
+
+    deterministic = True
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def posteriors(
+        self, parameters: Parameters, block: int, chunks: list[Chunk], step: int, record: SolverRecord
+    ) -> Iterator[tuple[Chunk, Posterior, Tensor | None]]:
+        for chunk in chunks:
+            for part in chunk.split(exact_part_size(chunk, self.model.dim)):
+                with torch.no_grad():
+                    posterior = self.model.exact_posterior(parameters, part)
+                yield part, posterior, None
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Nothing is carried from step to step."""
+
+
+def exact_part_size(chunk: Chunk, dim: int) -> int:
+    """How many data points to factorise at once."""
+    if chunk.index is not None and chunk.index.dim() == 1:
+        return max(EXACT_PARTS, EXACT_ELEMENTS // (4 * dim * len(chunk.index)))  # they share one factorisation
+    width = chunk.gathered.weight.shape[1]
+    each = width * dim + (min(width, dim) + 1) ** 2 + (dim + 1) ** 2 // 2
+    return max(EXACT_PARTS, EXACT_ELEMENTS // each)
+
+
+class MonteCarloExpectation:
+    """Posterior means and samples by an iterative solver on A_n X = [b_n, delta_1 .. delta_K].
+
+    delta_k = e + V^T Omega e' with e, e' ~ N(0, I) has covariance A_n, so sigma_k = A_n^-1 delta_k ~ N(0, A_n^-1): no
+    factorisation is needed (Lin, Tolooshams, Atchade & Ba, ICML 2023, section 3; Papandreou & Yuille, NIPS 2010).
+
+    e and e' are drawn anew every `refresh_every` steps, keyed to the seed, the refresh and the block of data points.
+    With solver.warm_start the previous solution is the starting point: all of it while e and e' stay, the mean alone
+    afterwards.
+
+    differentiable: let the parameters' gradient flow through every step of the solver (network gradient).
+    """
+
+    deterministic = False
+
+    def __init__(
+        self, model: Model, solver: Solver, num_samples: int, refresh_every: int, seed: int, differentiable: bool
+    ) -> None:
+        self.model, self.solver, self.num_samples = model, solver, num_samples
+        self.refresh_every, self.seed, self.differentiable = refresh_every, seed, differentiable
+        self._start: dict[tuple[int, int], tuple[int, Tensor]] = {}  # by block and chunk: refresh, solution
+
+    def noise(self, chunk: Chunk, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        """e (n, K, D) and e' (n, K, m)."""
+        n, like = len(chunk.points), {"dtype": chunk.values.dtype, "device": chunk.values.device}
+        latent = torch.randn(n, self.num_samples, self.model.dim, generator=draw, **like)
+        return latent, torch.randn(n, self.num_samples, chunk.values.shape[1], generator=draw, **like)
+
+    def posteriors(
+        self, parameters: Parameters, block: int, chunks: list[Chunk], step: int, record: SolverRecord
+    ) -> Iterator[tuple[Chunk, Posterior, Tensor | None]]:
+        """(chunk, posterior, sum_k delta_k^T sigma_k / K if it is needed for a network gradient)."""
+        refresh = step // self.refresh_every
+        draw = generator(self.seed, "perturbation", refresh, block, device=chunks[0].values.device)
+        for number, chunk in enumerate(chunks):
+            with torch.set_grad_enabled(self.differentiable):
+                precision, targets = self.model.system(parameters, chunk)
+                b = precision.transpose(targets[:, None, :])
+            with torch.no_grad():
+                latent, observed = self.noise(chunk, draw)
+                if precision.mask is not None:
+                    observed = observed * precision.mask[:, None, :]
+                delta = latent + precision.transpose(observed)
+            with torch.set_grad_enabled(self.differentiable):
+                right = torch.cat([b, delta], dim=1)
+                solution = self.solver.solve(precision, right, self._warm((block, number), refresh, right))
+            self._note(record, (block, number), refresh, solution)
+            mean, samples = solution.x[:, 0], solution.x[:, 1:]
+            pairing = (delta * samples).sum() / self.num_samples if self.differentiable else None
+            yield chunk, SamplePosterior(mean, samples), pairing
+
+    def _warm(self, key: tuple[int, int], refresh: int, right: Tensor) -> Tensor | None:
+        if not self.solver.warm_start or key not in self._start:
+            return None
+        when, x = self._start[key]
+        if when == refresh:
+            return x
+        return torch.cat([x[:, :1], torch.zeros_like(right[:, 1:])], dim=1)
+
+    def _note(self, record: SolverRecord, key: tuple[int, int], refresh: int, solution) -> None:
+        record.systems += solution.iterations.numel()
+        record.iterations += float(solution.iterations.sum())
+        record.residual = max(record.residual, float(solution.residual.max()))
+        record.products += solution.products
+        if self.solver.warm_start:
+            x = solution.x.detach()
+            self._start[key] = (refresh, x if self.refresh_every > 1 else x[:, :1].clone())  # not a view of all
+
+    def state(self) -> dict[str, Tensor]:
+        """Warm starts, for a checkpoint: a run that goes on must start its solvers where they were."""
+        return {f"{block}.{number}.{when}": x for (block, number), (when, x) in self._start.items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        for name, x in state.items():
+            block, number, when = map(int, name.split("."))
+            self._start[block, number] = (when, x)

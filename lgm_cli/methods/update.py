@@ -1,0 +1,110 @@
+"""Updates: from posteriors to new parameters, in closed form or by a gradient step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lgm_cli.models.base import Model, Parameters, Posterior, Statistics
+from lgm_cli.observations import Chunk
+
+OPTIMIZERS = {
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+    "adagrad": torch.optim.Adagrad,
+    "rmsprop": torch.optim.RMSprop,
+}
+
+
+class ClosedFormUpdate:
+    """theta <- argmax of the expected complete log-likelihood, from expected sufficient statistics."""
+
+    def __init__(self, model: Model, parameters: Parameters) -> None:
+        self.model, self.parameters = model, parameters
+        self._total: Statistics | None = None
+
+    def add(self, chunk: Chunk, posterior: Posterior, pairing: Tensor | None) -> None:
+        with torch.no_grad():
+            self._total = self.model.statistics(self.parameters, chunk, posterior, self._total)
+
+    def apply(self, observed: float) -> float | None:
+        """Take the step; there is no gradient to report."""
+        with torch.no_grad():
+            if self._total is not None:
+                self.parameters = self.model.maximise(self.parameters, self._total)
+        self._total = None
+        return None
+
+    def anneal(self) -> bool:
+        """There is no step size to shorten."""
+        return False
+
+    def state(self) -> dict[str, Any]:
+        return {"parameters": self.parameters}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.parameters = state["parameters"]
+
+
+class GradientUpdate:
+    """theta <- one step of a torch optimiser on the average loss, in the model's free parameters.
+
+    The loss is per observed entry and column, so that a column's gradient does not depend on how much data there is.
+    """
+
+    def __init__(self, model: Model, parameters: Parameters, optimizer: str, learning_rate: float) -> None:
+        self.model = model
+        self._free = {name: value.clone().requires_grad_() for name, value in model.free(parameters).items()}
+        self.optimizer = OPTIMIZERS[optimizer](list(self._free.values()), lr=learning_rate)
+        self._renew()
+
+    def _renew(self) -> None:
+        """Constrained parameters as leaves: the gradients of all chunks meet there, then go through `constrain`
+        once."""
+        with torch.no_grad():
+            constrained = self.model.constrain(self._free)
+        self.parameters = {name: value.detach().requires_grad_() for name, value in constrained.items()}
+
+    def add(self, chunk: Chunk, posterior: Posterior, pairing: Tensor | None) -> None:
+        """Accumulate the gradient of -E log p(y, z), for a network gradient of it less sum_k delta_k^T sigma_k / K."""
+        loss = self.model.complete_loss(self.parameters, chunk, posterior)
+        if pairing is not None:
+            loss = loss - pairing
+        loss.backward()
+
+    def apply(self, observed: float) -> float | None:
+        """Take the step; observed: the number of entries behind it. The norm of the gradient per entry."""
+        self.optimizer.zero_grad()
+        constrained = self.model.constrain(self._free)
+        pairs = [(value, self.parameters[name].grad) for name, value in constrained.items()]
+        pairs = [(value, grad) for value, grad in pairs if grad is not None]
+        per_column = self.model.observations.shape[1] / observed
+        torch.autograd.backward([value for value, _ in pairs], [grad * per_column for _, grad in pairs])
+        grads = [value.grad for value in self._free.values() if value.grad is not None]
+        norm = (
+            float(torch.stack([grad.square().sum() for grad in grads]).sum().sqrt()) / self.model.observations.shape[1]
+        )
+        self.optimizer.step()
+        self._renew()
+        return norm
+
+    def anneal(self) -> bool:
+        """Halve the step size."""
+        for group in self.optimizer.param_groups:
+            group["lr"] *= 0.5
+        return True
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "free": {name: value.detach() for name, value in self._free.items()},
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            for name, value in state["free"].items():
+                self._free[name].copy_(value)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._renew()

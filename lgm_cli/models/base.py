@@ -1,0 +1,118 @@
+"""What a model must give, so that every method, solver and record works with it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lgm_cli.data.base import Data
+from lgm_cli.gram import ExactPosterior, GramPrecision, SamplePosterior
+from lgm_cli.observations import Chunk, Observations
+
+Parameters = dict[str, Tensor]
+Statistics = dict[str, Tensor]
+
+
+# Whatever gives the expectations that an update needs: mean, covariance, and the variance of observed rows.
+Posterior = ExactPosterior | SamplePosterior
+
+
+class Model(ABC):
+    """A latent Gaussian model y = eta + Phi z + noise, in whitened latent coordinates z ~ N(0, I).
+
+    Parameters are values: a dictionary of tensors in the internal (standardised) units goes in, a new one comes out.
+    The latent vector of the internal form has `dim` coordinates; what is written to disk is in the data's own units.
+    """
+
+    dim: int
+
+    def attach(self, observations: Observations) -> None:
+        """Take over the units of the data. Called once, before anything below that handles parameters."""
+        self.observations = observations
+
+    @abstractmethod
+    def check(self, data: Data) -> None:
+        """Raise UserError for data that this model cannot be learned from. Called before any work."""
+
+    @abstractmethod
+    def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Draw {"values": (N, M) array with NaN for hidden entries, "truth": parameters in the data's units}."""
+
+    @abstractmethod
+    def initial(self, seed: int) -> Parameters:
+        """Starting values, the same for every method."""
+
+    @abstractmethod
+    def free(self, parameters: Parameters) -> Parameters:
+        """Unconstrained values on scales of about one, for an optimiser's steps."""
+
+    @abstractmethod
+    def constrain(self, free: Parameters) -> Parameters:
+        """Inverse of `free`, differentiable."""
+
+    @abstractmethod
+    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[GramPrecision, Tensor]:
+        """A_n by its products, and the targets t_n = Psi^(1/2) Omega (y_n - eta), (n, m): b_n is their transpose
+        product."""
+
+    @abstractmethod
+    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> ExactPosterior:
+        """The posterior by factorisation."""
+
+    @abstractmethod
+    def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
+        """-sum_n E_posterior log p(y_n, z_n | parameters) up to a constant; differentiable. ()"""
+
+    @abstractmethod
+    def statistics(
+        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
+    ) -> Statistics:
+        """Expected sufficient statistics, summed over the chunk and added to `total` in place."""
+
+    @abstractmethod
+    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+        """The closed-form M-step."""
+
+    @abstractmethod
+    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: ExactPosterior) -> Tensor:
+        """log p(observed entries of y_n) for each data point, in the data's own units, (n,)."""
+
+    @abstractmethod
+    def predict(self, parameters: Parameters, posterior: ExactPosterior, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of y_nm given what was observed of y_n, for columns index (n, t), in the data's own
+        units: float64, on the CPU."""
+
+    @abstractmethod
+    def latents(self, parameters: Parameters, posterior: ExactPosterior) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latent variables as the contract names them, (n, D) each."""
+
+    @abstractmethod
+    def export(self, parameters: Parameters) -> Parameters:
+        """The parameters of the contract, in the data's own units, float64."""
+
+    @abstractmethod
+    def restore(self, exported: Parameters) -> Parameters:
+        """Inverse of `export`: start from given parameters."""
+
+    def parameter_error(self, parameters: Parameters, truth: Mapping[str, np.ndarray]) -> float:
+        """|S - S0| / |S0| (Frobenius) of the implied covariance of y; for simulated data."""
+        implied, true = (
+            self.implied_covariance(self.export(parameters)),
+            self.implied_covariance(
+                {name: torch.as_tensor(value, dtype=torch.float64) for name, value in truth.items()}
+            ),
+        )
+        return float(torch.linalg.norm(implied - true) / torch.linalg.norm(true))
+
+    @abstractmethod
+    def implied_covariance(self, exported: Parameters) -> Tensor:
+        """Cov(y) of the exported parameters, (M, M)."""
+
+    def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        """What a user should know of the learned parameters, in sentences. names: those of the columns."""
+        return []

@@ -1,0 +1,323 @@
+"""Factor analysis, with missing entries and an optional offset of each data point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lgm_cli.data.base import Data
+from lgm_cli.errors import UserError
+from lgm_cli.gram import ExactPosterior, GramPrecision, SamplePosterior
+from lgm_cli.models.base import Model, Parameters, Posterior, Statistics
+from lgm_cli.observations import Chunk, Observations
+from lgm_cli.randomness import generator
+
+INITIAL_SHARE = 0.1  # of the variance, carried by the factors at the start; far enough from the saddle at zero
+INITIAL_OFFSET_SHARE = 0.1
+
+
+class FactorAnalysis(Model):
+    """y_n = eta + Phi z_n + o_n 1 + noise,  z_n ~ N(0, I_D),  o_n ~ N(0, v),  noise ~ N(0, diag(Psi)^-1).
+
+    Phi (M, D) loadings, eta (M,) mean, 1 / Psi (M,) noise variances; the offset o_n, one number for each data point,
+    is there with offset=True. Any entries of y may be missing (at random). Rubin & Thayer, EM algorithms for ML factor
+    analysis, Psychometrika 47 (1982) 69-76; missing entries after Little & Rubin, Statistical Analysis with Missing
+    Data, chapter 11.
+
+    Inside, the columns are standardised, the last latent coordinate is the offset divided by sqrt(v), and
+    V = Psi^(1/2) [Phi, sqrt(v) c] are the rows that posterior computations work on (c = 1 in the data's own units).
+
+    noise_floor: lower bound of every noise variance, as a fraction of the variance of the data it belongs to, so that a
+    Heywood case (a noise variance that runs to zero) keeps a finite likelihood.
+    """
+
+    def __init__(self, latent_dim: int, offset: bool, noise_floor: float) -> None:
+        self.latent_dim, self.offset, self.noise_floor = latent_dim, offset, noise_floor
+        self.dim = latent_dim + offset
+
+    def check(self, data: Data) -> None:
+        points, columns = data.shape
+        if self.latent_dim > columns:
+            raise UserError(
+                f"model.latent_dim={self.latent_dim} is more than the {columns} columns of the data",
+                f"use model.latent_dim={max(1, columns // 2)} or less",
+            )
+        if self.latent_dim >= points:
+            raise UserError(
+                f"model.latent_dim={self.latent_dim} factors cannot be learned from {points} data points",
+                "give more data points or fewer factors",
+            )
+
+    def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Loadings N(0, 1/D), so that the factors give every entry a variance of about one; factor_share of the
+        variance is theirs, offset_share the offset's, the rest noise. Entries are hidden with probability
+        hidden_share."""
+        n, m, d = options["num_points"], options["num_dimensions"], options["latent_dim"]
+        draw = generator(options["seed"], "simulate")
+        kind = {"dtype": torch.float64, "generator": draw}
+        total = 1 / options["factor_share"]
+        offset_variance = options["offset_share"] * total
+        noise = total - 1 - offset_variance
+        if noise <= 0:
+            raise UserError(
+                "data.factor_share and data.offset_share add up to one or more, which leaves no noise",
+                "choose shares that add up to less than one",
+            )
+        truth = {
+            "loadings": torch.randn(m, d, **kind) / math.sqrt(d),
+            "mean": torch.randn(m, **kind),
+            "noise_variance": torch.full((m,), noise, dtype=torch.float64),
+        }
+        y = (
+            truth["mean"]
+            + torch.randn(n, d, **kind) @ truth["loadings"].T
+            + math.sqrt(noise) * torch.randn(n, m, **kind)
+        )
+        if offset_variance:
+            truth["offset_variance"] = torch.tensor(offset_variance, dtype=torch.float64)
+            y += math.sqrt(offset_variance) * torch.randn(n, 1, **kind)
+        y[torch.rand(n, m, **kind) < options["hidden_share"]] = math.nan
+        return {"values": y.numpy(), "truth": {name: value.numpy() for name, value in truth.items()}}
+
+    def attach(self, observations: Observations) -> None:
+        super().attach(observations)
+        like = {"dtype": observations.dtype, "device": observations.device}
+        self._offset_unit = observations.scale.min()  # so that no column starts with most of its variance in it
+        self._offset_rows = (self._offset_unit / observations.scale).to(**like)  # its loadings, standardised
+        self._log_scale = observations.scale.log().to(**like)
+        count = torch.zeros(observations.shape[1], **like)
+        for chunk in observations.chunks:
+            chunk.add_to_columns(count, chunk.weight)
+        self._weight = (count.clamp_min(1) / count.mean()).sqrt()
+        self._points_weight = math.sqrt(observations.shape[0] / float(count.mean()))
+
+    def initial(self, seed: int) -> Parameters:
+        m = self.observations.shape[1]
+        like = {"dtype": self.observations.dtype, "device": self.observations.device}
+        draw = torch.randn(m, self.latent_dim, dtype=torch.float64, generator=generator(seed, "initial loadings"))
+        share = INITIAL_SHARE + INITIAL_OFFSET_SHARE * self.offset
+        parameters = {
+            "loadings": (draw * math.sqrt(INITIAL_SHARE / self.latent_dim)).to(**like),
+            "mean": torch.zeros(m, **like),
+            "noise_variance": torch.full((m,), 1 - share, **like),
+        }
+        if self.offset:
+            parameters["offset_variance"] = torch.tensor(INITIAL_OFFSET_SHARE, **like)
+        return parameters
+
+    def free(self, parameters: Parameters) -> Parameters:
+        """Loadings and mean in units of the noise's standard deviation, logarithms of variances; all of a column
+        weighted with the root of its share of the entries.
+
+        In these coordinates the Fisher information of a column is about the identity times the average number of
+        entries: a gradient step of length one is about an EM step (there, the loadings' gradient is multiplied with
+        the noise variance over the number of entries and the inverse of the average E z z^T, which is about the
+        identity).
+        """
+        root = parameters["noise_variance"].rsqrt() * self._weight
+        free = {
+            "loadings": parameters["loadings"] * root[:, None],
+            "mean": parameters["mean"] * root,
+        }
+        tiny = 1e-3 * self.noise_floor
+        free["noise_variance"] = (parameters["noise_variance"] - self.noise_floor).clamp_min(tiny).log() * self._weight
+        if self.offset:
+            free["offset_variance"] = parameters["offset_variance"].log() * self._points_weight
+        return free
+
+    def constrain(self, free: Parameters) -> Parameters:
+        noise = self.noise_floor + (free["noise_variance"] / self._weight).exp()
+        root = noise.sqrt() / self._weight
+        parameters = {
+            "loadings": free["loadings"] * root[:, None],
+            "mean": free["mean"] * root,
+            "noise_variance": noise,
+        }
+        if self.offset:
+            parameters["offset_variance"] = (free["offset_variance"] / self._points_weight).exp()
+        return parameters
+
+    def _loadings(self, parameters: Parameters) -> Tensor:
+        """[Phi, sqrt(v) c], (M, D + offset): loadings of the whitened latent vector."""
+        if not self.offset:
+            return parameters["loadings"]
+        column = parameters["offset_variance"].sqrt() * self._offset_rows
+        return torch.cat([parameters["loadings"], column[:, None]], dim=1)
+
+    def _columns(self, parameters: Parameters, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
+        """What the chunk's entries need of their columns, gathered at once: the rows V = Psi^(1/2) [Phi, sqrt(v) c],
+        (M, D), (m, D) or (n, m, D); the targets Psi^(1/2) Omega (y - eta), (n, m); the log noise variances."""
+        noise = parameters["noise_variance"]
+        root = noise.rsqrt()
+        rows = self._loadings(parameters) * root[:, None]
+        shift, log_noise = parameters["mean"] * root, noise.log()
+        if chunk.index is not None:
+            packed = chunk.take(torch.cat([rows, root[:, None], shift[:, None], log_noise[:, None]], dim=1))
+            rows, (root, shift, log_noise) = packed[..., : self.dim], packed[..., self.dim :].unbind(-1)
+        return rows, torch.addcmul(root * chunk.values, shift, chunk.weight, value=-1), log_noise
+
+    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[GramPrecision, Tensor]:
+        rows, targets, _ = self._columns(parameters, chunk)
+        return GramPrecision(rows, chunk.mask), targets
+
+    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> ExactPosterior:
+        rows, targets, _ = self._columns(parameters, chunk.gathered)
+        return ExactPosterior(rows if rows.dim() == 3 else rows[None], targets)
+
+    def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
+        """1/2 sum omega [(Psi^(1/2) (y - eta) - V mu)^2 + diag(V Sigma V^T) - log psi] + 1/2 (|mu|^2 + tr Sigma).
+
+        The last two depend on the parameters only through the solver, and are left out for a posterior held fixed.
+        """
+        if isinstance(posterior, ExactPosterior):
+            chunk = chunk.gathered
+        rows, targets, log_noise = self._columns(parameters, chunk)
+        fitted = (posterior.mean[:, None, :] @ rows.mT).squeeze(1)
+        residual = targets - fitted if chunk.mask is None else targets - chunk.mask * fitted
+        variance = chunk.weight * posterior.observed_variance(rows)
+        loss = 0.5 * (residual.square().sum() + variance.sum() + (chunk.weight * log_noise).sum())
+        if isinstance(posterior, SamplePosterior) and posterior.mean.requires_grad:
+            samples = posterior.samples
+            loss = loss + 0.5 * (posterior.mean.square().sum() + samples.square().sum() / samples.shape[1])
+        return loss
+
+    def statistics(
+        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
+    ) -> Statistics:
+        """With u = (z, 1, o): sum omega E[u u^T] (M, q, q), sum omega y E[u] (M, q), sum omega y^2 (M,), sum E[o^2] and
+        the number of data points."""
+        moment = self._moment(parameters, posterior)
+        first = moment[:, self.latent_dim]  # E[u]
+        q, m = self.dim + 1, self.observations.shape[1]
+        if total is None:
+            shapes = {
+                "second_moment": (m, q, q),
+                "cross_moment": (m, q),
+                "square": (m,),
+                "offset_square": (),
+                "points": (),
+            }
+            total = {name: moment.new_zeros(shape) for name, shape in shapes.items()}
+        if chunk.index is None:
+            total["second_moment"].view(m, q * q).addmm_(chunk.weight.T, moment.flatten(1))
+            total["cross_moment"].addmm_(chunk.values.T, first)
+        elif chunk.index.dim() == 1:
+            total["second_moment"][chunk.index] += moment.sum(0)
+            total["cross_moment"][chunk.index] += chunk.values.T @ first
+        else:
+            chunk.add_to_columns(total["second_moment"], chunk.weight[:, :, None, None] * moment[:, None])
+            chunk.add_to_columns(total["cross_moment"], chunk.values[:, :, None] * first[:, None])
+        chunk.add_to_columns(total["square"], chunk.values**2)
+        total["points"] += len(moment)
+        if self.offset:
+            total["offset_square"] += moment[:, -1, -1].sum()
+        return total
+
+    def _moment(self, parameters: Parameters, posterior: Posterior) -> Tensor:
+        """E[u u^T] of u = (z, 1, o), (n, q, q)."""
+        d, mean = self.latent_dim, posterior.mean
+        second = posterior.covariance + mean[:, :, None] * mean[:, None, :]
+        moment = mean.new_ones(len(mean), self.dim + 1, self.dim + 1)
+        moment[:, :d, :d] = second[:, :d, :d]
+        moment[:, :d, d] = moment[:, d, :d] = mean[:, :d]
+        if self.offset:
+            root = parameters["offset_variance"].sqrt()  # the latent coordinate is o / sqrt(v)
+            moment[:, :d, -1] = moment[:, -1, :d] = root * second[:, :d, -1]
+            moment[:, d, -1] = moment[:, -1, d] = root * mean[:, -1]
+            moment[:, -1, -1] = root**2 * second[:, -1, -1]
+        return moment
+
+    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+        """Row m of [Phi, eta] solves  sum omega E[u u^T] [phi_m; eta_m] = sum omega E[(y - c_m o) u],  u = (z, 1): the
+        covariance of the factors and the offset included. The noise variance is the mean residual second moment with
+        the new loadings, not below its floor; v = mean E[o^2]."""
+        d = self.latent_dim
+        second, cross = statistics["second_moment"], statistics["cross_moment"]
+        count = second[:, d, d]
+        known = second.new_zeros(len(second), 0)
+        right = cross[:, : d + 1]
+        if self.offset:
+            known = self._offset_rows[:, None]
+            right = right - known * second[:, : d + 1, d + 1]
+        system = second[:, : d + 1, : d + 1]
+        empty = (count == 0)[:, None, None] * torch.eye(d + 1, dtype=second.dtype, device=second.device)
+        solution = torch.cholesky_solve(right[:, :, None], torch.linalg.cholesky(system + empty)).squeeze(-1)
+        row = torch.cat([solution, known], dim=1)  # coefficients of u = (z, 1[, o])
+        residual = statistics["square"] - 2 * (row * cross).sum(1) + (row[:, None] @ second @ row[:, :, None]).flatten()
+        new = {
+            "loadings": solution[:, :d],
+            "mean": solution[:, d],
+            "noise_variance": torch.where(
+                count > 0, (residual / count.clamp_min(1)).clamp_min(self.noise_floor), parameters["noise_variance"]
+            ),
+        }
+        if self.offset:
+            new["offset_variance"] = statistics["offset_square"] / statistics["points"]
+        return new
+
+    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: ExactPosterior) -> Tensor:
+        chunk = chunk.gathered
+        log_scale = chunk.take(0.5 * parameters["noise_variance"].log() + self._log_scale) + 0.5 * math.log(2 * math.pi)
+        return posterior.log_density() - (chunk.weight * log_scale).sum(1)
+
+    def predict(self, parameters: Parameters, posterior: ExactPosterior, index: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self._loadings(parameters)[index]
+        mean = parameters["mean"][index] + (rows @ posterior.mean[:, :, None]).squeeze(-1)
+        variance = parameters["noise_variance"][index] + posterior.variance(rows)
+        # In the data's units only now: a large mean would leave single precision no digits, a small unit underflow.
+        center, scale = (x.cpu()[index.cpu()] for x in (self.observations.center, self.observations.scale))
+        return center + scale * mean.cpu().double(), scale**2 * variance.cpu().double()
+
+    def latents(self, parameters: Parameters, posterior: ExactPosterior) -> tuple[Tensor, Tensor]:
+        mean = posterior.mean
+        deviation = posterior.marginal_variance.sqrt().expand(mean.shape)
+        if self.offset:
+            unit = mean.new_ones(self.dim)
+            unit[-1] = parameters["offset_variance"].sqrt() * self._offset_unit.to(mean)
+            mean, deviation = mean * unit, deviation * unit
+        return mean, deviation
+
+    def export(self, parameters: Parameters) -> Parameters:
+        center, scale = self.observations.center.cpu(), self.observations.scale.cpu()
+        inside = {name: value.detach().cpu().double() for name, value in parameters.items()}
+        exported = {
+            "loadings": inside["loadings"] * scale[:, None],
+            "mean": center + scale * inside["mean"],
+            "noise_variance": inside["noise_variance"] * scale**2,
+        }
+        if self.offset:
+            exported["offset_variance"] = inside["offset_variance"] * self._offset_unit.cpu() ** 2
+        return exported
+
+    def restore(self, exported: Parameters) -> Parameters:
+        center, scale = self.observations.center.cpu(), self.observations.scale.cpu()
+        inside = {
+            "loadings": exported["loadings"] / scale[:, None],
+            "mean": (exported["mean"] - center) / scale,
+            "noise_variance": (exported["noise_variance"] / scale**2).clamp_min(self.noise_floor),
+        }
+        if self.offset:
+            inside["offset_variance"] = exported["offset_variance"] / self._offset_unit.cpu() ** 2
+        return {name: value.to(self.observations.device, self.observations.dtype) for name, value in inside.items()}
+
+    def implied_covariance(self, exported: Parameters) -> Tensor:
+        loadings = exported["loadings"]
+        return (
+            loadings @ loadings.T
+            + torch.diag(exported["noise_variance"])
+            + exported.get("offset_variance", torch.tensor(0.0))
+        )
+
+    def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        low = torch.nonzero(parameters["noise_variance"] <= 1.05 * self.noise_floor).flatten().tolist()
+        if not low:
+            return []
+        shown = ", ".join(names[i] for i in low[:5]) + (f" and {len(low) - 5} more" if len(low) > 5 else "")
+        return [
+            f"Heywood case: the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the variance "
+            "(fewer factors, or more data for it, would tell noise from signal)"
+        ]

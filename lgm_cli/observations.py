@@ -1,0 +1,226 @@
+"""Tables and ratings as tensors: fixed blocks of data points, cut into chunks that are computed together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from lgm_cli.data.base import Data
+
+BLOCK_ENTRIES = 1 << 17  # of a dense block: large enough for efficient products, small enough for the cache
+SPARSE_BLOCK_ENTRIES = 1 << 18  # of a block of ratings, in which data points of similar length are put together
+DENSE_FROM = 0.15  # share of observed entries from which masked products over all columns are faster than gathered ones
+SHARED_FROM = 8  # data points with one mask that are worth a chunk of their own
+BUCKET_RATIO = 1.5  # widest over narrowest data point of a gathered chunk
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some data points and their observed entries, in one of three layouts.
+
+    masked:   index is None;   weight and values are (n, M), 0 where nothing was observed
+    shared:   index is (m,);   all data points observe the same m columns
+    gathered: index is (n, m); each observes its own, padded with column M (which has no loadings) where weight is 0
+    """
+
+    points: Tensor  # (n,) which data points
+    index: Tensor | None
+    weight: Tensor  # (n, m or M), 1 = observed
+    values: Tensor  # (n, m or M), standardised, 0 where weight is 0
+
+    @property
+    def mask(self) -> Tensor | None:
+        """What a product over `take`n rows must be multiplied with: only the masked layout needs it."""
+        return self.weight if self.index is None else None
+
+    @cached_property
+    def observed(self) -> float:
+        """Number of observed entries."""
+        return float(self.weight.sum(dtype=torch.float64))
+
+    def take(self, by_column: Tensor) -> Tensor:
+        """Rows of (M,) or (M, D) for this chunk: themselves, (m[, D]) or (n, m[, D]); zeros where padded."""
+        if self.index is None:
+            return by_column
+        if by_column.dim() == 1:
+            return self.take(by_column[:, None]).squeeze(-1)
+        return embedding(self.index, torch.cat([by_column, by_column.new_zeros(1, by_column.shape[1])]))
+
+    def add_to_columns(self, target: Tensor, source: Tensor) -> None:
+        """target (M, ...) += source (n, m or M, ...) summed over data points; source is 0 where weight is."""
+        if self.index is None:
+            target += source.sum(0)
+        elif self.index.dim() == 1:
+            target.index_add_(0, self.index, source.sum(0))
+        else:
+            padded = torch.cat([target, torch.zeros_like(target[:1])])
+            padded.index_add_(0, self.index.flatten(), source.flatten(0, 1))
+            target.copy_(padded[:-1])
+
+    @cached_property
+    def gathered(self) -> Chunk:
+        """The same entries without the unobserved columns; what exact factorisations work on."""
+        if self.index is not None:
+            return self
+        width = max(1, int(self.weight.sum(1).max()))
+        order = torch.argsort(self.weight, dim=1, descending=True, stable=True)[:, :width]
+        weight = self.weight.gather(1, order)
+        index = torch.where(weight > 0, order, self.weight.shape[1])
+        return Chunk(self.points, index, weight, self.values.gather(1, order))
+
+    def split(self, size: int) -> list[Chunk]:
+        """The same data points, at most `size` at a time (remembered: a chunk is split alike at every step)."""
+        if len(self.points) <= size:
+            return [self]
+        if size not in self._parts:
+            self._parts[size] = []
+            for start in range(0, len(self.points), size):
+                part = slice(start, start + size)
+                index = self.index[part] if self.index is not None and self.index.dim() == 2 else self.index
+                self._parts[size].append(Chunk(self.points[part], index, self.weight[part], self.values[part]))
+        return self._parts[size]
+
+    @cached_property
+    def _parts(self) -> dict[int, list[Chunk]]:
+        return {}
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What learning sees, in standardised units: y = center + scale * value.
+
+    Blocks are fixed random sets of data points: the unit of minibatches and of random numbers. Their make-up depends
+    on the seed and the data alone.
+    """
+
+    shape: tuple[int, int]
+    blocks: list[list[Chunk]]
+    center: Tensor  # (M,) float64
+    scale: Tensor  # (M,) float64, one value repeated where all entries share a unit
+    observed: float  # number of entries
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def chunks(self) -> Iterator[Chunk]:
+        for block in self.blocks:
+            yield from block
+
+
+def standardisation(data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of each column's visible entries, and their standard deviation (pooled where all share one unit)."""
+    count = np.bincount(data.train_columns, minlength=data.shape[1]).astype(float)
+    seen = np.maximum(count, 1)
+    overall = data.train_values.mean()
+    center = np.bincount(data.train_columns, data.train_values, data.shape[1]) / seen
+    center[count == 0] = overall
+    square = np.bincount(data.train_columns, (data.train_values - center[data.train_columns]) ** 2, data.shape[1])
+    if data.table.common_unit:
+        return center, np.full(data.shape[1], np.sqrt(square.sum() / len(data.train_values)))
+    return center, np.sqrt(square / seen)
+
+
+def observe(
+    data: Data, seed: int, dtype: torch.dtype, device: torch.device, block_size: int | None = None
+) -> Observations:
+    """Lay out the visible entries of `data` for learning. block_size: data points of a block at most."""
+    center, scale = standardisation(data)
+    points, columns = data.train_rows, data.train_columns
+    values = (data.train_values - center[columns]) / scale[columns]
+    total, width = data.shape
+    density = len(values) / (total * width)
+    points_of_block = (
+        BLOCK_ENTRIES / width if density >= DENSE_FROM else SPARSE_BLOCK_ENTRIES / max(1.0, len(values) / total)
+    )
+    usual = max(16, 1 << int(np.log2(max(1.0, points_of_block))))
+    block_size = usual if block_size is None else min(usual, block_size)
+    order = np.random.default_rng([seed, 0xB10C]).permutation(total)
+    starts = np.searchsorted(points, np.arange(total + 1))  # entries are sorted by data point
+    build = _Builder(columns, values, starts, width, dtype, device)
+    blocks = []
+    for first in range(0, total, block_size):
+        members = np.sort(order[first : first + block_size])
+        seen = int((starts[members + 1] - starts[members]).sum())
+        blocks.append(build.dense(members) if seen >= DENSE_FROM * len(members) * width else build.sparse(members))
+    as_tensor = {"dtype": torch.float64, "device": device if device.type != "mps" else "cpu"}
+    return Observations(
+        data.shape, blocks, torch.as_tensor(center, **as_tensor), torch.as_tensor(scale, **as_tensor),
+        float(len(values)), dtype, device,
+    )  # fmt: skip
+
+
+class _Builder:
+    """Chunks out of entries sorted by data point."""
+
+    def __init__(self, columns: np.ndarray, values: np.ndarray, starts: np.ndarray, width: int,
+                 dtype: torch.dtype, device: torch.device) -> None:  # fmt: skip
+        self.columns, self.values, self.starts, self.width = columns, values, starts, width
+        self.dtype, self.device = dtype, device
+
+    def _chunk(self, points: np.ndarray, index: np.ndarray | None, weight: np.ndarray, values: np.ndarray) -> Chunk:
+        return Chunk(
+            torch.as_tensor(points, device=self.device),
+            None if index is None else torch.as_tensor(index, device=self.device),
+            torch.as_tensor(weight).to(self.device, self.dtype),
+            torch.as_tensor(values).to(self.dtype).to(self.device),
+        )
+
+    def _scatter(self, points: np.ndarray, width: int, position: np.ndarray, entries: np.ndarray, fill: int | None):
+        """(index, weight, values), (n, width) each, from the entries and their positions within the data point."""
+        lengths = self.starts[points + 1] - self.starts[points]
+        row = np.repeat(np.arange(len(points)), lengths)
+        weight, values = np.zeros((len(points), width), bool), np.zeros((len(points), width))
+        weight[row, position], values[row, position] = True, self.values[entries]
+        if fill is None:
+            return None, weight, values
+        index = np.full((len(points), width), fill)
+        index[row, position] = self.columns[entries]
+        return index, weight, values
+
+    def _entries(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of the entries of these data points, and the place of each within its data point."""
+        lengths = self.starts[points + 1] - self.starts[points]
+        offset = np.repeat(np.cumsum(lengths) - lengths, lengths)
+        place = np.arange(lengths.sum()) - offset
+        return np.repeat(self.starts[points], lengths) + place, place
+
+    def dense(self, points: np.ndarray) -> list[Chunk]:
+        """Masked rows; groups of data points with the same mask become shared chunks."""
+        entries, _ = self._entries(points)
+        _, weight, values = self._scatter(points, self.width, self.columns[entries], entries, None)
+        _, group, size = np.unique(np.packbits(weight, axis=1), axis=0, return_inverse=True, return_counts=True)
+        group = group.reshape(-1)
+        chunks = []
+        for g in np.flatnonzero(size >= SHARED_FROM):
+            members = np.flatnonzero(group == g)
+            index = np.flatnonzero(weight[members[0]])
+            if len(index):
+                part = np.ix_(members, index)
+                chunks.append(self._chunk(points[members], index, weight[part], values[part]))
+                size[g] = 0
+        rest = np.flatnonzero(size[group] > 0)
+        if len(rest):
+            chunks.append(self._chunk(points[rest], None, weight[rest], values[rest]))
+        return chunks
+
+    def sparse(self, points: np.ndarray) -> list[Chunk]:
+        """Gathered rows of similar length, so that little is padded: the cost is that of the observed entries."""
+        lengths = self.starts[points + 1] - self.starts[points]
+        points = points[np.argsort(lengths, kind="stable")]
+        lengths = np.sort(lengths)
+        chunks, first = [], 0
+        while first < len(points):
+            last = int(np.searchsorted(lengths, max(lengths[first] * BUCKET_RATIO, lengths[first] + 1), side="right"))
+            members = points[first:last]
+            entries, place = self._entries(members)
+            chunks.append(
+                self._chunk(members, *self._scatter(members, max(1, lengths[last - 1]), place, entries, self.width))
+            )
+            first = last
+        return chunks

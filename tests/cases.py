@@ -1,0 +1,143 @@
+"""Small data sets in each layout of the observations, and gradients as a method takes them."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lgm_cli import catalogue
+from lgm_cli.build import of_name
+from lgm_cli.data.base import Data, rectangle
+from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation, SolverRecord
+from lgm_cli.models.base import Model, Parameters
+from lgm_cli.observations import Observations, observe
+
+CPU = torch.device("cpu")
+LAYOUTS = ("masked", "shared", "gathered")
+
+
+def as_data(values: np.ndarray, hidden: np.ndarray | None = None, truth: dict[str, np.ndarray] | None = None) -> Data:
+    """A table of values (N, M), NaN where nothing was observed; hidden (N, M) marks what is kept for testing."""
+    table = rectangle(
+        "test",
+        values,
+        pd.RangeIndex(len(values)),
+        pd.Index([f"y{column}" for column in range(values.shape[1])]),
+        truth=truth,
+    )
+    chosen = np.zeros(len(table.values), bool) if hidden is None else hidden[table.rows, table.columns]
+    return Data(table, chosen)
+
+
+def with_gaps(values: np.ndarray, layout: str, seed: int = 0) -> np.ndarray:
+    """A copy with the gaps that make `observe` choose a layout; one row is left without any value."""
+    random = np.random.default_rng(seed)
+    values = values.copy()
+    if layout == "masked":
+        values[random.random(values.shape) < 0.3] = np.nan
+    elif layout == "shared":  # three masks
+        for group in range(3):
+            values[group::3, random.permutation(values.shape[1])[: values.shape[1] * group // 4]] = np.nan
+    else:
+        values[random.random(values.shape) > 0.1] = np.nan
+    values[-1] = np.nan
+    return values
+
+
+def layouts(observations: Observations) -> set[str]:
+    """The layouts that occur."""
+    dims = {None if chunk.index is None else chunk.index.dim() for chunk in observations.chunks}
+    return {{None: "masked", 1: "shared", 2: "gathered"}[dim] for dim in dims}
+
+
+def regathered(observations: Observations) -> Observations:
+    """The same entries with every masked chunk in the gathered layout."""
+    blocks = [[chunk.gathered for chunk in block] for block in observations.blocks]
+    return dataclasses.replace(observations, blocks=blocks)
+
+
+def attach(
+    model: Model,
+    data: Data | np.ndarray,
+    dtype: torch.dtype = torch.float64,
+    block_size: int | None = None,
+    seed: int = 0,
+) -> Model:
+    """The model with the data laid out for it."""
+    data = data if isinstance(data, Data) else as_data(data)
+    model.attach(observe(data, seed, dtype, CPU, block_size))
+    return model
+
+
+def variants(name: str) -> list[dict[str, Any]]:
+    """A model's own options, as its YAML sets them, with every combination of its yes-or-no keys."""
+    keys = catalogue.keys(f"model/{name}")
+    switches = [key for key, entry in keys.items() if entry.rule.startswith("boolean")]
+    defaults = {key: entry.default for key, entry in keys.items()}
+    return [
+        defaults | dict(zip(switches, values, strict=True))
+        for values in itertools.product([False, True], repeat=len(switches))
+    ]
+
+
+def build_model(name: str, options: Mapping[str, Any]) -> Model:
+    return of_name("models", name, options)
+
+
+def perturbed(parameters: Parameters, seed: int = 0, size: float = 0.1) -> Parameters:
+    """Parameters of no particular symmetry: all multiplied by about one, and those at zero moved."""
+    draw = torch.Generator().manual_seed(seed)
+    moved = {}
+    for name, value in parameters.items():
+        noise = torch.randn(value.shape, generator=draw, dtype=torch.float64).to(value)
+        moved[name] = value * (size * noise).exp() if bool((value > 0).all()) else value + size * noise
+    return moved
+
+
+def leaves(parameters: Parameters) -> Parameters:
+    """Copies that gradients can be taken for."""
+    return {name: value.detach().clone().requires_grad_() for name, value in parameters.items()}
+
+
+def log_likelihood(model: Model, parameters: Parameters) -> Tensor:
+    """Sum over all data points; differentiable. ()"""
+    parts = [
+        model.log_likelihood(parameters, chunk, model.exact_posterior(parameters, chunk)).sum()
+        for chunk in model.observations.chunks
+    ]
+    return torch.stack(parts).sum()
+
+
+def expected_gradient(
+    model: Model,
+    expectation: ExactExpectation | MonteCarloExpectation,
+    parameters: Parameters,
+    step: int = 0,
+    blocks: Iterable[int] | None = None,
+) -> Parameters:
+    """Gradient of the log-likelihood as the expectation estimates it (output or network), summed over blocks."""
+    inputs = leaves(parameters)
+    for block in range(len(model.observations.blocks)) if blocks is None else blocks:
+        chunks = model.observations.blocks[block]
+        for chunk, posterior, pairing in expectation.posteriors(inputs, block, chunks, step, SolverRecord()):
+            loss = model.complete_loss(inputs, chunk, posterior)
+            (loss if pairing is None else loss - pairing).backward()
+    return {name: torch.zeros_like(value) if value.grad is None else -value.grad for name, value in inputs.items()}
+
+
+def exact_gradient(model: Model, parameters: Parameters) -> Parameters:
+    """Gradient of the exact log-likelihood, by automatic differentiation through the factorisation."""
+    inputs = leaves(parameters)
+    return dict(zip(inputs, torch.autograd.grad(log_likelihood(model, inputs), list(inputs.values())), strict=True))
+
+
+def flat(gradient: Parameters) -> Tensor:
+    """All entries in one vector."""
+    return torch.cat([value.detach().flatten().double() for value in gradient.values()])
