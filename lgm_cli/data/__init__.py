@@ -1,0 +1,22 @@
+"""Data sets: each module of this package that a YAML in conf/data names reads one kind into a `Table`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from lgm_cli.data.base import Data, Table, baseline_rmse, check
+from lgm_cli.data.split import hide
+
+__all__ = ["Data", "Table", "baseline_rmse", "load"]
+
+
+def load(options: dict[str, Any], seed: int, simulate: Callable[[dict[str, Any]], dict[str, Any]]) -> Data:
+    """Read the data that `options` (the configuration's data group) describes and hide entries by `seed`.
+
+    `simulate` draws from the model; only simulated data call it.
+    """
+    table = importlib.import_module(f"lgm_cli.data.{options['name']}").load(options, simulate)
+    check(table)
+    return Data(table, hide(table, options["test_fraction"], seed))

@@ -1,0 +1,161 @@
+"""What every data set becomes: the observed entries of a table, some of them hidden to score the model."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from lgm_cli.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Observed entries of N data points in M dimensions, in the data's own units, and their names."""
+
+    name: str
+    rows: np.ndarray  # (E,) int64, the data point of each entry; entries are sorted by (row, column) and unique
+    columns: np.ndarray  # (E,) int64, its dimension
+    values: np.ndarray  # (E,) float64
+    row_labels: pd.Index  # (N,)
+    column_labels: pd.Index  # (M,)
+    common_unit: bool  # all entries are measured in one unit (ratings), so one scale serves all columns
+    is_table: bool  # the input was a rectangle, so what it lacks are gaps to fill
+    row_titles: pd.Index | None = None  # (N,) what a person calls the rows, such as the titles of films
+    column_titles: pd.Index | None = None  # (M,)
+    index_name: str | None = None  # header of the column that row_labels came from, None when they are positions
+    truth: dict[str, np.ndarray] | None = None  # the parameters that simulated data were drawn with
+    notes: tuple[str, ...] = ()  # what reading the input decided and a user should know
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.row_labels), len(self.column_labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A table and which of its entries are hidden: scored, never learned from."""
+
+    table: Table
+    hidden: np.ndarray  # (E,) bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.table.shape
+
+    @property
+    def train_rows(self) -> np.ndarray:
+        return self.table.rows[~self.hidden]
+
+    @property
+    def train_columns(self) -> np.ndarray:
+        return self.table.columns[~self.hidden]
+
+    @property
+    def train_values(self) -> np.ndarray:
+        return self.table.values[~self.hidden]
+
+    @property
+    def test_rows(self) -> np.ndarray:
+        return self.table.rows[self.hidden]
+
+    @property
+    def test_columns(self) -> np.ndarray:
+        return self.table.columns[self.hidden]
+
+    @property
+    def test_values(self) -> np.ndarray:
+        return self.table.values[self.hidden]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of shape, entries and hidden entries, the same on every platform."""
+        digest = hashlib.sha256(repr(self.shape).encode())
+        for array, dtype in (
+            (self.table.rows, "<i8"),
+            (self.table.columns, "<i8"),
+            (self.table.values, "<f8"),
+            (self.hidden, "?"),
+        ):
+            digest.update(np.ascontiguousarray(array, dtype).data)
+        return digest.hexdigest()
+
+    def describe(self) -> str:
+        """One line: the size of the data, how much was observed and hidden, what was decided in reading."""
+        (n, m), entries = self.shape, len(self.table.values)
+        size = f"{self.table.name}: {n:,} x {m:,}, {entries:,} values ({entries / (n * m):.1%} observed)"
+        return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *self.table.notes])
+
+
+def rectangle(
+    name: str,
+    values: np.ndarray,  # (N, M), NaN where nothing was observed
+    row_labels: pd.Index,
+    column_labels: pd.Index,
+    index_name: str | None = None,
+    truth: dict[str, np.ndarray] | None = None,
+) -> Table:
+    """The table of a rectangle with gaps. Rows without a value stay: their gaps are filled like any other."""
+    observed = ~np.isnan(values)
+    rows, columns = np.nonzero(observed)
+    blank = len(values) - int(observed.any(axis=1).sum())
+    return Table(
+        name=name,
+        rows=rows.astype(np.int64),
+        columns=columns.astype(np.int64),
+        values=values[observed].astype(np.float64),
+        row_labels=row_labels,
+        column_labels=column_labels,
+        common_unit=False,
+        is_table=True,
+        index_name=index_name,
+        truth=truth,
+        notes=(f"{blank:,} {'row has' if blank == 1 else 'rows have'} no value",) if blank else (),
+    )
+
+
+def check(table: Table) -> None:
+    """Refuse a table that nothing can be learned from, naming what is wrong with it."""
+    n, m = table.shape
+    if not len(table.values):
+        raise UserError(f"{table.name} has no value in {n:,} x {m:,} entries", "give at least two values per column")
+    for size, axis in (
+        (n, "row" if table.is_table else "data point"),
+        (m, "column" if table.is_table else "dimension"),
+    ):
+        if size < 2:
+            raise UserError(f"{table.name} has a single {axis}", f"give at least two {axis}s")
+    if table.common_unit:
+        if (table.values == table.values[0]).all():
+            raise UserError(f"every value in {table.name} is {table.values[0]:g}", "give values that differ")
+        return
+    lowest, highest = np.full(m, np.inf), np.full(m, -np.inf)
+    np.minimum.at(lowest, table.columns, table.values)
+    np.maximum.at(highest, table.columns, table.values)
+    for wrong, what in ((lowest > highest, "no value"), (lowest == highest, "no two different values")):
+        if wrong.any():
+            columns = _listing(table.column_labels[wrong])
+            raise UserError(f"{table.name} has {what} in {columns}", "leave out what does not vary")
+
+
+def _listing(labels: pd.Index) -> str:
+    names = ", ".join(repr(str(label)) for label in labels[:3])
+    more = f" and {len(labels) - 3:,} more" if len(labels) > 3 else ""
+    return f"{'column' if len(labels) == 1 else 'columns'} {names}{more}"
+
+
+def baseline_rmse(data: Data) -> float:
+    """Root mean squared error on the hidden entries when each column's training mean predicts them, or NaN.
+
+    A column without a training entry is predicted by the mean of all training entries.
+    """
+    if not data.hidden.any():
+        return float("nan")
+    m, columns, values = data.shape[1], data.train_columns, data.train_values
+    count = np.bincount(columns, minlength=m)
+    total = np.bincount(columns, values, minlength=m)
+    mean = np.where(count > 0, total / np.maximum(count, 1), values.mean())
+    return float(np.sqrt(np.mean((data.test_values - mean[data.test_columns]) ** 2)))

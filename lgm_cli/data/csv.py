@@ -1,0 +1,130 @@
+"""The user's own table: one row per observation, a header line, empty or NaN = missing."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lgm_cli.data.base import Table, rectangle
+from lgm_cli.data.files import find
+from lgm_cli.errors import UserError, nearest
+
+MISSING = {"", "nan", "na"}  # NA is what R writes
+
+
+def load(options: dict[str, Any], simulate: object = None) -> Table:
+    """Read data.path; data.index names a column of labels that is carried through to the outputs."""
+    path = find(options)
+    records = _records(path)
+    header = [name.strip() for name in next(records, (1, [""]))[1]]
+    _check_header(path, header)
+    names, index = list(header), None
+    if options.get("index") is not None:
+        index = _position(path, header, str(options["index"]))
+        del names[index]
+
+    labels: list[str] = []
+    numbers = array("d")
+    for line, fields in records:
+        if len(fields) != len(header):
+            raise UserError(
+                f"{path}, line {line} has {len(fields)} fields where the header has {len(header)}",
+                "give every line one field per column",
+            )
+        if index is not None:
+            labels.append(fields.pop(index))
+        numbers.extend(_numbers(path, line, names, fields))
+    count = len(numbers) // len(names) if names else len(labels)
+    if count == 0:
+        raise UserError(f"{path} has a header line and no rows", "give one row per observation")
+    values = np.asarray(numbers).reshape(count, len(names))
+
+    infinite = np.argwhere(np.isinf(values))
+    if len(infinite):
+        row, column = infinite[0]
+        line, _ = next(itertools.islice(_records(path), 1 + row, None))
+        raise UserError(
+            f"{path}, line {line}, column {names[column]!r} is infinite",
+            "leave the field empty if it is missing",
+        )
+    return rectangle(
+        name=path.name,
+        values=values,
+        row_labels=pd.RangeIndex(count) if index is None else pd.Index(labels, dtype="str"),
+        column_labels=pd.Index(names, dtype="str"),
+        index_name=None if index is None else header[index],
+    )
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The line that each record starts on, and its fields; blank lines are passed over."""
+    line = 1
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, skipinitialspace=True, strict=True)
+        try:
+            for fields in reader:
+                if len(fields) > 1 or "".join(fields).strip():
+                    yield line, fields
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise UserError(f"{path}, line {line}: {error}", "look for a quote that is not closed") from None
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    text = "".join(header)
+    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
+        if text.count(separator) >= len(header):
+            raise UserError(f"{path} is separated by {name}", "separate columns by commas, decimals by points")
+    if "" in header:
+        raise UserError(f"{path} has no name for column {header.index('') + 1}", "name every column in the header line")
+    name, count = Counter(header).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"{path} has {count} columns named {name!r}", "give each column its own name")
+    # Years or positions are good names, but a decimal fraction is a first row without a header.
+    values = [_number(name) for name in header]
+    if None not in values and not all(value.is_integer() for value in values if value is not None):
+        raise UserError(f"{path} begins with numbers instead of names", "add a header line")
+
+
+def _position(path: Path, header: list[str], name: str) -> int:
+    if name not in header:
+        near = nearest(name, header)
+        raise UserError(
+            f"data.index={name} is not a column of {path}",
+            f"did you mean data.index={near}?" if near else f"its columns are {', '.join(header[:10])}",
+        )
+    return header.index(name)
+
+
+def _numbers(path: Path, line: int, names: list[str], fields: list[str]) -> list[float]:
+    """The fields of one record as numbers, NaN where missing."""
+    try:
+        if "_" not in "".join(fields):  # float() would read the label 2020_01 as a number
+            return [float(field or "nan") for field in fields]
+    except ValueError:
+        pass  # look at the fields one by one
+    numbers = []
+    for name, field in zip(names, fields, strict=True):
+        number = float("nan") if field.strip().lower() in MISSING else _number(field)
+        if number is None:
+            raise UserError(
+                f"{path}, line {line}, column {name!r}: {field!r} is not a number",
+                "leave it empty if it is missing; data.index=NAME for a column of labels",
+            )
+        numbers.append(number)
+    return numbers
+
+
+def _number(field: str) -> float | None:
+    try:
+        return None if "_" in field else float(field)
+    except ValueError:
+        return None

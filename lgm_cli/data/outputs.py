@@ -1,0 +1,59 @@
+"""Files that speak of entries by the input's own labels: hidden entries predicted, the user's gaps filled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lgm_cli.data.base import Data, Table
+
+
+def gaps(table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of every entry that the input itself lacks, row by row; hidden entries are not gaps."""
+    missing = np.ones(table.shape, bool)
+    missing[table.rows, table.columns] = False
+    rows, columns = np.nonzero(missing)
+    return rows, columns
+
+
+def write_predictions(path: Path, data: Data, mean: np.ndarray, standard_deviation: np.ndarray) -> None:
+    """The hidden entries beside their predictions, which come in the order of data.test_rows.
+
+    Numbers are written in full (the shortest decimals that read back as the same number).
+    """
+    frame = pd.DataFrame(
+        {
+            "row": data.table.row_labels.take(data.test_rows),
+            "column": data.table.column_labels.take(data.test_columns),
+            "true": data.test_values,
+            "mean": np.asarray(mean, np.float64),
+            "standard_deviation": np.asarray(standard_deviation, np.float64),
+        }
+    )
+    frame.to_csv(path, index=False)
+
+
+def write_imputed(
+    path: Path,
+    uncertain_path: Path,
+    data: Data,
+    gap_rows: np.ndarray,
+    gap_columns: np.ndarray,
+    mean: np.ndarray,  # (gaps,)
+    standard_deviation: np.ndarray,  # (gaps,)
+) -> None:
+    """path: the user's table, its gaps filled by `mean`; what was given, hidden or not, is unchanged.
+
+    uncertain_path: `standard_deviation` in a table of the same shape, empty where the value was given.
+    """
+    table = data.table
+    given = np.full(table.shape, np.nan)
+    given[table.rows, table.columns] = table.values
+    uncertain = np.full(table.shape, np.nan)
+    given[gap_rows, gap_columns] = mean
+    uncertain[gap_rows, gap_columns] = standard_deviation
+    for target, values in ((path, given), (uncertain_path, uncertain)):
+        frame = pd.DataFrame(values, index=table.row_labels, columns=table.column_labels)
+        frame.to_csv(target, index=table.index_name is not None, index_label=table.index_name)

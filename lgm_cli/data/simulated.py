@@ -1,0 +1,24 @@
+"""Data drawn from the model itself, so that the parameters that should be found are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lgm_cli.data.base import Table, rectangle
+
+
+def load(options: dict[str, Any], simulate: Callable[[dict[str, Any]], dict[str, Any]]) -> Table:
+    """What the model's `simulate(options)` returns: values (N, M), NaN where not observed, and the truth."""
+    drawn = simulate(options)
+    values = np.asarray(drawn["values"], np.float64)
+    return rectangle(
+        name="simulated",
+        values=values,
+        row_labels=pd.RangeIndex(values.shape[0]),
+        column_labels=pd.Index([f"y{column}" for column in range(values.shape[1])]),
+        truth=drawn["truth"],
+    )

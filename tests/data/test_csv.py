@@ -1,0 +1,166 @@
+"""The user's own table: what is read from it, and one clear line for everything that can be wrong with it."""
+
+import os
+
+import numpy as np
+import pytest
+
+from lgm_cli.data import load
+from lgm_cli.data.csv import load as load_csv
+from lgm_cli.errors import UserError
+
+
+def no_model(options):
+    raise AssertionError("only simulated data call the model")
+
+
+def read(tmp_path, text: str | bytes, **options):
+    """The checked data of a file with this content, nothing hidden."""
+    path = tmp_path / "survey.csv"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return load({"name": "csv", "path": str(path), "index": None, "test_fraction": 0.0, **options}, 0, no_model)
+
+
+def dense(table) -> np.ndarray:
+    values = np.full(table.shape, np.nan)
+    values[table.rows, table.columns] = table.values
+    return values
+
+
+def test_reads_numbers_names_and_gaps(tmp_path):
+    table = read(tmp_path, "height, weight,age\n1.5,,3\n-2e-3,NaN, 4\nnan,7,NA\n1, 8 ,2\n").table
+    expected = [[1.5, np.nan, 3], [-2e-3, np.nan, 4], [np.nan, 7, np.nan], [1, 8, 2]]
+    np.testing.assert_array_equal(dense(table), expected)
+    assert table.column_labels.tolist() == ["height", "weight", "age"]
+    assert table.row_labels.tolist() == [0, 1, 2, 3]
+    assert (np.diff(table.rows * 3 + table.columns) > 0).all()
+    assert (table.name, table.index_name, table.is_table, table.common_unit) == (
+        "survey.csv",
+        None,
+        True,
+        False,
+    )
+
+
+def test_numbers_are_read_to_the_last_bit(tmp_path):
+    values = np.frombuffer(np.random.default_rng(0).bytes(8000), np.float64).reshape(-1, 2)
+    values = values[np.isfinite(values).all(axis=1)]
+    text = "a,b\n" + "".join(f"{a!r},{b!r}\n" for a, b in values.tolist())
+    np.testing.assert_array_equal(dense(read(tmp_path, text).table), values)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a,b\r\n1,2\r\n3,4\r\n",
+        "\ufeffa,b\n1,2\n3,4\n",
+        '"a","b"\n"1",2\n3,"4"\n',
+        "\n a ,b\n\n1,2\n   \n3,4",
+    ],
+    ids=["windows", "byte order mark", "quotes", "blank lines"],
+)
+def test_spellings_of_the_same_table(tmp_path, text):
+    table = read(tmp_path, text).table
+    assert dense(table).tolist() == [[1, 2], [3, 4]]
+    assert table.column_labels.tolist() == ["a", "b"]
+
+
+def test_the_index_column_is_carried_through_as_text(tmp_path):
+    table = read(tmp_path, "a,day,b\n1,2020-01-01,2\n3,007,4\n5,NaN,7\n6,,8\n", index="day").table
+    assert table.row_labels.tolist() == ["2020-01-01", "007", "NaN", ""]
+    assert table.index_name == "day"
+    assert table.column_labels.tolist() == ["a", "b"]
+    assert dense(table).tolist() == [[1, 2], [3, 4], [5, 7], [6, 8]]
+
+
+def test_rows_without_a_value_are_kept_and_said(tmp_path):
+    data = read(tmp_path, "a,b\n1,2\n,\n3,4\n")
+    assert data.shape == (3, 2)
+    assert data.describe() == ("survey.csv: 3 x 2, 4 values (66.7% observed), 0 hidden for testing; 1 row has no value")
+    assert read(tmp_path, "a,b\n1,2\n,\nNaN,\n3,4\n").describe().endswith("; 2 rows have no value")
+
+
+def test_a_fraction_of_the_values_is_hidden(tmp_path):
+    rows = "".join(f"{i},{i * i}\n" for i in range(50))
+    data = read(tmp_path, "a,b\n" + rows, test_fraction=0.2)
+    assert data.hidden.sum() == 20
+
+
+# Content of the file, options, and what the one line must say.
+BAD = {
+    "empty": ("", {}, r"survey.csv is empty"),
+    "blank": ("\n  \n\n", {}, r"survey.csv is empty"),
+    "byte order mark only": (b"\xef\xbb\xbf", {}, r"survey.csv is empty"),
+    "only a header": ("a,b\n", {}, r"has a header line and no rows"),
+    "one row": ("a,b\n1,2\n", {}, r"survey.csv has a single row"),
+    "one column": ("a\n1\n2\n", {}, r"survey.csv has a single column"),
+    "one column beside the index": ("day,a\nx,1\ny,2\n", {"index": "day"}, r"has a single column"),
+    "only the index": ("day\nx\ny\n", {"index": "day"}, r"has no value in 2 x 0 entries"),
+    "short line": ("a,b,c\n1,2,3\n\n4,5\n", {}, r"survey.csv, line 4 has 2 fields where the header has 3"),
+    "long line": ("a,b\n1,2\n3,4,5\n", {}, r"line 3 has 3 fields where the header has 2"),
+    "short line after a quoted break": ('d,a,b\n"x\ny",1,2\nz,3\n', {"index": "d"}, r"line 4 has 2 fields"),
+    "open quote": ('a,b\n1,2\n3,"4\n5,6\n', {}, r"line 3: unexpected end of data .*quote"),
+    "text": ("a,b\n1,2\n3,high\n", {}, r"line 3, column 'b': 'high' is not a number .*data.index"),
+    "text beside a gap": ("a,b,c\n1,2,3\n,x7,4\n", {}, r"line 3, column 'b': 'x7' is not a number"),
+    "underscore": ("a,b\n1,2020_01\n3,2\n", {}, r"line 2, column 'b': '2020_01' is not a number"),
+    "true": ("a,b\n1,True\n0,False\n", {}, r"line 2, column 'b': 'True' is not a number"),
+    "infinite": ("a,b\n1,2\n\n3,4\n-inf,5\n", {}, r"line 5, column 'a' is infinite"),
+    "too large": ("a,b\n1,1e999\n3,4\n", {}, r"line 2, column 'b' is infinite"),
+    "semicolons": ("a;b\n1,5;2\n", {}, r"is separated by semicolons .*commas"),
+    "tabs": ("a\tb\n1\t2\n", {}, r"is separated by tabs"),
+    "same name": ("a,b,a\n1,2,3\n4,5,6\n", {}, r"has 2 columns named 'a'"),
+    "no name": (",a,b\n0,1,2\n1,3,4\n", {}, r"has no name for column 1"),
+    "quoted nothing": ('""\n', {}, r"has no name for column 1"),
+    "no header": ("5.1,3.5\n4.9,3\n4.7,3.2\n", {}, r"begins with numbers instead of names"),
+    "unknown index": ("day,a,b\nx,1,2\ny,3,4\n", {"index": "days"}, r"data.index=days .*data.index=day\?"),
+    "foreign index": ("u,a,b\nx,1,2\ny,3,4\n", {"index": "time"}, r"data.index=time .*columns are u, a, b"),
+    "constant": ("a,b,c\n1,2,3\n1,3,3\n", {}, r"no two different values in columns 'a', 'c' "),
+    "one value": ("a,b\n1,2\n,3\n", {}, r"no two different values in column 'a' "),
+    "many constant": ("a,b,c,d,e\n1,1,1,1,1\n1,1,1,1,2\n", {}, r"columns 'a', 'b', 'c' and 1 more"),
+    "column without a value": ("a,b\n1,\n2,\n", {}, r"no value in column 'b'"),
+    "nothing at all": ("a,b\n,\nNaN,\n", {}, r"survey.csv has no value in 2 x 2 entries"),
+    "binary": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", {}, r"survey.csv is a binary file"),
+    "latin-1": ("a,b\n1,2\n3,é\n".encode("latin-1"), {}, r"line 3 is not UTF-8 text .*UTF-8"),
+    "cut in a character": ("a,b\n1,2\n3,é".encode()[:-1], {}, r"line 3 is not UTF-8 text"),
+    "hides nothing": ("a,b\n1,2\n3,4\n", {"test_fraction": 0.01}, r"data.test_fraction=0.01 hides none"),
+    "hides all": ("a,b\n1,2\n3,4\n", {"test_fraction": 0.9}, r"data.test_fraction=0.9 leaves too few"),
+}
+
+
+@pytest.mark.parametrize(("text", "options", "says"), BAD.values(), ids=BAD.keys())
+def test_bad_content_is_one_clear_line(tmp_path, text, options, says):
+    with pytest.raises(UserError, match=says) as error:
+        read(tmp_path, text, **options)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_missing_file_is_answered_with_its_neighbour(tmp_path):
+    (tmp_path / "survey.csv").write_text("a,b\n1,2\n3,4\n")
+    with pytest.raises(UserError, match=r"survy.csv does not exist \(did you mean .*/survey.csv\?\)"):
+        load_csv({"name": "csv", "path": str(tmp_path / "survy.csv"), "index": None})
+    with pytest.raises(UserError, match=r"absent/survey.csv does not exist \(a relative path starts at"):
+        load_csv({"name": "csv", "path": str(tmp_path / "absent" / "survey.csv"), "index": None})
+
+
+def test_what_is_not_a_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"data.path is not set \(data.path=FILE\)"):
+        load_csv({"name": "csv", "path": None, "index": None})
+    with pytest.raises(UserError, match="is a directory"):
+        load_csv({"name": "csv", "path": str(tmp_path), "index": None})
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="can be read only once"):
+        load_csv({"name": "csv", "path": str(tmp_path / "pipe"), "index": None})
+    (tmp_path / "plain").touch()
+    with pytest.raises(UserError, match="cannot be read: Not a directory"):
+        load_csv({"name": "csv", "path": str(tmp_path / "plain" / "survey.csv"), "index": None})
+
+
+def test_a_file_without_read_permission_is_refused(tmp_path, monkeypatch):
+    """Permission bits do not stop the superuser, so the refusal itself is played."""
+
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(UserError, match="survey.csv cannot be read: Permission denied"):
+        load_csv({"name": "csv", "path": str(tmp_path / "survey.csv"), "index": None})

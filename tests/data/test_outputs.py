@@ -1,0 +1,98 @@
+"""Predictions and imputed tables: in the input's own labels, and readable back to the last bit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from lgm_cli.data import Data, load
+from lgm_cli.data.base import Table, rectangle
+from lgm_cli.data.outputs import gaps, write_imputed, write_predictions
+
+
+def no_model(options):
+    raise AssertionError("only simulated data call the model")
+
+
+def test_predictions_name_rows_and_columns_as_the_input_does(tmp_path):
+    table = Table(
+        name="ratings",
+        rows=np.array([0, 0, 1, 2]),
+        columns=np.array([0, 1, 1, 0]),
+        values=np.array([3.5, 4.0, 0.1, 2.0]),
+        row_labels=pd.Index([10, 20, 30]),
+        column_labels=pd.Index([5, 7]),
+        common_unit=True,
+        is_table=False,
+    )
+    data = Data(table, np.array([False, True, True, False]))
+    write_predictions(tmp_path / "predictions.csv", data, np.array([1 / 3, 2.0]), np.array([0.5, 0.25], np.float32))
+    assert (tmp_path / "predictions.csv").read_text() == (
+        "row,column,true,mean,standard_deviation\n10,7,4.0,0.3333333333333333,0.5\n20,7,0.1,2.0,0.25\n"
+    )
+
+
+def test_predictions_without_hidden_entries_are_a_header(tmp_path):
+    data = Data(rectangle("test", np.eye(2), pd.RangeIndex(2), pd.RangeIndex(2)), np.zeros(4, bool))
+    write_predictions(tmp_path / "predictions.csv", data, np.zeros(0), np.zeros(0))
+    assert (tmp_path / "predictions.csv").read_text() == "row,column,true,mean,standard_deviation\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "index", "imputed", "uncertain"),
+    [
+        (
+            "a,b\n0.1,3\n,5\n1e-300,\n2,7\n",
+            None,
+            "a,b\n0.1,3.0\n-1.5,5.0\n1e-300,0.3333333333333333\n2.0,7.0\n",
+            "a,b\n,\n0.5,\n,0.25\n,\n",
+        ),
+        (
+            'a,day,"b, c"\n0.1,2020-01,3\n,"Tue, 2nd",5\n1e-300,007,\n2,,7\n',
+            "day",
+            'day,a,"b, c"\n2020-01,0.1,3.0\n"Tue, 2nd",-1.5,5.0\n007,1e-300,0.3333333333333333\n,2.0,7.0\n',
+            'day,a,"b, c"\n2020-01,,\n"Tue, 2nd",0.5,\n007,,0.25\n,,\n',
+        ),
+    ],
+    ids=["positions", "index"],
+)
+def test_the_gaps_of_the_users_table_are_filled(tmp_path, text, index, imputed, uncertain):
+    (tmp_path / "survey.csv").write_text(text)
+    options = {"name": "csv", "path": str(tmp_path / "survey.csv"), "index": index, "test_fraction": 0.3}
+    data = load(options, 0, no_model)
+    assert data.hidden.sum() == 2  # hidden entries are the user's own values, not gaps
+    rows, columns = gaps(data.table)
+    assert (rows.tolist(), columns.tolist()) == ([1, 2], [0, 1])
+    paths = tmp_path / "imputed.csv", tmp_path / "imputed_standard_deviation.csv"
+    write_imputed(*paths, data, rows, columns, np.array([-1.5, 1 / 3]), np.array([0.5, 0.25]))
+    assert (tmp_path / "imputed.csv").read_text() == imputed
+    assert (tmp_path / "imputed_standard_deviation.csv").read_text() == uncertain
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    arrays(
+        np.float64,
+        array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=6),
+        elements=st.floats(allow_nan=True, allow_infinity=False),
+    )
+)
+def test_an_imputed_table_reads_back_to_the_last_bit(tmp_path_factory, values):
+    folder = tmp_path_factory.mktemp("imputed")
+    table = rectangle(
+        "test",
+        values,
+        pd.RangeIndex(len(values)),
+        pd.Index([f"y{column}" for column in range(values.shape[1])]),
+    )
+    rows, columns = gaps(table)
+    assert len(rows) == np.isnan(values).sum()
+    filled = np.where(np.isnan(values), np.pi, values)
+    data = Data(table, np.zeros(len(table.values), bool))
+    paths = folder / "imputed.csv", folder / "imputed_standard_deviation.csv"
+    write_imputed(*paths, data, rows, columns, filled[rows, columns], np.ones(len(rows)))
+    np.testing.assert_array_equal(pd.read_csv(folder / "imputed.csv").to_numpy(np.float64), filled)
+    uncertain = pd.read_csv(folder / "imputed_standard_deviation.csv", skip_blank_lines=False)
+    np.testing.assert_array_equal(np.isnan(uncertain.to_numpy(np.float64)), ~np.isnan(values))

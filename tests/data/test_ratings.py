@@ -1,0 +1,127 @@
+"""Ratings in the three layouts of MovieLens, and one clear line for everything wrong with them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lgm_cli.data import load
+from lgm_cli.errors import UserError
+
+
+def no_model(options):
+    raise AssertionError("only simulated data call the model")
+
+
+def read(tmp_path, text: str, points: str = "items"):
+    path = tmp_path / "ratings.csv"
+    path.write_text(text)
+    options = {"name": "ratings", "path": str(path), "points": points, "test_fraction": 0.0}
+    return load(options, 0, no_model)
+
+
+RATINGS = [(7, 30, 3.5, 100), (2, 10, 4.0, 90), (7, 10, 1.0, 80), (2, 30, 5.0, 70), (11, 20, 0.5, 60)]
+
+
+def lines(separator: str, width: int = 4) -> str:
+    return "".join(separator.join(map(str, rating[:width])) + "\n" for rating in RATINGS)
+
+
+LAYOUTS = {
+    "u.data": lines("\t"),
+    "ratings.dat": lines("::"),
+    "ratings.csv": "userId,movieId,rating,timestamp\n" + lines(","),
+    "u.data without timestamps": lines("\t", 3),
+    "ratings.dat without timestamps": lines("::", 3),
+    "ratings.csv without timestamps": "userId,movieId,rating\n" + lines(",", 3),
+    "ratings.csv without header": lines(","),
+    "u.data with header": "\nuser_id\titem_id\trating\ttimestamp\n" + lines("\t"),
+    "quotes": '"user","item","movie_rating"\n' + lines(",", 3).replace("30", '"30"'),
+    "byte order mark": "\ufeff" + lines("\t"),
+}
+
+
+@pytest.mark.parametrize("text", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_layouts(tmp_path, text):
+    table = read(tmp_path, text).table
+    assert table.row_labels.tolist() == [10, 20, 30]
+    assert table.column_labels.tolist() == [2, 7, 11]
+    assert table.rows.tolist() == [0, 0, 1, 2, 2]
+    assert table.columns.tolist() == [0, 1, 2, 0, 1]
+    assert table.values.tolist() == [4.0, 1.0, 0.5, 5.0, 3.5]
+    assert table.common_unit
+    assert not table.is_table
+
+
+def test_users_as_data_points(tmp_path):
+    items, users = read(tmp_path, lines("\t")).table, read(tmp_path, lines("\t"), "users").table
+    assert users.shape == items.shape[::-1]
+    as_items = sorted(zip(items.rows, items.columns, items.values, strict=True))
+    assert sorted(zip(users.columns, users.rows, users.values, strict=True)) == as_items
+    assert (np.diff(users.rows * users.shape[1] + users.columns) > 0).all()
+
+
+def test_the_latest_of_repeated_ratings_counts(tmp_path):
+    stamped = "1,1,3,20\n1,1,4,30\n1,1,5,10\n2,1,1,5\n1,2,2,5\n2,1,2,5\n"
+    data = read(tmp_path, stamped)
+    assert data.table.values.tolist() == [4, 2, 2]
+    assert data.describe().endswith("; 3 repeated by a later rating of the same user and item")
+    unstamped = "".join(line.rpartition(",")[0] + "\n" for line in stamped.splitlines())
+    assert read(tmp_path, unstamped).table.values.tolist() == [5, 2, 2]
+
+
+def test_agrees_with_a_pivot_of_pandas(tmp_path):
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "userId": random.integers(1, 40, 2000),
+            "movieId": random.integers(1, 90, 2000),
+            "rating": random.integers(1, 11, 2000) / 2,
+            "timestamp": random.permutation(2000),
+        }
+    )
+    last = frame.sort_values("timestamp").drop_duplicates(["userId", "movieId"], keep="last")
+    expected = last.pivot(index="movieId", columns="userId", values="rating")
+    table = read(tmp_path, frame.to_csv(index=False)).table
+    values = np.full(table.shape, np.nan)
+    values[table.rows, table.columns] = table.values
+    np.testing.assert_array_equal(values, expected.to_numpy())
+    assert table.row_labels.tolist() == expected.index.tolist()
+    assert table.column_labels.tolist() == expected.columns.tolist()
+
+
+GOOD = "1\t1\t3\t5\n2\t2\t4\t6\n"
+
+BAD = {
+    "only a header": ("userId,movieId,rating\n", r"has a header line and no ratings"),
+    "too few fields": (GOOD + "3\t1\t5\n", r"line 3 has 3 fields, the first has 4"),
+    "too few without timestamps": ("1,1,3\n2,2\n", r"line 2 has 2 fields, the first has 3"),
+    "too many fields": (GOOD + "3\t1\t5\t1\t1\n", r"line 3 has 5 fields, the first has 4"),
+    "header narrower than the lines": ("user,item,rating\n1,1,3,4\n2,2,4,5\n", r"line 2 has 4 fields"),
+    "two fields": ("1\t1\n2\t2\n", r"line 1 has 2 fields, not 3 or 4"),
+    "negative identifier": (
+        GOOD + "\n-3\t1\t5\t1\n",
+        r"line 4: user '-3' is not a whole number of at least 0",
+    ),
+    "blank identifier": (GOOD + "3\t\t5\t1\n", r"line 3: item '' is not a whole number"),
+    "blank first identifier": (GOOD + "\t3\t5\t1\n", r"line 3: user '' is not a whole number"),
+    "fractional identifier": (GOOD + "3.5\t1\t5\t1\n", r"line 3: user '3.5' is not a whole number"),
+    "huge identifier": (GOOD + "99999999999999999999\t1\t5\t1\n", r"line 3: user '9+' is not a whole"),
+    "text identifier": ("1::1::3\nbob::1::4\n", r"line 2: user 'bob' is not a whole number"),
+    "text rating": ("1,1,good\n2,2,3\n", r"line 1: rating 'good' is not a number"),
+    "blank rating": (GOOD + "3\t1\t\t1\n", r"line 3: rating '' is not a number"),
+    "infinite rating": (GOOD + "3\t1\tinf\t1\n", r"line 3: rating 'inf' is not a number"),
+    "text timestamp": (GOOD + "3\t1\t5\tnow\n", r"line 3: timestamp 'now' is not a number"),
+    "single colon": ("1::1::3\n2:2::4\n", r"line 2 has 2 fields, the first has 3"),
+    "semicolons": ("1;1;3\n2;2;4\n", r"line 1 is no rating: '1;1;3'"),
+    "swapped header": ("movieId,userId,rating\n1,1,3\n2,2,4\n", r"has 'movieId' where the user should be"),
+    "equal ratings": ("1,1,3\n2,2,3\n", r"every value in ratings.csv is 3"),
+    "one item": ("1,1,3\n2,1,4\n", r"has a single data point"),
+    "one user": ("1,1,3\n1,2,4\n", r"has a single dimension"),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), BAD.values(), ids=BAD.keys())
+def test_bad_content_is_one_clear_line(tmp_path, text, says):
+    with pytest.raises(UserError, match=says) as error:
+        read(tmp_path, text)
+    assert len(str(error.value).splitlines()) == 1
