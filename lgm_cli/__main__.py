@@ -1,0 +1,8 @@
+"""`python -m lgm_cli` is the same program as `lgm-run`."""
+
+import sys
+
+from lgm_cli.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

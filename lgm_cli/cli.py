@@ -1,0 +1,236 @@
+"""The command line: compose a configuration, check it, claim a folder, hand both to the runner.
+
+The only module that imports Hydra. Nothing heavy (torch, pandas, matplotlib) is imported before a run begins,
+so that a typing error is answered at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from lgm_cli import __version__, catalogue, config, resume, usage
+from lgm_cli.errors import RunFailed, UserError
+from lgm_cli.mistakes import OTHER_FOLDER, explain
+
+if TYPE_CHECKING:
+    from hydra.conf import HydraConf
+    from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+# A folder that holds any of these belongs to a run.
+RECORD = (
+    *(".hydra", "run.log", "metrics.csv", "summary.json", "plots", "checkpoint"),
+    *("parameters.safetensors", "posterior.safetensors", "predictions.csv", "loadings.csv"),
+    *("imputed.csv", "imputed_standard_deviation.csv"),
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command line and return its exit code: 0, 1, 2 or 130."""
+    logging.raiseExceptions = False  # a reader that went away (`| head`) is no reason for tracebacks
+    try:
+        with _sigterm_like_sigint():
+            errors = _dispatch(sys.argv[1:] if arguments is None else arguments)
+        code = max((_report(error) for error in errors), default=0)
+    except UserError as error:
+        code = _report(error)
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(f"lgm-run: interrupted{': ' if str(stop) else ''}{stop}\n")
+        code = 130
+    except BrokenPipeError:
+        code = 0
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at exit
+    return code
+
+
+@contextmanager
+def _sigterm_like_sigint() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt, so that what is running, a launcher's workers too, is wound up."""
+
+    def interrupt(signum: int, frame: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _report(error: Exception) -> int:
+    """Print an error, as one line when the user can mend it, and return its exit code."""
+    if not isinstance(error, UserError):
+        traceback.print_exception(error)
+        return 1
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        traceback.print_exception(error)
+    sys.stderr.write(f"lgm-run: error: {error}\n")
+    return error.exit_code
+
+
+def _dispatch(arguments: list[str]) -> list[Exception]:
+    """Answer --help and --version, or run; the errors of the runs that failed."""
+    options = usage.parse(arguments)
+    if options.help:
+        sys.stdout.write(usage.text())
+    elif options.version:
+        sys.stdout.write(f"lgm-run {__version__}\n")
+    elif resume.asked(options.overrides):
+        _resume(resume.read(usage.hydra_options(options), options.overrides))
+    else:
+        return _launch(usage.hydra_options(options), options.overrides)
+    return []
+
+
+def _resume(run: resume.Resumed) -> None:
+    """Go on with a run, its log continued."""
+    console, file = logging.StreamHandler(sys.stdout), logging.FileHandler(run.folder / "run.log", delay=True)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[console, file], force=True)
+
+    from lgm_cli import runner
+
+    _judge(runner.run(run.config, run.folder, run.overrides, resumed=True), run.folder)
+
+
+def _launch(options: list[str], overrides: list[str]) -> list[Exception]:
+    """Let Hydra compose and run one job, or a sweep of them; the errors of those that failed."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    for override in overrides:
+        _refuse_fixed(override)
+    errors: list[Exception] = []
+
+    def job(composed: DictConfig) -> None:
+        settings = HydraConfig.get()
+        try:
+            _run(composed, settings)
+        except Exception as error:
+            errors.append(error)
+            if _is_sweep(settings):  # a launcher must see that its job failed, and goes on with the next
+                log.error("%s", error, exc_info=None if isinstance(error, UserError) else error)
+                raise
+
+    with _hydra_that_raises([*options, *overrides]):
+        try:
+            hydra.main(config_path=str(catalogue.conf_folder()), config_name="config", version_base="1.3")(job)()
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            if not any(error is known for known in errors):
+                errors.append(error if isinstance(error, UserError) else explain(error, overrides))
+    return errors
+
+
+@contextmanager
+def _hydra_that_raises(arguments: list[str]) -> Iterator[None]:
+    """Give Hydra its arguments, and have it raise what it would otherwise print before it exits."""
+    own_arguments, own_setting = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [own_arguments[0], *arguments], "1"
+    try:
+        yield
+    finally:
+        sys.argv = own_arguments
+        del os.environ["HYDRA_FULL_ERROR"]
+        if own_setting is not None:
+            os.environ["HYDRA_FULL_ERROR"] = own_setting
+
+
+def _refuse_fixed(override: str) -> None:
+    """Names and rules are the YAML files' own; a user chooses among the files."""
+    key, _, value = override.lstrip("+~").partition("=")
+    group, _, last = key.partition(".")
+    if group in catalogue.GROUPS and last == "name":
+        raise UserError(f"{key} cannot be set", f"use {group}={value}")
+    if "allowed" in key.split("."):
+        raise UserError(f"{key} cannot be set", "it is the rule that values are checked against")
+
+
+def _is_sweep(settings: HydraConf) -> bool:
+    from hydra.types import RunMode
+
+    return settings.mode == RunMode.MULTIRUN
+
+
+def _run(composed: DictConfig, settings: HydraConf) -> None:
+    """Check one run's configuration and folder, then run it. Nothing is written before both are good."""
+    folder = Path(settings.runtime.output_dir)
+    if used := [name for name in RECORD if (folder / name).exists()]:
+        raise UserError(f"{folder} holds a run already, {used[0]} at least", OTHER_FOLDER)
+    try:
+        checked = _checked(composed)
+    except UserError as error:
+        if _is_sweep(settings):
+            _record_refusal(folder, error, settings)
+        elif not any(override.startswith("hydra.run.dir") for override in settings.overrides.hydra):
+            _remove_empty(folder)
+        raise
+    _record_configuration(folder, checked, settings)
+
+    from lgm_cli import runner
+
+    alone = settings.runtime.choices.get("hydra/launcher") == "basic"  # others run side by side
+    _judge(runner.run(checked, folder, list(settings.overrides.task), bar=alone), folder)
+
+
+def _judge(summary: dict[str, Any], folder: Path) -> None:
+    """Raise RunFailed for a run that ended without a good result."""
+    if summary["status"] in ("diverged", "failed"):
+        raise RunFailed(f"the run {summary['status']}", f"what is known of it is in {folder}")
+
+
+def _checked(composed: DictConfig) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        plain = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:  # a reference ${...} to what is not there
+        raise UserError(str(error).splitlines()[0], "write a value, or a reference to a key that exists") from error
+    assert isinstance(plain, dict)
+    return config.check({str(key): value for key, value in plain.items()})
+
+
+def _record_configuration(folder: Path, checked: dict[str, Any], settings: HydraConf) -> None:
+    """Write .hydra/ as Hydra would have done before it was known whether the run may begin."""
+    from omegaconf import OmegaConf
+
+    record = folder / ".hydra"
+    try:
+        record.mkdir()
+        OmegaConf.save(OmegaConf.create(checked), record / "config.yaml")
+        OmegaConf.save(OmegaConf.create({"hydra": settings}), record / "hydra.yaml")
+        OmegaConf.save(settings.overrides.task, record / "overrides.yaml")
+    except FileExistsError:
+        raise UserError(f"another run has just begun in {folder}", OTHER_FOLDER) from None
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}", OTHER_FOLDER) from error
+
+
+def _record_refusal(folder: Path, error: UserError, settings: HydraConf) -> None:
+    """Leave a summary of a sweep's run that could not begin, for the sweep's comparison."""
+    from lgm_cli.recorder import write_json_atomic
+
+    record = {"status": "failed", "error": {"what": error.what, "mend": error.mend}}
+    write_json_atomic(folder / "summary.json", record | {"overrides": list(settings.overrides.task)})
+
+
+def _remove_empty(folder: Path) -> None:
+    """Take back the folders that were made for a run that did not begin, as far as they are empty."""
+    with suppress(OSError):
+        for path in (folder, *folder.parents[:2]):
+            path.rmdir()

@@ -1,0 +1,242 @@
+"""The learning loop: steps on the clock; evaluation, checkpoints and the verdict off it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
+
+from lgm_cli.checkpoint import read_checkpoint, save_checkpoint
+from lgm_cli.evaluation import Evaluator, Scores
+from lgm_cli.methods.method import Method, StepInfo
+from lgm_cli.models.base import Parameters
+from lgm_cli.progress import Progress
+from lgm_cli.recorder import Recorder, peak_memory_mib
+from lgm_cli.stopping import Convergence
+
+EVALUATIONS = 20  # eval_every=auto: the next evaluation comes after a further 1/20 of the steps so far
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a run ends at the latest, and how often it looks up."""
+
+    max_steps: int
+    max_seconds: float | None
+    eval_every: int | None  # None: ever more rarely, in proportion to the steps so far
+    checkpoint_seconds: float
+
+
+@dataclass
+class Outcome:
+    """How a run ended."""
+
+    status: str
+    parameters: Parameters
+    scores: Scores
+    warnings: list[str] = field(default_factory=list)
+    mean_iterations: float | None = None  # of the solver, over the run
+    num_samples: int | None = None  # K of a Monte Carlo posterior
+
+
+class Learner:
+    """Runs a method until it has converged, met a limit, diverged or was told to stop.
+
+    stop: asked before every step; True ends the run as interrupted, with everything written.
+    truth: the true parameters of simulated data, for the column parameter_error.
+    identity: kept in the checkpoint, to tell by it whether a checkpoint belongs to a run.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        evaluator: Evaluator,
+        recorder: Recorder,
+        convergence: Convergence,
+        limits: Limits,
+        checkpoint: Path,
+        stop: Callable[[], bool],
+        truth: dict[str, np.ndarray] | None = None,
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.method, self.evaluator, self.recorder, self.convergence = method, evaluator, recorder, convergence
+        self.limits, self.checkpoint, self.stop, self.truth = limits, checkpoint, stop, truth
+        self.identity = dict(identity or {})
+        self.seconds, self.products = 0.0, 0
+        self.earlier_seconds = 0.0  # of earlier processes, in all
+        self._begun = time.monotonic()
+        self._due = 0  # step of the next evaluation
+        self._row = 0  # step of the newest row that a run without a stop would have too
+        self._scores: Scores | None = None
+        self._good: tuple[int, Parameters, Scores | None] = (method.steps, method.parameters, None)
+        self._solved, self._iterations = 0, 0.0  # steps with a solver, and the sum of their mean iterations
+
+    def learn(self, progress: Progress) -> Outcome:
+        saved = time.monotonic()
+        info: StepInfo | None = None
+        if not self.convergence.steps:
+            status = self._look(info, progress)
+        elif self.convergence.steps[-1] == self.method.steps and self.convergence.converged():
+            status = self._finish("converged", info, progress)  # stopped before the files were written
+        else:
+            status = None
+        while status is None:
+            if status := self._limit():
+                status = self._finish(status, info, progress)
+                break
+            try:
+                info = self._step()
+            except LinAlgError:
+                status = "diverged"
+                break
+            progress.stepped(self.method.steps, self.seconds)
+            if info.gradient_norm is not None and not math.isfinite(info.gradient_norm):
+                status = "diverged"
+            elif self.method.steps >= self._due:
+                status = self._look(info, progress)
+            if time.monotonic() - saved > self.limits.checkpoint_seconds:
+                self.save()
+                saved = time.monotonic()
+        return self._outcome(status)
+
+    def _outcome(self, status: str) -> Outcome:
+        warnings = []
+        parameters, scores = self.method.parameters, self._scores
+        if status == "diverged":
+            step, parameters, scores = self._good
+            warnings.append(
+                f"the likelihood fell below its start or was not finite at step {self.method.steps}: the parameters "
+                f"of step {step} were kept (a smaller method.learning_rate, or leaving it out, would help)"
+            )
+        else:
+            self.save()
+        if scores is None:  # a run that went on from a checkpoint and was not evaluated since
+            scores = self.evaluator.score(parameters, final=True)
+        iterations = self._iterations / self._solved if self._solved else None
+        samples = getattr(self.method.expectation, "num_samples", None)
+        return Outcome(status, parameters, scores, warnings, iterations, samples)
+
+    def _limit(self) -> str | None:
+        if self.stop():
+            return "interrupted"
+        if self.method.steps >= self.limits.max_steps:
+            return "max_steps"
+        if self.limits.max_seconds is not None and self.seconds >= self.limits.max_seconds:
+            return "max_seconds"
+        return None
+
+    def _step(self) -> StepInfo:
+        begun = time.perf_counter()
+        info = self.method.step()
+        if self.method.model.observations.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - begun
+        self.products += info.solver.products
+        if (iterations := info.solver.mean_iterations) is not None:
+            self._solved += 1
+            self._iterations += iterations
+        return info
+
+    def _look(self, info: StepInfo | None, progress: Progress) -> str | None:
+        """Evaluate, record, and judge: the status if the run is over."""
+        step = self.method.steps
+        every = self.limits.eval_every
+        self._due = step + (max(1, step // EVALUATIONS) if every is None else every)
+        try:
+            scores = self.evaluator.score(self.method.parameters)
+        except LinAlgError:
+            return "diverged"
+        self.convergence.add(step, scores.train_log_likelihood)
+        if self.convergence.diverged(scores.train_log_likelihood):
+            self._record(scores, info, progress)
+            return "diverged"
+        self._good = (step, self.method.parameters, scores)
+        if self.convergence.converged():
+            return self._finish("converged", info, progress)
+        if self.convergence.should_anneal() and self.method.update.anneal():
+            self.convergence.anneal()
+        self._record(scores, info, progress)
+        self._row = step
+        return None
+
+    def _finish(self, status: str, info: StepInfo | None, progress: Progress) -> str:
+        """The last row, of all data points where that can be afforded, whatever was used on the way; the status, which
+        is `diverged` if steps since the last evaluation have led astray."""
+        if self.recorder.last.get("step") == self.method.steps and not self.evaluator.sampled:
+            return status
+        try:
+            scores = self.evaluator.score(self.method.parameters, final=True)
+        except LinAlgError:
+            return "diverged"
+        self._record(scores, info, progress)
+        return "diverged" if self.convergence.diverged(scores.train_log_likelihood) else status
+
+    def _record(self, scores: Scores, info: StepInfo | None, progress: Progress) -> None:
+        self._scores = scores
+        device = self.method.model.observations.device
+        on_device = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
+        solver = info.solver if info is not None and info.solver.systems else None
+        row: dict[str, Any] = {
+            "step": self.method.steps,
+            "fit_seconds": self.seconds,
+            "train_log_likelihood": scores.train_log_likelihood,
+            "test_log_likelihood": scores.test_log_likelihood,
+            "log_likelihood_se": scores.standard_error,
+            "test_rmse": scores.test_rmse,
+            "gradient_norm": None if info is None else info.gradient_norm,
+            "solver_iterations": solver and solver.mean_iterations,
+            "solver_residual": solver and solver.residual,
+            "matvecs": self.products if solver else None,
+            "peak_memory_mib": peak_memory_mib(on_device),
+        }
+        if self.truth is not None:
+            row["parameter_error"] = self.method.model.parameter_error(self.method.parameters, self.truth)
+        self.recorder.row(**row)
+        progress.evaluated(row)
+
+    def save(self) -> None:
+        """Everything that going on needs, in place of what was there."""
+        step, parameters, scores = self._good
+        state = {
+            "identity": self.identity,
+            "method": self.method.state(),
+            "convergence": {
+                "steps": self.convergence.steps,
+                "values": self.convergence.values,
+                "annealed": self.convergence.annealed,
+            },
+            "good": {"step": step, "parameters": parameters, "scores": scores and asdict(scores)},
+            "seconds": self.seconds,
+            "earlier_seconds": self.earlier_seconds + time.monotonic() - self._begun,
+            "products": self.products,
+            "solved": self._solved,
+            "iterations": self._iterations,
+            "due": self._due,
+            "row": self._row,
+        }
+        save_checkpoint(self.checkpoint, state)
+
+    def load(self) -> None:
+        """Go on where `save` left off."""
+        state = read_checkpoint(self.checkpoint)
+        device = self.method.model.observations.device
+        good, method = state["good"], state["method"]
+        for tensors in (good["parameters"], method["update"].get("parameters", {}), method["expectation"]):
+            tensors.update({name: value.to(device) for name, value in tensors.items()})
+        self.method.load_state(method)
+        for name, value in state["convergence"].items():
+            setattr(self.convergence, name, value)
+        self._good = (good["step"], good["parameters"], good["scores"] and Scores(**good["scores"]))
+        self.seconds, self.earlier_seconds = state["seconds"], state["earlier_seconds"]
+        self.products, self._solved, self._iterations = state["products"], state["solved"], state["iterations"]
+        self._due, self._row = state["due"], state["row"]

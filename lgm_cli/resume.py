@@ -1,0 +1,170 @@
+"""`lgm-run resume=RUN_DIR`: the configuration of a run that is to go on, and the little that may be changed in it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lgm_cli import catalogue, config
+from lgm_cli.errors import UserError, nearest
+from lgm_cli.recorder import atomic_path
+
+# What may be given anew, and the YAML that states its rule. Limits may only be raised.
+OPEN = {"max_steps": "config", "max_seconds": "config", "device.threads": "device/cpu"}
+LIMITS = ("max_steps", "max_seconds")
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run that is to go on: where it is, and its configuration and overrides with what was given anew."""
+
+    folder: Path
+    config: dict[str, Any]
+    overrides: list[str]
+
+
+def asked(overrides: list[str]) -> bool:
+    """Whether a command line is one that resumes a run."""
+    return any(_key(item) == "resume" for item in overrides)
+
+
+def read(options: list[str], overrides: list[str]) -> Resumed:
+    """What the command line asks for; UserError when it asks for more, or when there is nothing to go on from."""
+    given = {_key(item): item.partition("=")[2] for item in overrides}
+    others = [item for item in overrides if _key(item) not in ("resume", *OPEN)]
+    if refused := [*options, *others]:
+        raise UserError(
+            f"resume= cannot be joined by {', '.join(refused)}",
+            f"a run goes on as it was configured; only {', '.join(OPEN)} may be given anew",
+        )
+    if len(given) < len(overrides):
+        raise UserError("a key is given twice", f"{' '.join(overrides)} must name each once")
+    folder = _folder(given.pop("resume"))
+    recorded, earlier = _recorded(folder)
+    status = status_of(folder)
+    if status == "converged":
+        raise UserError(
+            f"{folder} has converged", "nothing is left to learn; a smaller tolerance needs a run of its own"
+        )
+    if status == "diverged":
+        raise UserError(
+            f"{folder} has diverged", "it would again; start anew, e.g. with a smaller method.learning_rate"
+        )
+    if not (folder / "checkpoint" / "state.pt").is_file():
+        raise UserError(f"{folder} holds no checkpoint", "start the run anew in another folder")
+    changed = {key: _value(key, text, recorded) for key, text in given.items()}
+    kept = [item for item in earlier if _key(item) not in changed]
+    return Resumed(folder, _with(recorded, changed), kept + [f"{key}={text}" for key, text in given.items()])
+
+
+def status_of(folder: Path) -> str | None:
+    """How a run ended according to its summary; None when it was killed before it wrote one."""
+    with suppress(OSError, ValueError):
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        return summary.get("status") if isinstance(summary, dict) else None
+    return None
+
+
+def verify(asked: Mapping[str, Any], saved: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a checkpoint that another configuration has written (`saved`), naming what differs."""
+    open_now = {key: _get(asked, key) for key in OPEN}
+    flat, saved_flat = _flat(asked), _flat(_with(saved, open_now))
+    if differing := sorted(key for key in flat.keys() | saved_flat.keys() if flat.get(key) != saved_flat.get(key)):
+        raise UserError(
+            f"the checkpoint in {folder} does not fit .hydra/config.yaml: {', '.join(differing)}",
+            "write the configuration as it was, or start the run anew in another folder",
+        )
+
+
+def record(folder: Path, config: Mapping[str, Any], overrides: list[str]) -> None:
+    """Write what was given anew into .hydra/, for whoever reads the folder or resumes again."""
+    for name, content in (("config.yaml", dict(config)), ("overrides.yaml", overrides)):
+        with atomic_path(folder / ".hydra" / name) as temporary:
+            temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _key(item: str) -> str:
+    return item.partition("=")[0].lstrip("+~")
+
+
+def _folder(name: str) -> Path:
+    folder = Path(name).expanduser().absolute()
+    if name and folder.is_dir():
+        return folder
+    if name and folder.exists():
+        raise UserError(f"resume={name} is a file", "give the folder of the run")
+    beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    close = nearest(folder.name, beside) if name else None
+    mend = f"did you mean resume={Path(name).with_name(close)}?" if close else "give the folder of a run"
+    raise UserError(f"resume={name} does not exist" if name else "resume= names no folder", mend)
+
+
+def _recorded(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Configuration and overrides as the run has recorded them."""
+    try:
+        recorded, overrides = (
+            yaml.safe_load((folder / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8"))
+            for name in ("config", "overrides")
+        )
+        for key in OPEN:
+            _get(recorded, key)
+        return dict(recorded), [str(item) for item in overrides]
+    except (OSError, ValueError, TypeError, LookupError, yaml.YAMLError):  # not there, no text, no YAML, not a run's
+        runs = sorted(path.parent.name for path in folder.glob("*/.hydra"))
+        mend = f"it holds runs: {', '.join(runs[:3])}" if runs else "give a folder that lgm-run has written"
+        what = f"{folder} is not the folder of a run: .hydra/ is missing or cannot be read"
+        raise UserError(what, mend) from None
+
+
+def _value(key: str, text: str, recorded: Mapping[str, Any]) -> Any:
+    """A value given anew, by its rule, and not below what it was."""
+    source, name = OPEN[key], key.rpartition(".")[2]
+    rule = config.Rule.parse(catalogue.keys(source)[name].rule)
+    value = config.check_value(key, source, _number(text), rule)
+    before = _get(recorded, key)
+    if key in LIMITS and _limit(value) < _limit(before):
+        own = f"{key}={'none' if before is None else before}"
+        raise UserError(f"{key}={text} is less than the run's own {own}", "a limit may only be raised")
+    return value
+
+
+def _number(text: str) -> int | float | str | None:
+    """A value as it stands on the command line."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return None if text == "null" else text
+
+
+def _limit(value: Any) -> float:
+    """auto may be any number, so it is neither less nor more than one."""
+    return math.inf if value is None else math.nan if isinstance(value, str) else value
+
+
+def _get(settings: Mapping[str, Any], key: str) -> Any:
+    group, _, name = key.rpartition(".")
+    return (settings[group] if group else settings)[name]
+
+
+def _with(settings: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the configuration in which some values are others."""
+    copy = {key: dict(value) if isinstance(value, Mapping) else value for key, value in settings.items()}
+    for key, value in changed.items():
+        group, _, name = key.rpartition(".")
+        (copy[group] if group else copy)[name] = value
+    return copy
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys as the command line spells them."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, Mapping) else {key: value}
+    return flat

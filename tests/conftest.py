@@ -1,0 +1,28 @@
+"""Fixtures that several test modules use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lgm_cli import catalogue
+
+Compose = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def compose() -> Compose:
+    """Compose conf/ with overrides, as the command line does, into a plain dict, not checked yet."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from omegaconf import OmegaConf
+
+    def composed(*overrides: str) -> dict[str, Any]:
+        with initialize_config_dir(str(catalogue.conf_folder()), version_base="1.3"):
+            plain = OmegaConf.to_container(hydra_compose("config", list(overrides)), resolve=True)
+        assert isinstance(plain, dict)
+        return {str(key): value for key, value in plain.items()}
+
+    return composed
