@@ -275,13 +275,14 @@ def test_blocks_that_do_not_divide_are_all_used_in_the_end() -> None:
 
 @pytest.mark.parametrize("blocks", [1, 4])
 def test_a_gradient_step_is_the_optimisers_on_the_average_over_entries(blocks: int) -> None:
-    """free <- free + rate * M / entries * gradient; the norm reported is that of the gradient per entry."""
+    """free <- free + rate * M / entries * gradient; the norm reported is that of the gradient per entry. The entries
+    are as many as an average block has."""
     model = blocks_of()
     start = cases.perturbed(model.initial(0))
     update = GradientUpdate(model, start, "sgd", 0.3)
     method = Method(model, ExactExpectation(model), update, blocks, 0)
     chosen = method._batch()
-    entries = sum(chunk.observed for number in chosen for chunk in model.observations.blocks[number])
+    entries = model.observations.observed * blocks / len(model.observations.blocks)
     by_parameter = cases.expected_gradient(model, ExactExpectation(model), start, blocks=chosen)
     free = cases.leaves(model.free(start))
     constrained = model.constrain(free)
@@ -293,6 +294,28 @@ def test_a_gradient_step_is_the_optimisers_on_the_average_over_entries(blocks: i
         torch.testing.assert_close(value, expected[name].detach(), rtol=1e-9, atol=1e-10)
     assert info.gradient_norm == pytest.approx(float(cases.flat(gradient).norm()) / entries, rel=1e-9)
     assert info.solver.systems == 0 and info.solver.mean_iterations is None
+
+
+@pytest.mark.parametrize("batch_size", [1, 64])
+def test_every_data_point_counts_the_same_however_blocks_divide_them(
+    batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over blocks of 64, 64 and 1, or of one each, some without entries, the mean step is that of all data points."""
+    y = cases.with_gaps(drawn(129 if batch_size > 1 else 20, 6), "masked")
+    y[0] = np.nan
+
+    def step(size: int, batch: list[int]) -> torch.Tensor:
+        model = cases.attach(FactorAnalysis(2, False, 1e-3), y, block_size=size)
+        update = GradientUpdate(model, cases.perturbed(model.initial(0)), "sgd", 0.3)
+        before = {name: value.detach().clone() for name, value in update._free.items()}
+        method = Method(model, ExactExpectation(model), update, len(batch), 0)
+        monkeypatch.setattr(method, "_batch", lambda: batch)
+        method.step()
+        return cases.flat({name: value.detach() - before[name] for name, value in update._free.items()})
+
+    blocks = range(-(-len(y) // batch_size))
+    mean = torch.stack([step(batch_size, [number]) for number in blocks]).mean(0)
+    torch.testing.assert_close(mean, step(batch_size, list(blocks)), rtol=1e-9, atol=1e-12)
 
 
 def test_a_step_leaves_the_parameters_it_started_from_as_they_were() -> None:

@@ -37,17 +37,17 @@ class Method:
         return {name: value.detach() for name, value in self.update.parameters.items()}
 
     def step(self) -> StepInfo:
+        """Take one step. Every data point counts the same: a sum over a batch is scaled by the share of the blocks that
+        are in it, not of the entries, which would favour those of a small block."""
         record = SolverRecord()
-        observed = 0.0
-        for number in self._batch():
-            block = self.model.observations.blocks[number]
+        observations, batch = self.model.observations, self._batch()
+        for number in batch:
             for chunk, posterior, pairing in self.expectation.posteriors(
-                self.update.parameters, number, block, self.steps, record
+                self.update.parameters, number, observations.blocks[number], self.steps, record
             ):
                 self.update.add(chunk, posterior, pairing)
-                observed += chunk.observed
         self.steps += 1
-        return StepInfo(self.update.apply(observed), record)
+        return StepInfo(self.update.apply(observations.observed * len(batch) / len(observations.blocks)), record)
 
     def _batch(self) -> list[int]:
         """Numbers of the blocks of this step."""

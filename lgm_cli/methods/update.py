@@ -75,7 +75,8 @@ class GradientUpdate:
         loss.backward()
 
     def apply(self, observed: float) -> float | None:
-        """Take the step; observed: the number of entries behind it. The norm of the gradient per entry."""
+        """Take the step; observed: the number of entries that are expected behind it. The norm of the gradient per
+        entry."""
         self.optimizer.zero_grad()
         constrained = self.model.constrain(self._free)
         pairs = [(value, self.parameters[name].grad) for name, value in constrained.items()]
