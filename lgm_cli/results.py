@@ -43,13 +43,15 @@ def write(
             atomic_path(folder / "imputed_standard_deviation.csv") as uncertain,
         ):
             write_imputed(imputed, uncertain, data, rows, columns, *filled)
-    scores = evaluator.latents(outcome.parameters)
-    if config["save_posterior"]:
-        named = {"latent_mean": scores[0], "latent_standard_deviation": scores[1]}
-        _save_tensors(folder / "posterior.safetensors", named)
+    scores = None
+    if config["save_posterior"] or data.table.row_titles is not None:  # it takes every data point's factorisation
+        scores, uncertainty = evaluator.latents(outcome.parameters)
+        if config["save_posterior"]:
+            named = {"latent_mean": scores, "latent_standard_deviation": uncertainty}
+            _save_tensors(folder / "posterior.safetensors", named)
     if "loadings" in exported:
         _write_loadings(folder / "loadings.csv", exported, data)
-    _draw(folder, data, model, exported, scores[0].numpy(), mean, deviation)
+    _draw(folder, data, model, exported, scores, mean, deviation)
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -71,11 +73,12 @@ def _draw(
     data: Data,
     model: Model,
     exported: Mapping[str, Tensor],
-    scores: np.ndarray,
+    scores: Tensor | None,
     mean: np.ndarray,
     deviation: np.ndarray,
 ) -> None:
-    """Columns in units of their own are drawn together in standard deviations of each."""
+    """Columns in units of their own are drawn together in standard deviations of each. scores: of the data points, where
+    these have titles."""
     pictures = folder / "plots"
     pictures.mkdir(exist_ok=True)
     (n, m), columns = data.shape, data.test_columns
@@ -95,8 +98,8 @@ def _draw(
     loadings = exported["loadings"].numpy() / scale[:, None]
     rotation, rotated_by = picture_rotation(loadings)
     titles = data.table.row_titles
-    if titles is not None:
-        own = scores[:, : loadings.shape[1]].astype(float) @ rotation  # without the offset
+    if titles is not None and scores is not None:
+        own = scores[:, : loadings.shape[1]].double().numpy() @ rotation  # without the offset
         ratings = np.bincount(data.train_rows, minlength=n)
         with atomic_path(pictures / "factors.png") as path:
             plots.factor_extremes(own, list(map(str, titles)), path, weights=ratings, rotated_by=rotated_by)
@@ -139,7 +142,7 @@ def closing(
     if scores.test_log_likelihood is not None:
         likelihoods += f", test {scores.test_log_likelihood:.4f} nats"
         baseline = baseline_rmse(data)
-        lines += [likelihoods, f"test rmse {scores.test_rmse:.4f}, predicting each column's mean {baseline:.4f}"]
+        lines += [likelihoods, f"test rmse {scores.test_rmse:.4g}, predicting each column's mean {baseline:.4g}"]
     else:
         lines.append(likelihoods)
     if (advice := cheaper_exactly(model, outcome, config, overrides)) is not None:
