@@ -45,11 +45,11 @@ def solver(config: Mapping[str, Any]) -> Solver:
 def device(options: Mapping[str, Any]) -> torch.device:
     """The device of the configuration, with its threads set; UserError when it is not there."""
     name = options["name"]
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there = {"cpu": lambda: True, "cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if name == "auto":
-        name = "cuda" if there["cuda"] else "cpu"
-    if not there[name]:
-        found = ", ".join(kind for kind, present in there.items() if present)
+        name = "cuda" if there["cuda"]() else "cpu"
+    if not there[name]():
+        found = ", ".join(kind for kind, present in there.items() if present())
         raise UserError(f"device={name} is not to be had on this machine", f"use one of: {found}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = options["threads"]
@@ -66,9 +66,10 @@ def device(options: Mapping[str, Any]) -> torch.device:
     return torch.device(name)
 
 
-def threads() -> int:
-    """Processor threads of this run."""
-    return torch.get_num_threads()
+def describe(device: torch.device) -> dict[str, Any]:
+    """What a run was timed on, for summary.json: processor threads and the device, a GPU by its name."""
+    found: dict[str, Any] = {"threads": torch.get_num_threads(), "device": str(device)}
+    return found | ({"device_name": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
 
 
 def max_steps(config: Mapping[str, Any]) -> int:

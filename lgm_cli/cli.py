@@ -6,8 +6,10 @@ so that a typing error is answered at once.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -176,15 +178,20 @@ def _run(composed: DictConfig, settings: HydraConf) -> None:
     except UserError as error:
         if _is_sweep(settings):
             _record_refusal(folder, error, settings)
-        elif not any(override.startswith("hydra.run.dir") for override in settings.overrides.hydra):
-            _remove_empty(folder)
+        else:
+            _remove_empty(folder, settings)
         raise
     _record_configuration(folder, checked, settings)
 
     from lgm_cli import runner
 
     alone = settings.runtime.choices.get("hydra/launcher") == "basic"  # others run side by side
-    _judge(runner.run(checked, folder, list(settings.overrides.task), bar=alone), folder)
+    try:
+        _judge(runner.run(checked, folder, list(settings.overrides.task), bar=alone), folder)
+    except UserError as error:
+        if error.exit_code == UserError.exit_code and not _is_sweep(settings):
+            _withdraw(folder, settings)  # so that the same command can be given again, once the data are mended
+        raise
 
 
 def _judge(summary: dict[str, Any], folder: Path) -> None:
@@ -223,14 +230,29 @@ def _record_configuration(folder: Path, checked: dict[str, Any], settings: Hydra
 
 def _record_refusal(folder: Path, error: UserError, settings: HydraConf) -> None:
     """Leave a summary of a sweep's run that could not begin, for the sweep's comparison."""
-    from lgm_cli.recorder import write_json_atomic
+    from lgm_cli.recorder import versions, write_json_atomic
 
-    record = {"status": "failed", "error": {"what": error.what, "mend": error.mend}}
-    write_json_atomic(folder / "summary.json", record | {"overrides": list(settings.overrides.task)})
+    record = {"status": "failed", "error": {"what": error.what, "mend": error.mend}, "warnings": [], "last_row": {}}
+    record |= {"overrides": list(settings.overrides.task), "versions": versions(), "total_seconds": 0.0}
+    write_json_atomic(folder / "summary.json", record)
 
 
-def _remove_empty(folder: Path) -> None:
-    """Take back the folders that were made for a run that did not begin, as far as they are empty."""
+def _withdraw(folder: Path, settings: HydraConf) -> None:
+    """Take back what was written of a run that could not begin."""
+    with suppress(OSError):
+        if json.loads((folder / "summary.json").read_text(encoding="utf-8"))["status"] == "failed":
+            for name in (".hydra", "checkpoint"):
+                shutil.rmtree(folder / name, ignore_errors=True)
+            for name in ("summary.json", "run.log"):
+                (folder / name).unlink(missing_ok=True)
+    _remove_empty(folder, settings)
+
+
+def _remove_empty(folder: Path, settings: HydraConf) -> None:
+    """Take back the folders that were made for a run that did not begin, as far as they are empty; one that the user
+    named stays."""
+    if any(override.startswith("hydra.run.dir") for override in settings.overrides.hydra):
+        return
     with suppress(OSError):
         for path in (folder, *folder.parents[:2]):
             path.rmdir()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lgm_cli.data.base import Data
 from lgm_cli.gram import ExactPosterior
-from lgm_cli.methods.expectation import exact_part_size
+from lgm_cli.methods.expectation import EXACT_ELEMENTS, exact_part_size
 from lgm_cli.models.base import Model, Parameters
 from lgm_cli.observations import Chunk
 
@@ -98,8 +98,8 @@ class Evaluator:
         chunks = self._largest if final else self._subset
         likelihoods, counts, log_densities, squares = [], [], [], []
         for part, posterior in self.posteriors(parameters, chunks):
-            likelihoods.append(self.model.log_likelihood(parameters, part, posterior).double().cpu())
-            counts.append(part.weight.sum(1).double().cpu())
+            likelihoods.append(self.model.log_likelihood(parameters, part, posterior).cpu().double())
+            counts.append(part.weight.sum(1).cpu().double())
             for position, mean, variance in self._predict(parameters, part, posterior, self._truth):
                 error = torch.as_tensor(self._test_values[position]) - mean
                 squares.append(error.square())
@@ -122,12 +122,14 @@ class Evaluator:
         self, parameters: Parameters, part: Chunk, posterior: ExactPosterior, wanted: _ByPoint
     ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
         """Positions among the wanted entries, means and variances (float64, in the data's units)."""
-        index, position = wanted.of(part.points.cpu().numpy())
-        if position.size == 0 or not (position >= 0).any():
-            return
-        mean, variance = self.model.predict(parameters, posterior, torch.as_tensor(index, device=part.points.device))
-        real = torch.as_tensor(position >= 0)
-        yield position[position >= 0], mean[real], variance[real]
+        all_columns, all_positions = wanted.of(part.points.cpu().numpy())
+        size = max(1, EXACT_ELEMENTS // (len(part.points) * self.model.dim))  # entries of each data point at a time
+        for start in range(0, all_positions.shape[1], size):
+            position = all_positions[:, start : start + size]
+            index = torch.as_tensor(all_columns[:, start : start + size], device=part.points.device)
+            mean, variance = self.model.predict(parameters, posterior, index)
+            real = torch.as_tensor(position >= 0)
+            yield position[position >= 0], mean[real], variance[real]
 
     @torch.no_grad()
     def predict(self, parameters: Parameters, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -104,7 +104,7 @@ class Learner:
                 status = "diverged"
             elif self.method.steps >= self._due:
                 status = self._look(info, progress)
-            if time.monotonic() - saved > self.limits.checkpoint_seconds:
+            if status is None and time.monotonic() - saved > self.limits.checkpoint_seconds:
                 self.save()
                 saved = time.monotonic()
         return self._outcome(status)
@@ -115,8 +115,9 @@ class Learner:
         if status == "diverged":
             step, parameters, scores = self._good
             warnings.append(
-                f"the likelihood fell below its start or was not finite at step {self.method.steps}: the parameters "
-                f"of step {step} were kept (a smaller method.learning_rate, or leaving it out, would help)"
+                "the likelihood fell below its start, or something was not finite or not positive definite, at step "
+                f"{self.method.steps}: the parameters of step {step} were kept (a smaller "
+                "method.learning_rate, or leaving it out, would help)"
             )
         else:
             self.save()
@@ -162,24 +163,30 @@ class Learner:
             return "diverged"
         self._good = (step, self.method.parameters, scores)
         if self.convergence.converged():
-            return self._finish("converged", info, progress)
+            return self._finish("converged", info, progress, scores)
         if self.convergence.should_anneal() and self.method.update.anneal():
             self.convergence.anneal()
         self._record(scores, info, progress)
         self._row = step
         return None
 
-    def _finish(self, status: str, info: StepInfo | None, progress: Progress) -> str:
+    def _finish(self, status: str, info: StepInfo | None, progress: Progress, scores: Scores | None = None) -> str:
         """The last row, of all data points where that can be afforded, whatever was used on the way; the status, which
-        is `diverged` if steps since the last evaluation have led astray."""
+        is `diverged` if steps since the last evaluation have led astray: judged by the data points that the start was.
+        scores: of these parameters, if they are known and were found good."""
         if self.recorder.last.get("step") == self.method.steps and not self.evaluator.sampled:
             return status
         try:
-            scores = self.evaluator.score(self.method.parameters, final=True)
+            if scores is None:
+                scores = self.evaluator.score(self.method.parameters)
+                if self.convergence.diverged(scores.train_log_likelihood):
+                    status = "diverged"
+            if self.evaluator.sampled:
+                scores = self.evaluator.score(self.method.parameters, final=True)
         except LinAlgError:
             return "diverged"
         self._record(scores, info, progress)
-        return "diverged" if self.convergence.diverged(scores.train_log_likelihood) else status
+        return status if math.isfinite(scores.train_log_likelihood) else "diverged"
 
     def _record(self, scores: Scores, info: StepInfo | None, progress: Progress) -> None:
         self._scores = scores

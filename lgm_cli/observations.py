@@ -42,7 +42,7 @@ class Chunk:
     @cached_property
     def observed(self) -> float:
         """Number of observed entries."""
-        return float(self.weight.sum(dtype=torch.float64))
+        return float(self.weight.sum())  # of at most 2^18 ones: exact in single precision
 
     def take(self, by_column: Tensor) -> Tensor:
         """Rows of (M,) or (M, D) for this chunk: themselves, (m[, D]) or (n, m[, D]); zeros where padded."""
@@ -96,7 +96,7 @@ class Observations:
     """What learning sees, in standardised units: y = center + scale * value.
 
     Blocks are fixed random sets of data points: the unit of minibatches and of random numbers. Their make-up depends
-    on the seed and the data alone.
+    on the seed, the data and the size of a block alone.
     """
 
     shape: tuple[int, int]

@@ -77,8 +77,8 @@ def _draw(
     mean: np.ndarray,
     deviation: np.ndarray,
 ) -> None:
-    """Columns in units of their own are drawn together in standard deviations of each. scores: of the data points, where
-    these have titles."""
+    """Columns in units of their own are drawn together in standard deviations of each. scores: the latents of the data
+    points, where these have titles."""
     pictures = folder / "plots"
     pictures.mkdir(exist_ok=True)
     (n, m), columns = data.shape, data.test_columns

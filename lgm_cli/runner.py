@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shlex
 import time
@@ -56,6 +57,8 @@ def run(
 def _run(
     config: Mapping[str, Any], folder: Path, summary: dict[str, Any], stop: Stop, resumed: bool, bar: bool
 ) -> None:
+    if config["device"]["name"] == "mps":  # before torch is imported: some of its operations have no kernel there
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     state = _checkpoint(config, folder) if resumed else None
     log.info("reading data=%s", config["data"]["name"])
 
@@ -82,11 +85,7 @@ def _run(
 
     reset_peak_memory()
     device = build.device(config["device"])
-    summary["host"] = host() | {
-        "threads": build.threads(),
-        "device": str(device),
-        "dtype": config["device"]["dtype"],
-    }
+    summary["host"] = host() | build.describe(device) | {"dtype": config["device"]["dtype"]}
     model = build.model(config)
     model.check(data)
     observations = observe(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lgm_cli.cli import main
+
 ROOT = Path(__file__).parents[1]
 WORKERS = 2
 ABSENT_DEVICE = "cuda" if sys.platform == "darwin" else "mps"
@@ -66,6 +68,8 @@ CONTENT = {
     "data=csv data.path=words.csv": "words.csv, line 3, column 'b': 'tall' is not a number",
     "data=csv data.path=infinite.csv": "infinite.csv, line 3, column 'b' is infinite",
     "data=csv data.path=gaps.csv": "gaps.csv has no value",
+    "data=csv data.path=huge.csv": "huge.csv has values too large to be squared in column 'b'",
+    "data=csv data.path=tiny.csv": "tiny.csv has values too close to each other to be squared in column 'b'",
     "data=csv data.path=constant.csv": "no two different values in column 'b'",
     "data=csv data.path=twice.csv": "2 columns named 'a'",
     "data=csv data.path=semicolons.csv": "separated by semicolons",
@@ -87,6 +91,8 @@ FILES = {
     "latin.csv": b"a,b\n1,\xe9\n",
     "words.csv": b"a,b\n1,2\n3,tall\n",
     "infinite.csv": b"a,b\n1,2\n3,inf\n",
+    "huge.csv": b"a,b\n1,2\n3,2e160\n",
+    "tiny.csv": b"a,b\n1,2e-170\n3,1e-170\n",
     "gaps.csv": b"a,b\n,\nnan,NaN\n",
     "constant.csv": b"a,b\n1,2\n3,2\n",
     "twice.csv": b"a,a\n1,2\n3,4\n",
@@ -141,6 +147,20 @@ def test_a_bad_input_is_answered_in_one_line(line: str, answers: Answers, folder
     assert (TYPING | CONTENT)[line] in answer.stderr
     assert answer.returncode == 2
     assert {name: (folder / name).read_bytes() for name in FILES} == FILES
+
+
+def test_the_same_command_runs_once_its_data_are_mended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in the data leaves nothing behind that would stand in the way."""
+    monkeypatch.chdir(folder)
+    command = ["data=csv", "data.path=air.csv", "model.latent_dim=1", "max_steps=3", "method=em", "device.threads=1"]
+    table = "a,b,c\n1,2,x\n" + "".join(f"{i},{i % 3},{i % 5}\n" for i in range(9))
+    (folder / "air.csv").write_text(table)
+    assert main([*command, "hydra.run.dir=air"]) == 2
+    assert list((folder / "air").iterdir()) == []
+    (folder / "air.csv").write_text(table.replace("x", "0"))
+    assert main([*command, "hydra.run.dir=air"]) == 0
+    assert main([*command, "hydra.run.dir=air"]) == 2  # a folder that holds a run is not taken back
+    assert (folder / "air" / "summary.json").exists()
 
 
 @pytest.mark.parametrize("line", ["method=grdient_em", "data=csv data.path=tabel.csv", "seed=abc"])

@@ -176,6 +176,7 @@ def test_a_run_of_a_sweep_that_cannot_begin_leaves_a_summary(runs: list, tmp_pat
     assert summary["status"] == "failed"
     assert summary["error"]["what"] == "tolerance=-1 is not a number >= 0"
     assert summary["overrides"] == ["data=simulated", "tolerance=-1"]
+    assert summary["last_row"] == {} and summary["warnings"] == []
 
 
 def test_an_interrupt_ends_a_sweep(runs: list) -> None:

@@ -145,6 +145,17 @@ def test_even_the_last_word_is_a_subset_when_all_cost_too_much(monkeypatch: pyte
     assert final.standard_error is not None
 
 
+def test_predictions_of_many_entries_are_made_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, data, model, parameters = case("gathered")
+    rows, columns = (index.flatten() for index in np.indices(data.shape))
+    whole = Evaluator(model, data, 0).predict(parameters, rows, columns)
+    monkeypatch.setattr(evaluation, "EXACT_ELEMENTS", 1)
+    for all_at_once, one_by_one in zip(
+        whole, Evaluator(model, data, 0).predict(parameters, rows, columns), strict=True
+    ):
+        np.testing.assert_allclose(one_by_one, all_at_once, rtol=1e-12)
+
+
 def test_the_standard_error_of_a_subset_is_its_distance_from_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over 300 subsets of 100 of 200 data points, the errors in units of their standard errors are standard."""
     _, _, data, model, parameters = case("masked", points=200)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,24 @@ def test_a_run_that_diverged_keeps_the_last_good_parameters(
     assert outcome.scores == run.evaluator.score(good)
     assert outcome.scores.train_log_likelihood in [row["train_log_likelihood"] for row in run.recorder.rows]
     assert not (tmp_path / "checkpoint").exists()  # of what cannot go on
+
+
+@pytest.mark.parametrize("max_steps", [5, 100])
+def test_the_last_word_on_all_data_points_is_not_compared_with_a_subset_at_the_start(
+    max_steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In mixed units the likelihood of a subset may be far from that of the whole."""
+    monkeypatch.setattr(evaluation, "SUBSET_POINTS", 20)
+    monkeypatch.setattr(evaluation, "SUBSET_OPERATIONS", 1.0)
+    run = learner(tmp_path, method_of("em"), max_steps=max_steps, tolerance=1e-2)
+    score = run.evaluator.score
+
+    def shifted(parameters: Any, final: bool = False) -> Any:
+        scores = score(parameters, final)
+        return replace(scores, train_log_likelihood=scores.train_log_likelihood - 10) if final else scores
+
+    monkeypatch.setattr(run.evaluator, "score", shifted)
+    assert learn(run).status == ("max_steps" if max_steps == 5 else "converged")
 
 
 def test_a_learning_rate_far_too_large_is_divergence_not_an_error(tmp_path: Path) -> None:

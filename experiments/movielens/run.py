@@ -48,7 +48,13 @@ GRIDS: dict[str, tuple[str, dict[str, tuple]]] = {  # name: class of scikit-surp
 
 def learn(method: str, seed: int, threads: int, folder: Path) -> dict[str, Any]:
     """Run the command; what its files say."""
-    overrides = (f"method={method}", "data=movielens", f"data.test_fraction={TEST_FRACTION}", f"seed={seed}")
+    overrides = (
+        f"method={method}",
+        "data=movielens",
+        "device=cpu",
+        f"data.test_fraction={TEST_FRACTION}",
+        f"seed={seed}",
+    )
     command = [sys.executable, "-m", "lgm_cli", *overrides, f"device.threads={threads}", f"hydra.run.dir={folder}"]
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
     summary = pd.read_json(folder / "summary.json", typ="series")

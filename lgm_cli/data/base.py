@@ -11,6 +11,8 @@ import pandas as pd
 
 from lgm_cli.errors import UserError
 
+SMALLEST = 1e-100  # spread of a column; its square is far from the limits of double precision
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -135,10 +137,16 @@ def check(table: Table) -> None:
     lowest, highest = np.full(m, np.inf), np.full(m, -np.inf)
     np.minimum.at(lowest, table.columns, table.values)
     np.maximum.at(highest, table.columns, table.values)
-    for wrong, what in ((lowest > highest, "no value"), (lowest == highest, "no two different values")):
+    with np.errstate(over="ignore"):
+        spread = highest - lowest
+    for wrong, what, mend in (
+        (lowest > highest, "no value", "leave out what does not vary"),
+        (lowest == highest, "no two different values", "leave out what does not vary"),
+        (spread < SMALLEST, "values too close to each other to be squared", "use a smaller unit"),
+        (spread > 1 / SMALLEST, "values too large to be squared", "use a larger unit"),
+    ):
         if wrong.any():
-            columns = _listing(table.column_labels[wrong])
-            raise UserError(f"{table.name} has {what} in {columns}", "leave out what does not vary")
+            raise UserError(f"{table.name} has {what} in {_listing(table.column_labels[wrong])}", mend)
 
 
 def _listing(labels: pd.Index) -> str:

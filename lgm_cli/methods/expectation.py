@@ -35,8 +35,6 @@ class SolverRecord:
 class ExactExpectation:
     """Posteriors by Cholesky factorisation, a bounded number of data points at a time."""
 
-    deterministic = True
-
     def __init__(self, model: Model) -> None:
         self.model = model
 
@@ -62,6 +60,8 @@ def exact_part_size(chunk: Chunk, dim: int) -> int:
         return max(EXACT_PARTS, EXACT_ELEMENTS // (4 * dim * len(chunk.index)))  # they share one factorisation
     width = chunk.gathered.weight.shape[1]
     each = width * dim + (min(width, dim) + 1) ** 2 + (dim + 1) ** 2 // 2
+    if chunk.index is not None:
+        each += width * (dim + 2) ** 2  # the statistics of a closed-form update, entry by entry
     return max(EXACT_PARTS, EXACT_ELEMENTS // each)
 
 
@@ -77,8 +77,6 @@ class MonteCarloExpectation:
 
     differentiable: let the parameters' gradient flow through every step of the solver (network gradient).
     """
-
-    deterministic = False
 
     def __init__(
         self, model: Model, solver: Solver, num_samples: int, refresh_every: int, seed: int, differentiable: bool

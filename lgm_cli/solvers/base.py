@@ -58,7 +58,7 @@ class Solver(ABC):
     def __init__(
         self,
         max_iterations: int | str = "auto",
-        tolerance: float = 1e-3,
+        tolerance: float = 1e-2,
         preconditioner: str = "none",
         warm_start: bool = False,
     ) -> None:
