@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
+SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", ":", "-.")
 POSITIVE, NEGATIVE = COLOURS[:2]
 INK, QUIET, FAINT = "#333333", "#757575", "#B0B0B0"
@@ -290,6 +291,25 @@ def factor_extremes(
             axes.set_title(f"factor {factor + 1} of {scores.shape[1]}")
         figure.supxlabel("posterior mean [standard deviations of the factor]", fontsize=9)
         return _save(figure, path, title)
+
+
+def latent_scatter(scores: np.ndarray, groups: Sequence[str], path: Path) -> Figure:
+    """The data points in the plane of the first two factors, each group in a colour and a shape of its own."""
+    kinds = list(dict.fromkeys(groups))
+    members = np.asarray(groups)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((6.4, 4.6), layout="constrained")
+        axes = figure.subplots()
+        for number, kind in enumerate(kinds):
+            colour, shape = COLOURS[number % len(COLOURS)], SHAPES[number // len(COLOURS) % len(SHAPES)]
+            shape = SHAPES[number % len(SHAPES)] if len(kinds) <= len(SHAPES) else shape
+            x, y = scores[members == kind].T
+            axes.scatter(x, y, s=26, c=colour, marker=shape, alpha=0.75, linewidths=0, label=_shorten(kind, 24))
+        axes.set_xlabel("factor 1 [standard deviations]")
+        axes.set_ylabel("factor 2 [standard deviations]")
+        axes.set_aspect("equal", adjustable="datalim")
+        figure.legend(loc="outside right upper", fontsize=8)
+        return _save(figure, path, "Posterior means of the first two factors")
 
 
 def _turned(rotated_by: str | None, factors: int) -> str:

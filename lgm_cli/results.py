@@ -29,23 +29,26 @@ ROTATED = 12  # factors in a picture, at most
 def write(
     folder: Path, config: Mapping[str, Any], model: Model, data: Data, evaluator: Evaluator, outcome: Outcome
 ) -> None:
-    """Everything of the contract but metrics.csv and summary.json."""
-    exported = model.export(outcome.parameters)
+    """Everything of the contract but metrics.csv and summary.json; parameters and latents in the model's canonical
+    form."""
+    parameters = model.canonical(outcome.parameters)
+    exported = model.export(parameters)
     _save_tensors(folder / "parameters.safetensors", exported)
-    mean, deviation = evaluator.predict(outcome.parameters, data.test_rows, data.test_columns)
+    mean, deviation = evaluator.predict(parameters, data.test_rows, data.test_columns)
     with atomic_path(folder / "predictions.csv") as temporary:
         write_predictions(temporary, data, mean, deviation)
     if data.table.is_table and "path" in config["data"]:
         rows, columns = gaps(data.table)
-        filled = evaluator.predict(outcome.parameters, rows, columns)
+        filled = evaluator.predict(parameters, rows, columns)
         with (
             atomic_path(folder / "imputed.csv") as imputed,
             atomic_path(folder / "imputed_standard_deviation.csv") as uncertain,
         ):
             write_imputed(imputed, uncertain, data, rows, columns, *filled)
     scores = None
-    if config["save_posterior"] or data.table.row_titles is not None:  # it takes every data point's factorisation
-        scores, uncertainty = evaluator.latents(outcome.parameters)
+    named_rows = data.table.row_titles is not None or data.table.row_groups is not None
+    if config["save_posterior"] or named_rows:  # it takes every data point's factorisation
+        scores, uncertainty = evaluator.latents(parameters)
         if config["save_posterior"]:
             named = {"latent_mean": scores, "latent_standard_deviation": uncertainty}
             _save_tensors(folder / "posterior.safetensors", named)
@@ -78,7 +81,7 @@ def _draw(
     deviation: np.ndarray,
 ) -> None:
     """Columns in units of their own are drawn together in standard deviations of each. scores: the latents of the data
-    points, where these have titles."""
+    points, where these have titles or are of several kinds."""
     pictures = folder / "plots"
     pictures.mkdir(exist_ok=True)
     (n, m), columns = data.shape, data.test_columns
@@ -96,6 +99,9 @@ def _draw(
     if "loadings" not in exported:
         return
     loadings = exported["loadings"].numpy() / scale[:, None]
+    if scores is not None and data.table.row_groups is not None and loadings.shape[1] > 1:
+        with atomic_path(pictures / "latents.png") as path:
+            plots.latent_scatter(scores[:, :2].double().numpy(), list(map(str, data.table.row_groups)), path)
     rotation, rotated_by = picture_rotation(loadings)
     titles = data.table.row_titles
     if titles is not None and scores is not None:

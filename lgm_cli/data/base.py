@@ -28,6 +28,7 @@ class Table:
     is_table: bool  # the input was a rectangle, so what it lacks are gaps to fill
     row_titles: pd.Index | None = None  # (N,) what a person calls the rows, such as the titles of films
     column_titles: pd.Index | None = None  # (M,)
+    row_groups: pd.Index | None = None  # (N,) what kind each data point is of, for pictures alone
     index_name: str | None = None  # header of the column that row_labels came from, None when they are positions
     truth: dict[str, np.ndarray] | None = None  # the parameters that simulated data were drawn with
     notes: tuple[str, ...] = ()  # what reading the input decided and a user should know

@@ -78,6 +78,11 @@ class Model(ABC):
     def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
         """The closed-form M-step."""
 
+    def canonical(self, parameters: Parameters) -> Parameters:
+        """The same model in the stated form that is written: where the likelihood leaves a choice, such as that of the
+        axes of the latent space, a convention makes it."""
+        return parameters
+
     @abstractmethod
     def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: ExactPosterior) -> Tensor:
         """log p(observed entries of y_n) for each data point, in the data's own units, (n,)."""

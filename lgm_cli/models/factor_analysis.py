@@ -92,8 +92,12 @@ class FactorAnalysis(Model):
         count = torch.zeros(observations.shape[1], **like)
         for chunk in observations.chunks:
             chunk.add_to_columns(count, chunk.weight)
-        self._weight = (count.clamp_min(1) / count.mean()).sqrt()
+        self._weight = self._noise_weight = (count.clamp_min(1) / count.mean()).sqrt()
         self._points_weight = math.sqrt(observations.shape[0] / float(count.mean()))
+
+    def noise_of_columns(self, parameters: Parameters) -> Tensor:
+        """Noise variance of every column, (M,), standardised."""
+        return parameters["noise_variance"]
 
     def initial(self, seed: int) -> Parameters:
         m = self.observations.shape[1]
@@ -118,25 +122,22 @@ class FactorAnalysis(Model):
         the noise variance over the number of entries and the inverse of the average E z z^T, which is about the
         identity).
         """
-        root = parameters["noise_variance"].rsqrt() * self._weight
+        root = self.noise_of_columns(parameters).rsqrt() * self._weight
         free = {
             "loadings": parameters["loadings"] * root[:, None],
             "mean": parameters["mean"] * root,
         }
         tiny = 1e-3 * self.noise_floor
-        free["noise_variance"] = (parameters["noise_variance"] - self.noise_floor).clamp_min(tiny).log() * self._weight
+        excess = (parameters["noise_variance"] - self.noise_floor).clamp_min(tiny)
+        free["noise_variance"] = excess.log() * self._noise_weight
         if self.offset:
             free["offset_variance"] = parameters["offset_variance"].log() * self._points_weight
         return free
 
     def constrain(self, free: Parameters) -> Parameters:
-        noise = self.noise_floor + (free["noise_variance"] / self._weight).exp()
-        root = noise.sqrt() / self._weight
-        parameters = {
-            "loadings": free["loadings"] * root[:, None],
-            "mean": free["mean"] * root,
-            "noise_variance": noise,
-        }
+        parameters = {"noise_variance": self.noise_floor + (free["noise_variance"] / self._noise_weight).exp()}
+        root = self.noise_of_columns(parameters).sqrt() / self._weight
+        parameters |= {"loadings": free["loadings"] * root[:, None], "mean": free["mean"] * root}
         if self.offset:
             parameters["offset_variance"] = (free["offset_variance"] / self._points_weight).exp()
         return parameters
@@ -151,7 +152,7 @@ class FactorAnalysis(Model):
     def _columns(self, parameters: Parameters, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
         """What the chunk's entries need of their columns, gathered at once: the rows V = Psi^(1/2) [Phi, sqrt(v) c],
         (M, D), (m, D) or (n, m, D); the targets Psi^(1/2) Omega (y - eta), (n, m); the log noise variances."""
-        noise = parameters["noise_variance"]
+        noise = self.noise_of_columns(parameters)
         root = noise.rsqrt()
         rows = self._loadings(parameters) * root[:, None]
         shift, log_noise = parameters["mean"] * root, noise.log()
@@ -251,23 +252,37 @@ class FactorAnalysis(Model):
         new = {
             "loadings": solution[:, :d],
             "mean": solution[:, d],
-            "noise_variance": torch.where(
-                count > 0, (residual / count.clamp_min(1)).clamp_min(self.noise_floor), parameters["noise_variance"]
-            ),
+            "noise_variance": self._maximise_noise(parameters, residual, count).clamp_min(self.noise_floor),
         }
         if self.offset:
             new["offset_variance"] = statistics["offset_square"] / statistics["points"]
         return new
 
+    def _maximise_noise(self, parameters: Parameters, residual: Tensor, count: Tensor) -> Tensor:
+        """From the residual second moments, summed over the entries of each column, and the numbers of these."""
+        return torch.where(count > 0, residual / count.clamp_min(1), parameters["noise_variance"])
+
+    def canonical(self, parameters: Parameters) -> Parameters:
+        """Axes of the factors such that Phi^T Psi Phi is diagonal and falls: the first factor is the one that the data
+        tell most about. The loading of each that is largest beside its noise is positive."""
+        root = self.noise_of_columns(parameters).rsqrt()[:, None].cpu().double()
+        rows = root * parameters["loadings"].cpu().double()
+        axes = torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1)
+        turned = rows @ axes
+        axes = axes * turned.gather(0, turned.abs().argmax(0, keepdim=True)).sign()
+        return parameters | {"loadings": ((rows @ axes) / root).to(parameters["loadings"])}
+
     def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: ExactPosterior) -> Tensor:
         chunk = chunk.gathered
-        log_scale = chunk.take(0.5 * parameters["noise_variance"].log() + self._log_scale) + 0.5 * math.log(2 * math.pi)
+        log_scale = chunk.take(0.5 * self.noise_of_columns(parameters).log() + self._log_scale) + 0.5 * math.log(
+            2 * math.pi
+        )
         return posterior.log_density() - (chunk.weight * log_scale).sum(1)
 
     def predict(self, parameters: Parameters, posterior: ExactPosterior, index: Tensor) -> tuple[Tensor, Tensor]:
         rows = self._loadings(parameters)[index]
         mean = parameters["mean"][index] + (rows @ posterior.mean[:, :, None]).squeeze(-1)
-        variance = parameters["noise_variance"][index] + posterior.variance(rows)
+        variance = self.noise_of_columns(parameters)[index] + posterior.variance(rows)
         # In the data's units only now: a large mean would leave single precision no digits, a small unit underflow.
         center, scale = (x.cpu()[index.cpu()] for x in (self.observations.center, self.observations.scale))
         return center + scale * mean.cpu().double(), scale**2 * variance.cpu().double()

@@ -130,6 +130,19 @@ def test_perturbations_have_the_precision_as_their_covariance(model: Model, para
     assert float(score.mean()) == pytest.approx(math.sqrt(2 / math.pi), rel=0.15)  # neither too small
 
 
+def test_the_canonical_form_is_the_same_model(model: Model, parameters: Parameters) -> None:
+    """The likelihood of every data point and every prediction are unchanged, and so is what is canonical already."""
+    canonical = model.canonical(parameters)
+    for chunk in model.observations.chunks:
+        index = torch.arange(3).expand(len(chunk.points), 3)
+        posteriors = [(each, model.exact_posterior(each, chunk)) for each in (parameters, canonical)]
+        before, after = (model.log_likelihood(each, chunk, posterior) for each, posterior in posteriors)
+        torch.testing.assert_close(after, before, rtol=1e-10, atol=1e-10)
+        before, after = (model.predict(each, posterior, index) for each, posterior in posteriors)
+        torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(model.canonical(canonical), canonical, rtol=1e-7, atol=1e-8)
+
+
 def test_joint_less_posterior_is_the_marginal_at_any_latent_value(model: Model) -> None:
     """log p(y, z) - log p(z | y) = log p(y): the same at every z, and but for a constant at every theta."""
     constants = []
@@ -284,6 +297,8 @@ def test_a_chunk_may_be_split(model: Model, parameters: Parameters) -> None:
 def test_learning_brings_simulated_data_to_the_likelihood_of_the_truth(name: str) -> None:
     """Above it on what was learned from; within 0.02 nats of it on new data from the same truth."""
     for options in cases.variants(name):
+        if "latent_dim" in options:
+            options["latent_dim"] = 2  # as many as the truth has
         drawn = simulated(name, options, 2000, 15)
         truth = {key: torch.as_tensor(value) for key, value in drawn["truth"].items()}
         model = cases.attach(cases.build_model(name, options), cases.with_gaps(drawn["values"][:1000], "masked"))

@@ -1,0 +1,72 @@
+"""Probabilistic principal component analysis, with missing entries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lgm_cli.models.base import Parameters
+from lgm_cli.models.factor_analysis import INITIAL_SHARE, FactorAnalysis
+from lgm_cli.observations import Observations
+
+
+class Ppca(FactorAnalysis):
+    """y_n = eta + Phi z_n + noise,  z_n ~ N(0, I_D),  noise ~ N(0, sigma^2 I_M).
+
+    Factor analysis with one noise variance, in the data's own units, for all columns. Tipping & Bishop, Probabilistic
+    principal component analysis, JRSS B 61 (1999) 611-622: at the maximum for complete data, sigma^2 is the mean of
+    the M - D smallest eigenvalues of the sample covariance S and Phi = U (Lambda - sigma^2 I)^(1/2) R, with U and
+    Lambda the D leading eigenvectors and eigenvalues of S and R any rotation; here, as written, R = I.
+
+    noise_floor: lower bound of sigma^2, as a fraction of the data's variance, averaged over columns.
+    """
+
+    def __init__(self, latent_dim: int, noise_floor: float) -> None:
+        super().__init__(latent_dim, offset=False, noise_floor=noise_floor)
+
+    def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        drawn = super().simulate(options)
+        drawn["truth"]["noise_variance"] = drawn["truth"]["noise_variance"][0]
+        return drawn
+
+    def attach(self, observations: Observations) -> None:
+        """sigma^2 is kept in units of the variance averaged over columns, which are standardised each by its own."""
+        super().attach(observations)
+        like = {"dtype": observations.dtype, "device": observations.device}
+        self._noise_unit = observations.scale.square().mean()
+        self._noise_rows = (self._noise_unit / observations.scale.square()).to(**like)
+        self._noise_weight = torch.ones((), **like)
+
+    def noise_of_columns(self, parameters: Parameters) -> Tensor:
+        return parameters["noise_variance"] * self._noise_rows
+
+    def initial(self, seed: int) -> Parameters:
+        parameters = super().initial(seed)
+        return parameters | {"noise_variance": torch.full_like(parameters["noise_variance"][0], 1 - INITIAL_SHARE)}
+
+    def _maximise_noise(self, parameters: Parameters, residual: Tensor, count: Tensor) -> Tensor:
+        return (residual / self._noise_rows).sum() / count.sum()
+
+    def export(self, parameters: Parameters) -> Parameters:
+        noise = parameters["noise_variance"].detach().cpu().double() * self._noise_unit.cpu()
+        return super().export(parameters) | {"noise_variance": noise}
+
+    def restore(self, exported: Parameters) -> Parameters:
+        noise = exported["noise_variance"] / self._noise_unit.cpu()
+        restored = super().restore(exported)
+        return restored | {"noise_variance": noise.clamp_min(self.noise_floor).to(restored["mean"])}
+
+    def implied_covariance(self, exported: Parameters) -> Tensor:
+        each = exported["noise_variance"].expand(len(exported["mean"]))
+        return super().implied_covariance(exported | {"noise_variance": each})
+
+    def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        if parameters["noise_variance"] > 1.05 * self.noise_floor:
+            return []
+        return [
+            f"the noise variance ended at its floor, {self.noise_floor:g} of the variance: {self.latent_dim} factors "
+            "explain the data almost entirely (use fewer)"
+        ]
