@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,8 @@ from lgm_cli.data.base import Data
 from lgm_cli.data.outputs import gaps, write_imputed, write_predictions
 from lgm_cli.evaluation import Evaluator
 from lgm_cli.learning import Outcome
-from lgm_cli.models.base import Model
+from lgm_cli.models.base import Learned, Model
 from lgm_cli.recorder import FILE, atomic_path
-from lgm_cli.rotation import varimax
-
-ROTATED = 12  # factors in a picture, at most
 
 
 def write(
@@ -45,16 +43,13 @@ def write(
             atomic_path(folder / "imputed_standard_deviation.csv") as uncertain,
         ):
             write_imputed(imputed, uncertain, data, rows, columns, *filled)
-    scores = None
-    named_rows = data.table.row_titles is not None or data.table.row_groups is not None
-    if config["save_posterior"] or named_rows:  # it takes every data point's factorisation
-        scores, uncertainty = evaluator.latents(parameters)
-        if config["save_posterior"]:
-            named = {"latent_mean": scores, "latent_standard_deviation": uncertainty}
-            _save_tensors(folder / "posterior.safetensors", named)
+    learned = Learned(data, exported, cache(lambda: evaluator.latents(parameters)))
+    if config["save_posterior"]:
+        named = dict(zip(("latent_mean", "latent_standard_deviation"), learned.latents(), strict=True))
+        _save_tensors(folder / "posterior.safetensors", named)
     if "loadings" in exported:
         _write_loadings(folder / "loadings.csv", exported, data)
-    _draw(folder, data, model, exported, scores, mean, deviation)
+    _draw(folder, model, learned, mean, deviation)
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -71,24 +66,13 @@ def _write_loadings(path: Path, exported: Mapping[str, Tensor], data: Data) -> N
         frame.to_csv(temporary, index_label="column")
 
 
-def _draw(
-    folder: Path,
-    data: Data,
-    model: Model,
-    exported: Mapping[str, Tensor],
-    scores: Tensor | None,
-    mean: np.ndarray,
-    deviation: np.ndarray,
-) -> None:
-    """Columns in units of their own are drawn together in standard deviations of each. scores: the latents of the data
-    points, where these have titles or are of several kinds."""
+def _draw(folder: Path, model: Model, learned: Learned, mean: np.ndarray, deviation: np.ndarray) -> None:
+    """What every run has, and the model's own. Columns in units of their own are drawn together in standard deviations
+    of each."""
+    data = learned.data
     pictures = folder / "plots"
     pictures.mkdir(exist_ok=True)
-    (n, m), columns = data.shape, data.test_columns
-    center, scale, unit = np.zeros(m), np.ones(m), "units of the data"
-    if not data.table.common_unit:
-        center, scale = model.observations.center.cpu().numpy(), model.observations.scale.cpu().numpy()
-        unit = "standard deviations of the column"
+    columns, (center, scale, unit) = data.test_columns, model.unit_of_pictures(data)
     references = {"test_rmse": {"predicting the mean": baseline_rmse(data)}} if len(mean) else {}
     with atomic_path(pictures / "convergence.png") as path:
         plots.convergence({folder.name: folder / FILE}, path, references=references)
@@ -96,32 +80,9 @@ def _draw(
         true, mean = ((values - center[columns]) / scale[columns] for values in (data.test_values, mean))
         with atomic_path(pictures / "predictions.png") as path:
             plots.predictions(true, mean, deviation / scale[columns], path, unit=unit)
-    if "loadings" not in exported:
-        return
-    loadings = exported["loadings"].numpy() / scale[:, None]
-    if scores is not None and data.table.row_groups is not None and loadings.shape[1] > 1:
-        with atomic_path(pictures / "latents.png") as path:
-            plots.latent_scatter(scores[:, :2].double().numpy(), list(map(str, data.table.row_groups)), path)
-    rotation, rotated_by = picture_rotation(loadings)
-    titles = data.table.row_titles
-    if titles is not None and scores is not None:
-        own = scores[:, : loadings.shape[1]].double().numpy() @ rotation  # without the offset
-        ratings = np.bincount(data.train_rows, minlength=n)
-        with atomic_path(pictures / "factors.png") as path:
-            plots.factor_extremes(own, list(map(str, titles)), path, weights=ratings, rotated_by=rotated_by)
-        return
-    names = data.table.column_titles if data.table.column_titles is not None else data.table.column_labels
-    rotated, names = loadings @ rotation, list(map(str, names))
-    with atomic_path(pictures / "loadings.png") as path:
-        plots.loadings_table(rotated, names, path, rotated_by=rotated_by, meaning=f"in {unit}")
-
-
-def picture_rotation(loadings: np.ndarray) -> tuple[np.ndarray, str]:
-    """Varimax (D, factors) for the pictures, and its name: of the leading axes alone where there are many, because it
-    turns pairs of factors, and the pictures show a few of them."""
-    if loadings.shape[1] <= ROTATED:
-        return varimax(loadings), "varimax"
-    return varimax(loadings, ROTATED), f"varimax of the {ROTATED} leading axes"
+    for name, draw in model.pictures(learned).items():
+        with atomic_path(pictures / f"{name}.png") as path:
+            draw(path)
 
 
 def closing(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,25 @@ from lgm_cli.gram import ExactPosterior, GramPrecision, SamplePosterior
 from lgm_cli.observations import Chunk, Observations
 
 Parameters = dict[str, Tensor]
+Picture = Callable[[Path], object]  # draws to a PNG at the path
 Statistics = dict[str, Tensor]
 
 
 # Whatever gives the expectations that an update needs: mean, covariance, and the variance of observed rows.
 Posterior = ExactPosterior | SamplePosterior
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a finished run knows, for the pictures of its model.
+
+    exported: the parameters as written. latents: mean and standard deviation (N, D) of the latents as written; they are
+    taken when first asked for.
+    """
+
+    data: Data
+    exported: Parameters
+    latents: Callable[[], tuple[Tensor, Tensor]]
 
 
 class Model(ABC):
@@ -117,6 +133,18 @@ class Model(ABC):
     @abstractmethod
     def implied_covariance(self, exported: Parameters) -> Tensor:
         """Cov(y) of the exported parameters, (M, M)."""
+
+    def pictures(self, learned: Learned) -> dict[str, Picture]:
+        """The model's own pictures, by the name of their file."""
+        return {}
+
+    def unit_of_pictures(self, data: Data) -> tuple[np.ndarray, np.ndarray, str]:
+        """Center (M,) and scale (M,) that columns are drawn in, and their name: the data's own units where all columns
+        share them, otherwise those of each column's standard deviation."""
+        if data.table.common_unit:
+            return np.zeros(data.shape[1]), np.ones(data.shape[1]), "units of the data"
+        center, scale = (value.cpu().numpy() for value in (self.observations.center, self.observations.scale))
+        return center, scale, "standard deviations of the column"
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         """What a user should know of the learned parameters, in sentences. names: those of the columns."""

@@ -6,21 +6,25 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lgm_cli import plots
 from lgm_cli.data.base import Data
 from lgm_cli.errors import UserError
-from lgm_cli.gram import ExactPosterior, GramPrecision, SamplePosterior
-from lgm_cli.models.base import Model, Parameters, Posterior, Statistics
+from lgm_cli.gram import ExactPosterior
+from lgm_cli.models.base import Learned, Parameters, Picture, Posterior, Statistics
+from lgm_cli.models.linear import LinearModel
 from lgm_cli.observations import Chunk, Observations
 from lgm_cli.randomness import generator
+from lgm_cli.rotation import picture_rotation
 
 INITIAL_SHARE = 0.1  # of the variance, carried by the factors at the start; far enough from the saddle at zero
 INITIAL_OFFSET_SHARE = 0.1
 
 
-class FactorAnalysis(Model):
+class FactorAnalysis(LinearModel):
     """y_n = eta + Phi z_n + o_n 1 + noise,  z_n ~ N(0, I_D),  o_n ~ N(0, v),  noise ~ N(0, diag(Psi)^-1).
 
     Phi (M, D) loadings, eta (M,) mean, 1 / Psi (M,) noise variances; the offset o_n, one number for each data point,
@@ -88,15 +92,16 @@ class FactorAnalysis(Model):
         like = {"dtype": observations.dtype, "device": observations.device}
         self._offset_unit = observations.scale.min()  # so that no column starts with most of its variance in it
         self._offset_rows = (self._offset_unit / observations.scale).to(**like)  # its loadings, standardised
-        self._log_scale = observations.scale.log().to(**like)
         count = torch.zeros(observations.shape[1], **like)
         for chunk in observations.chunks:
             chunk.add_to_columns(count, chunk.weight)
         self._weight = self._noise_weight = (count.clamp_min(1) / count.mean()).sqrt()
         self._points_weight = math.sqrt(observations.shape[0] / float(count.mean()))
 
+    def mean_of_columns(self, parameters: Parameters) -> Tensor:
+        return parameters["mean"]
+
     def noise_of_columns(self, parameters: Parameters) -> Tensor:
-        """Noise variance of every column, (M,), standardised."""
         return parameters["noise_variance"]
 
     def initial(self, seed: int) -> Parameters:
@@ -142,49 +147,12 @@ class FactorAnalysis(Model):
             parameters["offset_variance"] = (free["offset_variance"] / self._points_weight).exp()
         return parameters
 
-    def _loadings(self, parameters: Parameters) -> Tensor:
+    def whitened_loadings(self, parameters: Parameters) -> Tensor:
         """[Phi, sqrt(v) c], (M, D + offset): loadings of the whitened latent vector."""
         if not self.offset:
             return parameters["loadings"]
         column = parameters["offset_variance"].sqrt() * self._offset_rows
         return torch.cat([parameters["loadings"], column[:, None]], dim=1)
-
-    def _columns(self, parameters: Parameters, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
-        """What the chunk's entries need of their columns, gathered at once: the rows V = Psi^(1/2) [Phi, sqrt(v) c],
-        (M, D), (m, D) or (n, m, D); the targets Psi^(1/2) Omega (y - eta), (n, m); the log noise variances."""
-        noise = self.noise_of_columns(parameters)
-        root = noise.rsqrt()
-        rows = self._loadings(parameters) * root[:, None]
-        shift, log_noise = parameters["mean"] * root, noise.log()
-        if chunk.index is not None:
-            packed = chunk.take(torch.cat([rows, root[:, None], shift[:, None], log_noise[:, None]], dim=1))
-            rows, (root, shift, log_noise) = packed[..., : self.dim], packed[..., self.dim :].unbind(-1)
-        return rows, torch.addcmul(root * chunk.values, shift, chunk.weight, value=-1), log_noise
-
-    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[GramPrecision, Tensor]:
-        rows, targets, _ = self._columns(parameters, chunk)
-        return GramPrecision(rows, chunk.mask), targets
-
-    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> ExactPosterior:
-        rows, targets, _ = self._columns(parameters, chunk.gathered)
-        return ExactPosterior(rows if rows.dim() == 3 else rows[None], targets)
-
-    def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
-        """1/2 sum omega [(Psi^(1/2) (y - eta) - V mu)^2 + diag(V Sigma V^T) - log psi] + 1/2 (|mu|^2 + tr Sigma).
-
-        The last two depend on the parameters only through the solver, and are left out for a posterior held fixed.
-        """
-        if isinstance(posterior, ExactPosterior):
-            chunk = chunk.gathered
-        rows, targets, log_noise = self._columns(parameters, chunk)
-        fitted = (posterior.mean[:, None, :] @ rows.mT).squeeze(1)
-        residual = targets - fitted if chunk.mask is None else targets - chunk.mask * fitted
-        variance = chunk.weight * posterior.observed_variance(rows)
-        loss = 0.5 * (residual.square().sum() + variance.sum() + (chunk.weight * log_noise).sum())
-        if isinstance(posterior, SamplePosterior) and posterior.mean.requires_grad:
-            samples = posterior.samples
-            loss = loss + 0.5 * (posterior.mean.square().sum() + samples.square().sum() / samples.shape[1])
-        return loss
 
     def statistics(
         self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
@@ -272,21 +240,6 @@ class FactorAnalysis(Model):
         axes = axes * turned.gather(0, turned.abs().argmax(0, keepdim=True)).sign()
         return parameters | {"loadings": ((rows @ axes) / root).to(parameters["loadings"])}
 
-    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: ExactPosterior) -> Tensor:
-        chunk = chunk.gathered
-        log_scale = chunk.take(0.5 * self.noise_of_columns(parameters).log() + self._log_scale) + 0.5 * math.log(
-            2 * math.pi
-        )
-        return posterior.log_density() - (chunk.weight * log_scale).sum(1)
-
-    def predict(self, parameters: Parameters, posterior: ExactPosterior, index: Tensor) -> tuple[Tensor, Tensor]:
-        rows = self._loadings(parameters)[index]
-        mean = parameters["mean"][index] + (rows @ posterior.mean[:, :, None]).squeeze(-1)
-        variance = self.noise_of_columns(parameters)[index] + posterior.variance(rows)
-        # In the data's units only now: a large mean would leave single precision no digits, a small unit underflow.
-        center, scale = (x.cpu()[index.cpu()] for x in (self.observations.center, self.observations.scale))
-        return center + scale * mean.cpu().double(), scale**2 * variance.cpu().double()
-
     def latents(self, parameters: Parameters, posterior: ExactPosterior) -> tuple[Tensor, Tensor]:
         mean = posterior.mean
         deviation = posterior.marginal_variance.sqrt().expand(mean.shape)
@@ -318,6 +271,30 @@ class FactorAnalysis(Model):
         if self.offset:
             inside["offset_variance"] = exported["offset_variance"] / self._offset_unit.cpu() ** 2
         return {name: value.to(self.observations.device, self.observations.dtype) for name, value in inside.items()}
+
+    def pictures(self, learned: Learned) -> dict[str, Picture]:
+        """Loadings by column or, of data points that have titles, those at the ends of each factor, by varimax; of data
+        points of several kinds, their plane of the first two factors."""
+        data, found = learned.data, {}
+        _, scale, unit = self.unit_of_pictures(data)
+        loadings = learned.exported["loadings"].numpy() / scale[:, None]
+        rotation, rotated_by = picture_rotation(loadings)
+        groups, titles = data.table.row_groups, data.table.row_titles
+        if groups is not None and self.latent_dim > 1:
+            plane = learned.latents()[0][:, :2].double().numpy()
+            found["latents"] = lambda path: plots.latent_scatter(plane, list(map(str, groups)), path)
+        if titles is not None:
+            own = learned.latents()[0][:, : self.latent_dim].double().numpy() @ rotation  # without the offset
+            ratings = np.bincount(data.train_rows, minlength=data.shape[0])
+            found["factors"] = lambda path: plots.factor_extremes(
+                own, list(map(str, titles)), path, weights=ratings, rotated_by=rotated_by
+            )
+            return found
+        names = data.table.column_titles if data.table.column_titles is not None else data.table.column_labels
+        found["loadings"] = lambda path: plots.loadings_table(
+            loadings @ rotation, list(map(str, names)), path, rotated_by=rotated_by, meaning=f"in {unit}"
+        )
+        return found
 
     def implied_covariance(self, exported: Parameters) -> Tensor:
         loadings = exported["loadings"]
