@@ -122,7 +122,7 @@ def method(config: Mapping[str, Any], model: Model, parameters: Parameters) -> t
     if options["update"] == "closed_form":
         update: ClosedFormUpdate | GradientUpdate = ClosedFormUpdate(model, parameters)
     else:
-        rate = LEARNING_RATE[options["optimizer"]] * model.dim**-0.85
+        rate = LEARNING_RATE[options["optimizer"]] * model.step_dim**-0.85
         chosen["learning_rate"] = _auto(options["learning_rate"], rate)
         update = GradientUpdate(model, parameters, options["optimizer"], chosen["learning_rate"])
     return Method(model, expectation, update, per_step, seed), chosen

@@ -106,6 +106,7 @@ class Observations:
     observed: float  # number of entries
     dtype: torch.dtype
     device: torch.device
+    features: Tensor | None = None  # (M, p) of a regression, float64, as they are
 
     @property
     def chunks(self) -> Iterator[Chunk]:
@@ -120,6 +121,8 @@ def standardisation(data: Data) -> tuple[np.ndarray, np.ndarray]:
     overall = data.train_values.mean()
     center = np.bincount(data.train_columns, data.train_values, data.shape[1]) / seen
     center[count == 0] = overall
+    if data.table.features is not None:
+        center[:] = overall  # all of the entries are of one response
     square = np.bincount(data.train_columns, (data.train_values - center[data.train_columns]) ** 2, data.shape[1])
     if data.table.common_unit:
         return center, np.full(data.shape[1], np.sqrt(square.sum() / len(data.train_values)))
@@ -152,6 +155,7 @@ def observe(
     return Observations(
         data.shape, blocks, torch.as_tensor(center, **as_tensor), torch.as_tensor(scale, **as_tensor),
         float(len(values)), dtype, device,
+        None if data.table.features is None else torch.as_tensor(data.table.features),
     )  # fmt: skip
 
 

@@ -30,6 +30,8 @@ class Table:
     column_titles: pd.Index | None = None  # (M,)
     row_groups: pd.Index | None = None  # (N,) what kind each data point is of, for pictures alone
     index_name: str | None = None  # header of the column that row_labels came from, None when they are positions
+    features: np.ndarray | None = None  # (M, p) of a regression, whose responses are the M entries of a single row
+    feature_labels: pd.Index | None = None  # (p,)
     truth: dict[str, np.ndarray] | None = None  # the parameters that simulated data were drawn with
     notes: tuple[str, ...] = ()  # what reading the input decided and a user should know
 
@@ -77,11 +79,13 @@ class Data:
     def fingerprint(self) -> str:
         """SHA-256 of shape, entries and hidden entries, the same on every platform."""
         digest = hashlib.sha256(repr(self.shape).encode())
+        features = np.empty(0) if self.table.features is None else self.table.features
         for array, dtype in (
             (self.table.rows, "<i8"),
             (self.table.columns, "<i8"),
             (self.table.values, "<f8"),
             (self.hidden, "?"),
+            (features, "<f8"),
         ):
             digest.update(np.ascontiguousarray(array, dtype).data)
         return digest.hexdigest()
@@ -89,6 +93,9 @@ class Data:
     def describe(self) -> str:
         """One line: the size of the data, how much was observed and hidden, what was decided in reading."""
         (n, m), entries = self.shape, len(self.table.values)
+        if self.table.features is not None:
+            size = f"{self.table.name}: {entries:,} responses, {self.table.features.shape[1]:,} features"
+            return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *self.table.notes])
         size = f"{self.table.name}: {n:,} x {m:,}, {entries:,} values ({entries / (n * m):.1%} observed)"
         return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *self.table.notes])
 
@@ -120,9 +127,41 @@ def rectangle(
     )
 
 
+def regression(
+    name: str,
+    features: np.ndarray,  # (M, p), complete
+    response: np.ndarray,  # (M,), NaN where it is not known
+    row_labels: pd.Index,
+    feature_labels: pd.Index,
+    target: str,
+    index_name: str | None = None,
+    truth: dict[str, np.ndarray] | None = None,
+) -> Table:
+    """The table of a regression: one row, the response, a column for each observation of it, all in one unit."""
+    known = np.flatnonzero(~np.isnan(response))
+    return Table(
+        name=name,
+        rows=np.zeros(len(known), np.int64),
+        columns=known.astype(np.int64),
+        values=response[known].astype(np.float64),
+        row_labels=pd.Index([target]),
+        column_labels=row_labels,
+        common_unit=True,
+        is_table=False,
+        index_name=index_name,
+        truth=truth,
+        features=np.ascontiguousarray(features, np.float64),
+        feature_labels=feature_labels,
+    )
+
+
 def check(table: Table) -> None:
     """Refuse a table that nothing can be learned from, naming what is wrong with it."""
     n, m = table.shape
+    if table.features is not None:
+        if len(table.values) < 3:
+            raise UserError(f"{table.name} has {len(table.values)} known responses", "give at least three")
+        n = 2  # a single row is what a regression has
     if not len(table.values):
         raise UserError(f"{table.name} has no value in {n:,} x {m:,} entries", "give at least two values per column")
     for size, axis in (

@@ -23,10 +23,13 @@ def write_predictions(path: Path, data: Data, mean: np.ndarray, standard_deviati
 
     Numbers are written in full (the shortest decimals that read back as the same number).
     """
+    row, column = data.table.row_labels.take(data.test_rows), data.table.column_labels.take(data.test_columns)
+    if data.table.features is not None:  # in the user's table observations go down and the response is a column
+        row, column = column, row
     frame = pd.DataFrame(
         {
-            "row": data.table.row_labels.take(data.test_rows),
-            "column": data.table.column_labels.take(data.test_columns),
+            "row": row,
+            "column": column,
             "true": data.test_values,
             "mean": np.asarray(mean, np.float64),
             "standard_deviation": np.asarray(standard_deviation, np.float64),

@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lgm_cli.data.base import Table, rectangle
+from lgm_cli.data.base import Table, rectangle, regression
 
 
 def load(options: dict[str, Any], simulate: Callable[[dict[str, Any]], dict[str, Any]]) -> Table:
     """What the model's `simulate(options)` returns: values (N, M), NaN where not observed, and the truth."""
     drawn = simulate(options)
     values = np.asarray(drawn["values"], np.float64)
+    if "features" in drawn:
+        features = np.asarray(drawn["features"], np.float64)
+        labels = pd.RangeIndex(len(features)), pd.Index([f"x{column}" for column in range(features.shape[1])])
+        return regression("simulated", features, values[0], *labels, target="y", truth=drawn["truth"])
     return rectangle(
         name="simulated",
         values=values,

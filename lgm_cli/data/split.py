@@ -53,6 +53,8 @@ def hide(table: Table, fraction: float, seed: int) -> np.ndarray:
 
 def _kept(table: Table, rank: np.ndarray) -> np.ndarray:
     """The entries that are never hidden.  # -> (E,) bool"""
+    if table.features is not None:
+        return rank >= np.sort(rank)[-2]  # two responses, whichever
     kept = _last_in_column(table, rank, np.ones(len(rank), bool))
     if table.common_unit:
         return kept

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lgm_cli.data.base import Data
+from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, GramPrecision, SamplePosterior
 from lgm_cli.observations import Chunk, Observations
 
@@ -51,9 +52,22 @@ class Model(ABC):
         """Take over the units of the data. Called once, before anything below that handles parameters."""
         self.observations = observations
 
-    @abstractmethod
+    needs_features = False  # a regression
+
+    @property
+    def step_dim(self) -> int:
+        """Latents that a column has loadings of its own for, on which the size of a good step depends."""
+        return self.dim
+
     def check(self, data: Data) -> None:
         """Raise UserError for data that this model cannot be learned from. Called before any work."""
+        if self.needs_features and data.table.features is None:
+            raise UserError(
+                f"{data.table.name} has no response to regress on its other columns",
+                "data=csv data.path=FILE data.target=NAME, or data=meats",
+            )
+        if not self.needs_features and data.table.features is not None:
+            raise UserError(f"{data.table.name} is a regression's response and features", "model=linear_regression")
 
     @abstractmethod
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class FactorAnalysis(LinearModel):
         self.dim = latent_dim + offset
 
     def check(self, data: Data) -> None:
+        super().check(data)
         points, columns = data.shape
         if self.latent_dim > columns:
             raise UserError(

@@ -1,0 +1,188 @@
+"""Bayesian linear regression with learned precisions of the weights and of the noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lgm_cli import plots
+from lgm_cli.gram import ExactPosterior
+from lgm_cli.models.base import Learned, Parameters, Picture, Posterior, Statistics
+from lgm_cli.models.linear import LinearModel
+from lgm_cli.observations import Chunk, Observations
+from lgm_cli.randomness import generator
+
+INITIAL_SHARE = 0.5  # of the variance of the response, explained at the start
+
+
+class LinearRegression(LinearModel):
+    """y = c + X w + noise,  w ~ N(0, I_p / alpha),  noise ~ N(0, I / psi),  the columns of X centred.
+
+    The weights are the one latent vector, and its one data point is the response; alpha, psi and the intercept c are
+    learned by maximising the evidence p(y | X). MacKay, Bayesian interpolation, Neural Computation 4 (1992) 415-447;
+    EM after Tipping, JMLR 1 (2001) 211-244, section 2. X must be complete, responses may be missing.
+
+    Inside, y is standardised and the whitened latents are sqrt(alpha) w; X is divided by the root mean square of its
+    rows, so that a weight precision of one explains as much variance as y has.
+
+    noise_floor: lower bound of 1 / psi, as a fraction of the variance of y.
+    """
+
+    needs_features = True
+
+    def __init__(self, noise_floor: float) -> None:
+        self.noise_floor = noise_floor
+
+    @property
+    def step_dim(self) -> int:
+        return 1  # a few scalars, however many weights
+
+    def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """num_points observations of num_dimensions features N(0, 1), weights N(0, 1/p); factor_share of the variance
+        is theirs, the rest noise. Responses are hidden with probability hidden_share."""
+        n, p = options["num_points"], options["num_dimensions"]
+        kind: dict[str, Any] = {"dtype": torch.float64, "generator": generator(options["seed"], "simulate regression")}
+        noise = 1 / options["factor_share"] - 1
+        features, weights = torch.randn(n, p, **kind), torch.randn(p, **kind) / math.sqrt(p)
+        y = features @ weights + math.sqrt(noise) * torch.randn(n, **kind)
+        y[torch.rand(n, **kind) < options["hidden_share"]] = math.nan
+        truth = {"weights": weights.numpy(), "weight_precision": np.array(float(p)), "noise_variance": np.array(noise)}
+        return {"values": y.numpy()[None], "features": features.numpy(), "truth": truth}
+
+    def attach(self, observations: Observations) -> None:
+        super().attach(observations)
+        assert observations.features is not None
+        count = torch.zeros(observations.shape[1], dtype=observations.dtype, device=observations.device)
+        for chunk in observations.chunks:
+            chunk.add_to_columns(count, chunk.weight)
+        seen = count.cpu() > 0
+        self._feature_mean = observations.features[seen].mean(0)
+        centred = observations.features - self._feature_mean
+        self._feature_unit = centred[seen].square().sum(1).mean().sqrt().clamp_min(1e-300)
+        self._features = (centred / self._feature_unit).to(observations.device, observations.dtype)
+        self.dim = centred.shape[1]
+        self._unit = observations.scale[0].cpu()
+
+    def whitened_loadings(self, parameters: Parameters) -> Tensor:
+        return self._features * parameters["weight_precision"].rsqrt()
+
+    def mean_of_columns(self, parameters: Parameters) -> Tensor:
+        return parameters["intercept"].expand(self.observations.shape[1])
+
+    def noise_of_columns(self, parameters: Parameters) -> Tensor:
+        return parameters["noise_variance"].expand(self.observations.shape[1])
+
+    def initial(self, seed: int) -> Parameters:
+        like = {"dtype": self.observations.dtype, "device": self.observations.device}
+        return {
+            "weight_precision": torch.tensor(1 / INITIAL_SHARE, **like),
+            "intercept": torch.zeros((), **like),
+            "noise_variance": torch.tensor(1 - INITIAL_SHARE, **like),
+        }
+
+    def free(self, parameters: Parameters) -> Parameters:
+        """Logarithms of the variances; the intercept in standard deviations of the noise."""
+        noise = parameters["noise_variance"]
+        return {
+            "weight_precision": parameters["weight_precision"].log(),
+            "intercept": parameters["intercept"] * noise.rsqrt(),
+            "noise_variance": (noise - self.noise_floor).clamp_min(1e-3 * self.noise_floor).log(),
+        }
+
+    def constrain(self, free: Parameters) -> Parameters:
+        noise = self.noise_floor + free["noise_variance"].exp()
+        return {
+            "weight_precision": free["weight_precision"].exp(),
+            "intercept": free["intercept"] * noise.sqrt(),
+            "noise_variance": noise,
+        }
+
+    def statistics(
+        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
+    ) -> Statistics:
+        """E|z|^2 of the whitened weights; sums over the responses of 1, of r = y - X E[w], of r^2 and of
+        Var(x w)."""
+        chunk = chunk.gathered
+        rows, targets, _ = self._columns(parameters, chunk)
+        noise = parameters["noise_variance"]
+        fitted = (posterior.mean[:, None, :] @ rows.mT).squeeze(1)
+        residual = chunk.weight * ((targets - fitted) * noise.sqrt() + parameters["intercept"])
+        if isinstance(posterior, ExactPosterior):
+            spread = posterior.marginal_variance.sum()
+        else:
+            spread = posterior.samples.square().sum() / posterior.samples.shape[1]
+        found = {
+            "square": posterior.mean.square().sum() + spread,
+            "count": chunk.weight.sum(),
+            "residual": residual.sum(),
+            "residual_square": residual.square().sum(),
+            "variance": noise * (chunk.weight * posterior.observed_variance(rows)).sum(),
+        }
+        return found if total is None else {name: total[name] + value for name, value in found.items()}
+
+    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+        """alpha = p / E|w|^2,  c = mean of y - X E[w],  1 / psi = E|y - X w - c|^2 / N."""
+        count, intercept = statistics["count"], statistics["residual"] / statistics["count"]
+        square = statistics["residual_square"] - count * intercept**2 + statistics["variance"]
+        return {
+            "weight_precision": parameters["weight_precision"] * self.dim / statistics["square"],
+            "intercept": intercept,
+            "noise_variance": (square / count).clamp_min(self.noise_floor),
+        }
+
+    def latents(self, parameters: Parameters, posterior: ExactPosterior) -> tuple[Tensor, Tensor]:
+        """The weights, in units of the response per unit of each feature."""
+        unit = float(self._unit / self._feature_unit) * parameters["weight_precision"].rsqrt()
+        return posterior.mean * unit, posterior.marginal_variance.sqrt() * unit
+
+    def export(self, parameters: Parameters) -> Parameters:
+        inside = {name: value.detach().cpu().double() for name, value in parameters.items()}
+        return {
+            "weight_precision": inside["weight_precision"] * (self._feature_unit / self._unit) ** 2,
+            "feature_mean": self._feature_mean,
+            "intercept": self.observations.center[0].cpu() + self._unit * inside["intercept"],
+            "noise_variance": inside["noise_variance"] * self._unit**2,
+        }
+
+    def restore(self, exported: Parameters) -> Parameters:
+        noise = (exported["noise_variance"] / self._unit**2).clamp_min(self.noise_floor)
+        inside = {
+            "weight_precision": exported["weight_precision"] / (self._feature_unit / self._unit) ** 2,
+            "intercept": (exported["intercept"] - self.observations.center[0].cpu()) / self._unit,
+            "noise_variance": noise,
+        }
+        return {name: value.to(self.observations.device, self.observations.dtype) for name, value in inside.items()}
+
+    def parameter_error(self, parameters: Parameters, truth: Mapping[str, np.ndarray]) -> float:
+        """|E[w] - w| / |w|."""
+        (chunk,) = self.observations.chunks
+        with torch.no_grad():
+            found = self.latents(parameters, self.exact_posterior(parameters, chunk))[0][0].cpu().double()
+        true = torch.as_tensor(truth["weights"])
+        return float(torch.linalg.norm(found - true) / torch.linalg.norm(true))
+
+    def implied_covariance(self, exported: Parameters) -> Tensor:
+        assert self.observations.features is not None
+        centred = self.observations.features - exported["feature_mean"]
+        gram = centred @ centred.T / exported["weight_precision"]
+        return gram + exported["noise_variance"] * torch.eye(len(gram), dtype=torch.float64)
+
+    def pictures(self, learned: Learned) -> dict[str, Picture]:
+        mean, deviation = (value[0].double().numpy() for value in learned.latents())
+        names = learned.data.table.feature_labels
+        assert names is not None
+        response = str(learned.data.table.row_labels[0])
+        return {"weights": lambda path: plots.weights(mean, deviation, list(map(str, names)), path, response=response)}
+
+    def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        if parameters["noise_variance"] > 1.05 * self.noise_floor:
+            return []
+        return [
+            f"the noise variance ended at its floor, {self.noise_floor:g} of the response's variance: the features "
+            "explain it entirely (a copy of the response among them?)"
+        ]
