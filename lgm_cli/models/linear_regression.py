@@ -51,8 +51,16 @@ class LinearRegression(LinearModel):
         features, weights = torch.randn(n, p, **kind), torch.randn(p, **kind) / math.sqrt(p)
         y = features @ weights + math.sqrt(noise) * torch.randn(n, **kind)
         y[torch.rand(n, **kind) < options["hidden_share"]] = math.nan
-        truth = {"weights": weights.numpy(), "weight_precision": np.array(float(p)), "noise_variance": np.array(noise)}
-        return {"values": y.numpy()[None], "features": features.numpy(), "truth": truth}
+        feature_mean = features.mean(0)
+        truth = {
+            "weights": weights,
+            "weight_precision": torch.tensor(float(p), dtype=torch.float64),
+            "feature_mean": feature_mean,
+            "intercept": feature_mean @ weights,
+            "noise_variance": torch.tensor(noise, dtype=torch.float64),
+        }
+        arrays = {name: value.numpy() for name, value in truth.items()}
+        return {"values": y.numpy()[None], "features": features.numpy(), "truth": arrays}
 
     def attach(self, observations: Observations) -> None:
         super().attach(observations)
