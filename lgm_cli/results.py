@@ -35,7 +35,7 @@ def write(
     mean, deviation = evaluator.predict(parameters, data.test_rows, data.test_columns)
     with atomic_path(folder / "predictions.csv") as temporary:
         write_predictions(temporary, data, mean, deviation)
-    if data.table.is_table and "path" in config["data"]:
+    if (data.table.is_table or data.table.features is not None) and "path" in config["data"]:
         rows, columns = gaps(data.table)
         filled = evaluator.predict(parameters, rows, columns)
         with (

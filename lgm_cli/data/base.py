@@ -32,6 +32,7 @@ class Table:
     index_name: str | None = None  # header of the column that row_labels came from, None when they are positions
     features: np.ndarray | None = None  # (M, p) of a regression, whose responses are the M entries of a single row
     feature_labels: pd.Index | None = None  # (p,)
+    target_position: int = 0  # of the response among the columns of the user's table
     truth: dict[str, np.ndarray] | None = None  # the parameters that simulated data were drawn with
     notes: tuple[str, ...] = ()  # what reading the input decided and a user should know
 
@@ -136,6 +137,7 @@ def regression(
     target: str,
     index_name: str | None = None,
     truth: dict[str, np.ndarray] | None = None,
+    target_position: int = 0,
 ) -> Table:
     """The table of a regression: one row, the response, a column for each observation of it, all in one unit."""
     known = np.flatnonzero(~np.isnan(response))
@@ -152,6 +154,7 @@ def regression(
         truth=truth,
         features=np.ascontiguousarray(features, np.float64),
         feature_labels=feature_labels,
+        target_position=target_position,
     )
 
 

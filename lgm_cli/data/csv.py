@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lgm_cli.data.base import Table, rectangle
+from lgm_cli.data.base import Table, rectangle, regression
 from lgm_cli.data.files import find
 from lgm_cli.errors import UserError, nearest
 
@@ -21,14 +21,15 @@ MISSING = {"", "nan", "na"}  # NA is what R writes
 
 
 def load(options: dict[str, Any], simulate: object = None) -> Table:
-    """Read data.path; data.index names a column of labels that is carried through to the outputs."""
+    """Read data.path; data.index names a column of labels that is carried through to the outputs, data.target the
+    response of a regression on the other columns."""
     path = find(options)
     records = _records(path)
     header = [name.strip() for name in next(records, (1, [""]))[1]]
     _check_header(path, header)
     names, index = list(header), None
     if options.get("index") is not None:
-        index = _position(path, header, str(options["index"]))
+        index = _position(path, header, "index", str(options["index"]))
         del names[index]
 
     labels: list[str] = []
@@ -55,13 +56,40 @@ def load(options: dict[str, Any], simulate: object = None) -> Table:
             f"{path}, line {line}, column {names[column]!r} is infinite",
             "leave the field empty if it is missing",
         )
+    row_labels = pd.RangeIndex(count) if index is None else pd.Index(labels, dtype="str")
+    index_name = None if index is None else header[index]
+    if options.get("target") is not None:
+        target = _position(path, names, "target", str(options["target"]))
+        return _regression(path, values, names, target, row_labels, index_name)
     return rectangle(
         name=path.name,
         values=values,
-        row_labels=pd.RangeIndex(count) if index is None else pd.Index(labels, dtype="str"),
+        row_labels=row_labels,
         column_labels=pd.Index(names, dtype="str"),
-        index_name=None if index is None else header[index],
+        index_name=index_name,
     )
+
+
+def _regression(
+    path: Path, values: np.ndarray, names: list[str], target: int, row_labels: pd.Index, index_name: str | None
+) -> Table:
+    """The target is the response, the other columns its features, which must be complete."""
+    features = np.delete(values, target, axis=1)
+    labels = names[:target] + names[target + 1 :]
+    if not labels:
+        raise UserError(f"{path} has no column beside data.target={names[target]}", "give at least one feature")
+    gaps = np.argwhere(np.isnan(features))
+    if len(gaps):
+        row, column = gaps[0]
+        line, _ = next(itertools.islice(_records(path), 1 + row, None))
+        raise UserError(
+            f"{path}, line {line} has no value in column {labels[column]!r}, and features must be complete",
+            "leave out such rows or columns, or fill them first: lgm-run model=factor_analysis data=csv imputes",
+        )
+    return regression(
+        path.name, features, values[:, target], row_labels, pd.Index(labels, dtype="str"), names[target],
+        index_name=index_name, target_position=target,
+    )  # fmt: skip
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -94,12 +122,12 @@ def _check_header(path: Path, header: list[str]) -> None:
         raise UserError(f"{path} begins with numbers instead of names", "add a header line")
 
 
-def _position(path: Path, header: list[str], name: str) -> int:
+def _position(path: Path, header: list[str], key: str, name: str) -> int:
     if name not in header:
         near = nearest(name, header)
         raise UserError(
-            f"data.index={name} is not a column of {path}",
-            f"did you mean data.index={near}?" if near else f"its columns are {', '.join(header[:10])}",
+            f"data.{key}={name} is not a column of {path}",
+            f"did you mean data.{key}={near}?" if near else f"its columns are {', '.join(header[:10])}",
         )
     return header.index(name)
 

@@ -59,4 +59,9 @@ def write_imputed(
     uncertain[gap_rows, gap_columns] = standard_deviation
     for target, values in ((path, given), (uncertain_path, uncertain)):
         frame = pd.DataFrame(values, index=table.row_labels, columns=table.column_labels)
+        if table.features is not None:  # observations go down again, and the features stand beside the response
+            beside = table.features if target == path else np.full(table.features.shape, np.nan)
+            response = frame.T[table.row_labels[0]]
+            frame = pd.DataFrame(beside, index=table.column_labels, columns=table.feature_labels)
+            frame.insert(table.target_position, str(table.row_labels[0]), response)
         frame.to_csv(target, index=table.index_name is not None, index_label=table.index_name)

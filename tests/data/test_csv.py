@@ -164,3 +164,31 @@ def test_a_file_without_read_permission_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.open", refuse)
     with pytest.raises(UserError, match="survey.csv cannot be read: Permission denied"):
         load_csv({"name": "csv", "path": str(tmp_path / "survey.csv"), "index": None})
+
+
+def test_a_target_is_the_response_and_the_other_columns_are_its_features(tmp_path):
+    text = "when,a,fat,b\nmon,1,10,2\ntue,3,,4\nwed,5,30,6\nthu,7,40,9\n"
+    table = read(tmp_path, text, index="when", target="fat").table
+    assert table.features is not None and table.feature_labels is not None
+    np.testing.assert_array_equal(table.features, [[1, 2], [3, 4], [5, 6], [7, 9]])
+    np.testing.assert_array_equal(dense(table), [[10, np.nan, 30, 40]])
+    assert table.feature_labels.tolist() == ["a", "b"]
+    assert table.column_labels.tolist() == ["mon", "tue", "wed", "thu"]
+    assert (table.row_labels.tolist(), table.target_position, table.index_name) == (["fat"], 1, "when")
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "message"),
+    [
+        ("a,b\n1,2\n3,4\n5,6\n", "c", "data.target=c is not a column of"),
+        ("a,fat\n1,2\n3,4\n5,6\n", "fta", "did you mean data.target=fat?"),
+        ("a,b\n1,2\n,4\n5,6\n", "b", "survey.csv, line 3 has no value in column 'a'"),
+        ("a\n1\n3\n5\n", "a", "no column beside data.target=a"),
+        ("a,b\n1,2\n3,\n5,6\n", "b", "2 known responses"),
+        ("a,b\n1,2\n3,2\n5,2\n", "b", "every value in survey.csv is 2"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused(tmp_path, text, target, message):
+    with pytest.raises(UserError) as refused:
+        read(tmp_path, text, target=target)
+    assert message in str(refused.value)

@@ -96,3 +96,23 @@ def test_an_imputed_table_reads_back_to_the_last_bit(tmp_path_factory, values):
     np.testing.assert_array_equal(pd.read_csv(folder / "imputed.csv").to_numpy(np.float64), filled)
     uncertain = pd.read_csv(folder / "imputed_standard_deviation.csv", skip_blank_lines=False)
     np.testing.assert_array_equal(np.isnan(uncertain.to_numpy(np.float64)), ~np.isnan(values))
+
+
+def test_a_regression_speaks_of_observations_as_rows(tmp_path):
+    """Predictions, and the user's table with the responses that were missing."""
+    path = tmp_path / "table.csv"
+    path.write_text("when,a,fat,b\nmon,1,10.0,2\ntue,3,,4\nwed,5,30.0,6\nthu,7,40.0,9\n")
+    options = {"name": "csv", "path": str(path), "index": "when", "target": "fat", "test_fraction": 0.4}
+    data = load(options, 0, no_model)
+    assert data.hidden.sum() == 1
+    write_predictions(tmp_path / "predictions.csv", data, np.array([20.0]), np.array([1.0]))
+    predicted = pd.read_csv(tmp_path / "predictions.csv")
+    assert predicted["column"].tolist() == ["fat"]
+    truth = {"mon": 10.0, "wed": 30.0, "thu": 40.0}
+    assert truth[predicted["row"][0]] == predicted["true"][0]
+    rows, columns = gaps(data.table)
+    write_imputed(tmp_path / "full.csv", tmp_path / "sd.csv", data, rows, columns, np.array([21.5]), np.array([0.5]))
+    assert (tmp_path / "full.csv").read_text() == (
+        "when,a,fat,b\nmon,1.0,10.0,2.0\ntue,3.0,21.5,4.0\nwed,5.0,30.0,6.0\nthu,7.0,40.0,9.0\n"
+    )
+    assert (tmp_path / "sd.csv").read_text() == "when,a,fat,b\nmon,,,\ntue,,0.5,\nwed,,,\nthu,,,\n"

@@ -144,3 +144,21 @@ def test_reading_data_needs_no_torch():
             for name in names:
                 assert name.split(".")[0] not in {"torch", "hydra", "omegaconf", "matplotlib"}, file.name
                 assert not name.startswith("lgm_cli") or name.startswith(("lgm_cli.data", "lgm_cli.errors"))
+
+
+def test_gene_expression_has_its_tissues():
+    data = load({"name": "gene_expression", "test_fraction": 0.1}, 0, no_model)
+    assert data.shape == (189, 500)
+    assert len(data.table.values) == 189 * 500
+    assert data.table.row_groups is not None
+    assert data.table.row_groups.value_counts()["kidney"] == 39
+    assert data.table.column_labels[0] == "MAML1"
+
+
+def test_meats_are_a_regression_of_fat_on_the_spectrum():
+    data = load({"name": "meats", "test_fraction": 0.1}, 0, no_model)
+    assert data.table.features is not None
+    assert data.table.features.shape == (215, 100)
+    assert (len(data.table.values), data.hidden.sum()) == (215, 22)
+    assert data.table.values[0] == 22.5
+    assert data.describe() == "meats: 215 responses, 100 features, 22 hidden for testing"
