@@ -45,8 +45,9 @@ def test_reads_numbers_names_and_gaps(tmp_path):
 def test_numbers_are_read_to_the_last_bit(tmp_path):
     values = np.frombuffer(np.random.default_rng(0).bytes(8000), np.float64).reshape(-1, 2)
     values = values[np.isfinite(values).all(axis=1)]
-    text = "a,b\n" + "".join(f"{a!r},{b!r}\n" for a, b in values.tolist())
-    np.testing.assert_array_equal(dense(read(tmp_path, text).table), values)
+    (tmp_path / "survey.csv").write_text("a,b\n" + "".join(f"{a!r},{b!r}\n" for a, b in values.tolist()))
+    table = load_csv({"name": "csv", "path": str(tmp_path / "survey.csv")})  # too wide a range to learn from
+    np.testing.assert_array_equal(dense(table), values)
 
 
 @pytest.mark.parametrize(
