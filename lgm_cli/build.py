@@ -23,7 +23,7 @@ FEW_BLOCKS = 8  # up to so many blocks every step uses all data points
 BATCH_BLOCKS = 2
 COLUMN_SAMPLES = 512  # posterior samples behind a column's gradient, at least, in steps over all data points
 MOST_SAMPLES = 10
-LEARNING_RATE = {"adam": 0.3, "rmsprop": 0.1, "adagrad": 0.5, "sgd": 1.0}  # times dim^-0.85
+LEARNING_RATE = {"adam": 0.55, "rmsprop": 0.1, "adagrad": 0.5, "sgd": 1.0}  # times dim^-0.95
 
 
 def of_name(package: str, name: str, options: Mapping[str, Any]) -> Any:
@@ -122,7 +122,7 @@ def method(config: Mapping[str, Any], model: Model, parameters: Parameters) -> t
     if options["update"] == "closed_form":
         update: ClosedFormUpdate | GradientUpdate = ClosedFormUpdate(model, parameters)
     else:
-        rate = LEARNING_RATE[options["optimizer"]] * model.step_dim**-0.85
+        rate = LEARNING_RATE[options["optimizer"]] * model.step_dim**-0.95
         chosen["learning_rate"] = _auto(options["learning_rate"], rate)
         update = GradientUpdate(model, parameters, options["optimizer"], chosen["learning_rate"])
     return Method(model, expectation, update, per_step, seed), chosen

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+SMALL = 2  # latent dimensions for each right-hand side up to which a solver works on the matrix itself
 TILE = 192  # below this, one full product is faster than the tiles of a symmetric one
 
 
@@ -65,10 +66,35 @@ class GramPrecision:
         return 1 + (squares.sum(-2) if squares.dim() == 3 else squares.sum(0, keepdim=True))
 
     def dense(self) -> Tensor:
-        rows = self.rows if self.mask is None else self.rows * self.mask[:, :, None]
-        gram = rows.mT @ rows
-        identity = torch.eye(self.dim, dtype=rows.dtype, device=rows.device)
+        rows, dim = self.rows, self.dim
+        if self.mask is not None and dim <= len(self.mask):  # one product, and less memory than masked rows take
+            gram = (self.mask @ (rows[:, :, None] * rows[:, None, :]).flatten(1)).view(-1, dim, dim)
+        else:
+            rows = rows if self.mask is None else rows * self.mask[:, :, None]
+            gram = rows.mT @ rows
+        identity = torch.eye(dim, dtype=rows.dtype, device=rows.device)
         return identity + (gram if gram.dim() == 3 else gram[None])
+
+    def to_solve(self, systems: int) -> GramPrecision | DensePrecision:
+        """The cheaper form for an iterative solver with so many right-hand sides for each data point: the matrix itself
+        when it is small. It takes 2 m D^2 operations, and each product with it D / (2 m) of those by its rows."""
+        return DensePrecision(self.dense()) if self.dim <= SMALL * systems else self
+
+
+class DensePrecision:
+    """A_n as a matrix, (n, D, D), or (1, D, D) for all data points."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix, self.dim = matrix, matrix.shape[-1]
+
+    def matvec(self, x: Tensor) -> Tensor:
+        return x @ self.matrix  # symmetric
+
+    def diagonal(self) -> Tensor:
+        return self.matrix.diagonal(dim1=-2, dim2=-1)
+
+    def dense(self) -> Tensor:
+        return self.matrix
 
 
 class ExactPosterior:

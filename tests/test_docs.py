@@ -132,7 +132,7 @@ def test_the_numbers_are_those_of_the_program() -> None:
         f"more than {subset} operations",
         f"up to {exact} operations",
         f"at least {evaluation.SUBSET_POINTS} data points",
-        f"{build.LEARNING_RATE['adam']} · (latent dimensions)^−0.85 for Adam",
+        f"{build.LEARNING_RATE['adam']} · (latent dimensions)^−0.95 for Adam",
         f"between 1 and {build.MOST_SAMPLES} per data point",
         f"`solver.tolerance={catalogue.keys('solver/conjugate_gradient')['tolerance'].default}`",
     ):

@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal
 from torch import Tensor
 
 from lgm_cli import gram
-from lgm_cli.gram import ExactPosterior, GramPrecision, SamplePosterior, symmetric_product
+from lgm_cli.gram import DensePrecision, ExactPosterior, GramPrecision, SamplePosterior, symmetric_product
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -45,6 +45,13 @@ def test_a_gram_precision_is_its_dense_form(shape: str) -> None:
     x = draw(n, 5, dim, seed=2)
     torch.testing.assert_close(precision.matvec(x), x @ expected)
     torch.testing.assert_close(precision.forward(x), x @ masked.mT)
+    for precision_of in (precision.to_solve(1), precision.to_solve(2)):  # by its rows; as a matrix
+        torch.testing.assert_close(precision_of.matvec(x), x @ expected)
+        torch.testing.assert_close(precision_of.dense().expand(n, dim, dim), expected)
+        torch.testing.assert_close(precision_of.diagonal().expand(n, dim), expected.diagonal(dim1=1, dim2=2))
+    assert (type(precision.to_solve(1)), type(precision.to_solve(2))) == (GramPrecision, DensePrecision)
+    few = GramPrecision(rows[:2] if shape == "own" else rows, None if mask is None else mask[:2])  # fewer points than D
+    torch.testing.assert_close(few.dense().expand(2, dim, dim), expected.expand(n, dim, dim)[:2])
     y = draw(n, 5, m, seed=3) * (1 if mask is None else mask[:, None, :])
     torch.testing.assert_close(precision.transpose(y), y @ masked)
 

@@ -1,13 +1,14 @@
 """Many latent variables: how soon do gradient EM, searched over a grid, and unroll predict hidden entries well?
 
     python experiments/large_latent/compare.py --max-seconds 100 [--shares 0.5 0.9] [--threads 1] [--gradients 4]
-        [--batch-sizes 32 128 512] [--learning-rates 0.001 0.002 0.004 0.008] [--skip 32:0.008 512:0.001]
+        [--grid 32:0.002 128:0.004 ...]
 
 Simulated factor analysis, N = 4000, M = 800, D = 400, half of the entries never seen, a tenth of the others hidden for
-testing; --shares are the shares of the variance that the factors carry. Each run is the command itself, for
---max-seconds of learning (`fit_seconds`: evaluation is not counted), on --threads threads. A run that is there already
-is not run again, so an interrupted comparison is gone on with by the same command. Then README.md's table, results.csv
-and times.png are made from the metrics.csv of the runs, in --report.
+testing; --shares are the shares of the variance that the factors carry. The grid of batch sizes and learning rates of
+gradient EM is that of GRID: larger batches are given larger steps, and a larger share bears them. Each run is the
+command itself, for --max-seconds of learning (`fit_seconds`: evaluation is not counted), on --threads threads. A run
+that is there already is not run again, so an interrupted comparison is gone on with by the same command. Then
+README.md's table, results.csv and times.png are made from the metrics.csv of the runs, in --report.
 """
 
 from __future__ import annotations
@@ -25,17 +26,21 @@ import torch
 from report import Run, assess, draw, write
 
 SEED = 0
+GRID = {  # share of the variance: batch sizes, and for each its learning rates
+    0.5: {32: (0.001, 0.002, 0.004), 128: (0.001, 0.002, 0.004), 512: (0.002, 0.004, 0.008)},
+    0.9: {32: (0.002, 0.004, 0.008), 128: (0.002, 0.004, 0.008), 512: (0.004, 0.008, 0.016)},
+}
 DECIDED_BY_STEPS = 1e-6  # a solver.tolerance so small that solver.max_iterations decides
 
 
-def plan(arguments: argparse.Namespace) -> list[Run]:
+def plan(arguments: argparse.Namespace, share: float) -> list[Run]:
     """The runs of one share: unroll at its defaults, the grid, and the gradients if they were asked for."""
     runs = [Run("unroll", "defaults", ("method=unroll",))]
-    for batch in arguments.batch_sizes:
-        for rate in arguments.learning_rates:
-            if f"{batch}:{rate}" not in arguments.skip:
-                chosen = (f"method.batch_size={batch}", f"method.learning_rate={rate}")
-                runs.append(Run("gradient_em", f"batch {batch}, rate {rate}", ("method=gradient_em", *chosen)))
+    searched = (f"{batch}:{rate}" for batch, rates in GRID.get(share, {}).items() for rate in rates)
+    for point in arguments.grid or searched:
+        batch, rate = point.split(":")
+        chosen = (f"method.batch_size={batch}", f"method.learning_rate={rate}")
+        runs.append(Run("gradient_em", f"batch {batch}, rate {rate}", ("method=gradient_em", *chosen)))
     if (steps := arguments.gradients) is not None:
         for gradient, iterations in (("network", steps), *(("output", times * steps) for times in (1, 2, 3))):
             chosen = (f"method.gradient={gradient}", f"solver.max_iterations={iterations}")
@@ -84,9 +89,12 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--max-seconds", type=float, required=True, help="of learning, for each run")
     add("--shares", type=float, nargs="+", default=[0.5, 0.9], help="data.factor_share (0.5 0.9)")
-    add("--batch-sizes", nargs="+", default=["32", "128", "512"], help="of gradient EM (32 128 512; auto is one, too)")
-    add("--learning-rates", nargs="+", default=["0.001", "0.002", "0.004", "0.008"], help="likewise")
-    add("--skip", nargs="+", default=[], metavar="BATCH:RATE", help="leave these out of the grid")
+    add(
+        "--grid",
+        nargs="+",
+        metavar="BATCH:RATE",
+        help="of gradient EM, instead of that of GRID (auto:auto is one, too)",
+    )
     add("--gradients", type=int, metavar="I", help="also network at I and output at I, 2 I, 3 I solver steps")
     add("--threads", type=int, default=1, help="processor threads of each run (1)")
     add("--eval-every", default="auto", help="steps between evaluations; auto: every step, then every 5%% more steps")
@@ -103,17 +111,18 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     size = f"{arguments.num_points}x{arguments.num_dimensions}-D{arguments.latent_dim}"
     limits = f"{arguments.max_seconds:g}s-{arguments.threads}threads-eval-{arguments.eval_every}"
-    runs = plan(arguments)
-    tables = {}
+    tables, plans = {}, {}
     for share in arguments.shares:
+        runs = plan(arguments, share)
         folder = arguments.folder.resolve() / f"{size}-{limits}" / f"share-{share:g}"
         for run in runs:
             execute(run, share, arguments, folder / run.folder)
         tables[folder] = assess(problem(arguments, share), SEED, runs, folder)
+        plans[folder] = runs
     write(
         tables, f"{arguments.max_seconds:g} s of learning for each run, threads: {arguments.threads}", arguments.report
     )
-    draw(tables, runs, arguments.report / "times.png")
+    draw(tables, plans, arguments.report / "times.png")
 
 
 if __name__ == "__main__":

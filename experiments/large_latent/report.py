@@ -166,13 +166,13 @@ def write(tables: Mapping[Path, pd.DataFrame], conditions: str, report: Path) ->
     print(f"\n{text}")
 
 
-def draw(tables: Mapping[Path, pd.DataFrame], runs: list[Run], path: Path) -> None:
+def draw(tables: Mapping[Path, pd.DataFrame], runs: Mapping[Path, list[Run]], path: Path) -> None:
     """Test log-likelihood against the time spent learning, a panel for each share."""
     with matplotlib.rc_context(STYLE):
         figure = Figure((4.4 * len(tables) + 0.6, 3.6), layout="constrained")
         panels = figure.subplots(1, len(tables), squeeze=False)[0]
         for axes, (folder, table) in zip(panels, tables.items(), strict=True):
-            _panel(axes, table, {run: Curve.read(folder / run.folder) for run in runs})
+            _panel(axes, table, {run: Curve.read(folder / run.folder) for run in runs[folder]})
         panels[0].set_ylabel("test log-likelihood [nats per hidden entry]")
         figure.savefig(path, dpi=110)
 

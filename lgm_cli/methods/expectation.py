@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lgm_cli.gram import SamplePosterior
+from lgm_cli.gram import DensePrecision, GramPrecision, SamplePosterior
 from lgm_cli.models.base import Model, Parameters, Posterior
 from lgm_cli.observations import Chunk
 from lgm_cli.randomness import generator
-from lgm_cli.solvers.base import Solver
+from lgm_cli.solvers.base import Solution, Solver
 
 EXACT_ELEMENTS = 1 << 24  # numbers that the posteriors of one part of a chunk may take (64 MiB in float32)
 EXACT_PARTS = 4  # but at least so many data points, however large they are
+
+Solvable = DensePrecision | GramPrecision
 
 
 @dataclass
@@ -97,6 +99,7 @@ class MonteCarloExpectation:
         """(chunk, posterior, sum_k delta_k^T sigma_k / K if it is needed for a network gradient)."""
         refresh = step // self.refresh_every
         draw = generator(self.seed, "perturbation", refresh, block, device=chunks[0].values.device)
+        systems, rights, starts = [], [], []
         for number, chunk in enumerate(chunks):
             with torch.set_grad_enabled(self.differentiable):
                 precision, targets = self.model.system(parameters, chunk)
@@ -107,12 +110,38 @@ class MonteCarloExpectation:
                     observed = observed * precision.mask[:, None, :]
                 delta = latent + precision.transpose(observed)
             with torch.set_grad_enabled(self.differentiable):
-                right = torch.cat([b, delta], dim=1)
-                solution = self.solver.solve(precision, right, self._warm((block, number), refresh, right))
-            self._note(record, (block, number), refresh, solution)
-            mean, samples = solution.x[:, 0], solution.x[:, 1:]
-            pairing = (delta * samples).sum() / self.num_samples if self.differentiable else None
+                rights.append(torch.cat([b, delta], dim=1))
+                systems.append(precision.to_solve(1 + self.num_samples))
+            starts.append(self._warm((block, number), refresh, rights[-1]))
+        solutions = self._solve(systems, rights, starts, record)
+        for number, (chunk, right, x) in enumerate(zip(chunks, rights, solutions, strict=True)):
+            if self.solver.warm_start:
+                kept = x.detach() if self.refresh_every > 1 else x[:, :1].detach().clone()  # not a view of all
+                self._start[block, number] = (refresh, kept)
+            mean, samples = x[:, 0], x[:, 1:]
+            pairing = (right[:, 1:].detach() * samples).sum() / self.num_samples if self.differentiable else None
             yield chunk, SamplePosterior(mean, samples), pairing
+
+    def _solve(
+        self, systems: list[Solvable], rights: list[Tensor], starts: list[Tensor | None], record: SolverRecord
+    ) -> Iterable[Tensor]:
+        """Solutions of the chunks' systems. Those with a matrix of their own are solved all at once, since many small
+        chunks cost more calls than operations, but for a network gradient, whose graph is freed chunk by chunk."""
+        if len(systems) > 1 and not self.differentiable and all(isinstance(s, DensePrecision) for s in systems):
+            sizes = [len(right) for right in rights]
+            matrices = [system.dense().expand(n, -1, -1) for system, n in zip(systems, sizes, strict=True)]
+            known = [start for start in starts if start is not None]  # all of them or none
+            solution = self.solver.solve(
+                DensePrecision(torch.cat(matrices)), torch.cat(rights), torch.cat(known) if known else None
+            )
+            self._note(record, solution)
+            yield from solution.x.split(sizes)
+            return
+        for system, right, start in zip(systems, rights, starts, strict=True):
+            with torch.set_grad_enabled(self.differentiable):
+                solution = self.solver.solve(system, right, start)
+            self._note(record, solution)
+            yield solution.x
 
     def _warm(self, key: tuple[int, int], refresh: int, right: Tensor) -> Tensor | None:
         if not self.solver.warm_start or key not in self._start:
@@ -122,14 +151,12 @@ class MonteCarloExpectation:
             return x
         return torch.cat([x[:, :1], torch.zeros_like(right[:, 1:])], dim=1)
 
-    def _note(self, record: SolverRecord, key: tuple[int, int], refresh: int, solution) -> None:
+    @staticmethod
+    def _note(record: SolverRecord, solution: Solution) -> None:
         record.systems += solution.iterations.numel()
         record.iterations += float(solution.iterations.sum())
         record.residual = max(record.residual, float(solution.residual.max()))
         record.products += solution.products
-        if self.solver.warm_start:
-            x = solution.x.detach()
-            self._start[key] = (refresh, x if self.refresh_every > 1 else x[:, :1].clone())  # not a view of all
 
     def state(self) -> dict[str, Tensor]:
         """Warm starts, for a checkpoint: a run that goes on must start its solvers where they were."""

@@ -130,8 +130,11 @@ def test_perturbations_have_the_precision_as_their_covariance(model: Model, para
     expectation = MonteCarloExpectation(model, solver, samples, 1, seed=0, differentiable=False)
     scores = []
     for number, block in enumerate(model.observations.blocks):
-        for chunk, *_ in expectation.posteriors(parameters, number, block, 0, SolverRecord()):
-            delta = solver.right_sides.pop()[:, 1:]
+        chunks = [chunk for chunk, *_ in expectation.posteriors(parameters, number, block, 0, SolverRecord())]
+        right_sides = torch.cat(solver.right_sides).split([len(chunk.points) for chunk in chunks])
+        solver.right_sides.clear()
+        for chunk, right in zip(chunks, right_sides, strict=True):
+            delta = right[:, 1:]
             a = model.system(parameters, chunk)[0].dense().expand(len(delta), model.dim, model.dim)
             found = delta.mT @ delta / samples
             variance = a.diagonal(dim1=1, dim2=2)
