@@ -26,6 +26,7 @@ FORBIDDEN = {
     r"(?!cli$|runner$|__main__$).*": ["lgm_cli.runner"],
     r"models(\..*)?": ["lgm_cli.methods", "lgm_cli.solvers"],
     r"solvers(\..*)?": ["lgm_cli.methods", "lgm_cli.models", "lgm_cli.data"],
+    r"operators(\..*)?": ["lgm_cli.methods", "lgm_cli.models", "lgm_cli.solvers", "lgm_cli.data"],
     r"data(\..*)?": ["torch", "lgm_cli.models", "lgm_cli.solvers", "lgm_cli.methods", "lgm_cli.recorder"],
     r"plots": ["lgm_cli", "torch"],
     r"cli|config|catalogue|mistakes|usage|errors|recorder|progress|__init__|__main__": [
