@@ -162,15 +162,14 @@ def draw(results: pd.DataFrame, folder: Path, path: Path) -> None:
         for name in GRIDS:
             level = results.loc[results["method"] == f"{name}, chosen", "rmse"].mean()
             axes.axhline(level, color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
-            below = name == "matrix factorisation"
             axes.annotate(
                 f"{name}, mean of the seeds",
                 (0.995, level),
                 xycoords=("axes fraction", "data"),
-                xytext=(0, -3 if below else 3),
+                xytext=(0, 3),
                 textcoords="offset points",
                 ha="right",
-                va="top" if below else "bottom",
+                va="bottom",
                 color=QUIET,
             )
         axes.set_xscale("log")
