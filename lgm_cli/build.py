@@ -66,9 +66,17 @@ def device(options: Mapping[str, Any]) -> torch.device:
     return torch.device(name)
 
 
-def describe(device: torch.device) -> dict[str, Any]:
-    """What a run was timed on, for summary.json: processor threads and the device, a GPU by its name."""
+def dtype(options: Mapping[str, Any], model: Model) -> torch.dtype:
+    """That of the configuration's device group, or double precision where the model needs it and the device has it."""
+    if model.double_precision and options["name"] != "mps":
+        return torch.float64
+    return DTYPES[options["dtype"]]
+
+
+def describe(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """What a run was timed on, for summary.json: processor threads, the device, a GPU by its name, the numbers."""
     found: dict[str, Any] = {"threads": torch.get_num_threads(), "device": str(device)}
+    found["dtype"] = str(dtype).removeprefix("torch.")
     return found | ({"device_name": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
 
 

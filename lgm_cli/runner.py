@@ -85,13 +85,11 @@ def _run(
 
     reset_peak_memory()
     device = build.device(config["device"])
-    summary["host"] = host() | build.describe(device) | {"dtype": config["device"]["dtype"]}
     model = build.model(config)
+    dtype = build.dtype(config["device"], model)
+    summary["host"] = host() | build.describe(device, dtype)
     model.check(data)
-    observations = observe(
-        data, config["seed"], build.DTYPES[config["device"]["dtype"]], device, build.block_size(config)
-    )
-    model.attach(observations)
+    model.attach(observe(data, config["seed"], dtype, device, build.block_size(config)))
     method, chosen = build.method(config, model, model.initial(config["seed"]))
     evaluator = Evaluator(model, data, config["seed"])
     limits = Limits(

@@ -20,7 +20,7 @@ from lgm_cli.config import check
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
-RECIPE = "data.path=air.csv"  # the recipe whose files the page goes on to read
+RECIPE = "hydra.run.dir=outputs/air"  # the recipe whose files the page goes on to read
 WRITTEN_BY_A_RUN = ("plots/", "checkpoint/", ".hydra/")
 
 

@@ -53,6 +53,7 @@ class Model(ABC):
         self.observations = observations
 
     needs_features = False  # a regression
+    double_precision = False  # whether single precision is too little, whatever device.dtype says
 
     @property
     def step_dim(self) -> int:
@@ -64,7 +65,7 @@ class Model(ABC):
         if self.needs_features and data.table.features is None:
             raise UserError(
                 f"{data.table.name} has no response to regress on its other columns",
-                "data=csv data.path=FILE data.target=NAME, or data=meats",
+                "data=csv data.path=FILE data.target=NAME, or data=concrete",
             )
         if not self.needs_features and data.table.features is not None:
             raise UserError(f"{data.table.name} is a regression's response and features", "model=linear_regression")

@@ -34,6 +34,7 @@ class LinearRegression(LinearModel):
     """
 
     needs_features = True
+    double_precision = True  # one posterior costs little, and collinear features make it as ill-conditioned as can be
 
     def __init__(self, noise_floor: float) -> None:
         self.noise_floor = noise_floor

@@ -162,3 +162,11 @@ def test_meats_are_a_regression_of_fat_on_the_spectrum():
     assert (len(data.table.values), data.hidden.sum()) == (215, 22)
     assert data.table.values[0] == 22.5
     assert data.describe() == "meats: 215 responses, 100 features, 22 hidden for testing"
+
+
+def test_concrete_is_a_regression_of_the_strength_on_the_mixture():
+    data = load({"name": "concrete", "test_fraction": 0.1}, 0, no_model)
+    assert data.table.features is not None and data.table.feature_labels is not None
+    assert data.table.features.shape == (1030, 8)
+    assert data.table.feature_labels[0] == "cement" and data.table.feature_labels[-1] == "age"
+    assert data.table.values[0] == pytest.approx(79.99, abs=0.01)
