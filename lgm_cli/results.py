@@ -45,7 +45,8 @@ def write(
             write_imputed(imputed, uncertain, data, rows, columns, *filled)
     learned = Learned(data, exported, cache(lambda: evaluator.latents(parameters)))
     if config["save_posterior"]:
-        named = dict(zip(("latent_mean", "latent_standard_deviation"), learned.latents(), strict=True))
+        latent_mean, latent_deviation = learned.latents()
+        named = {"latent_mean": latent_mean, "latent_standard_deviation": latent_deviation}
         _save_tensors(folder / "posterior.safetensors", named)
     if "loadings" in exported:
         _write_loadings(folder / "loadings.csv", exported, data)

@@ -250,6 +250,7 @@ def test_a_folder_of_own_yaml_files_takes_part(runs: list, tmp_path: Path) -> No
         "name": "csv",
         "path": str(tmp_path / "table.csv"),
         "index": None,
+        "target": None,
         "test_fraction": 0.1,
     }
 

@@ -46,10 +46,11 @@ class FactorAnalysis(LinearModel):
     def check(self, data: Data) -> None:
         super().check(data)
         points, columns = data.shape
+        fewer = max(1, min(columns, points - 1) // 2)
         if self.latent_dim > columns:
             raise UserError(
                 f"model.latent_dim={self.latent_dim} is more than the {columns} columns of the data",
-                f"use model.latent_dim={max(1, columns // 2)} or less",
+                f"use model.latent_dim={fewer} or less",
             )
         if self.latent_dim >= points:
             raise UserError(
