@@ -114,7 +114,13 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=["em", "unroll model.offset=false", "gradient_em data.test_fraction=0"])
+RECORDED = [
+    *("em", "unroll model.offset=false", "gradient_em data.test_fraction=0"),
+    *("em model=ppca model.latent_dim=2", "unroll model=ppca model.latent_dim=2"),
+]
+
+
+@pytest.fixture(scope="module", params=RECORDED)
 def recorded(request: pytest.FixtureRequest, table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run in double precision, through the real command."""
     folder = tmp_path_factory.mktemp("runs") / "run"
@@ -136,7 +142,7 @@ def recomputed(folder: Path, y: np.ndarray, test: np.ndarray) -> dict[str, Any]:
     if "offset_variance" in p:
         loadings, prior = np.c_[loadings, np.ones(len(loadings))], np.r_[prior, p["offset_variance"]]
     scaled, seen = loadings * prior, np.isfinite(y) & ~test
-    total = scaled @ loadings.T + np.diag(p["noise_variance"])
+    total = scaled @ loadings.T + p["noise_variance"] * np.eye(len(loadings))  # one for each column, or one for all
     likelihood, mean, variance, latent_mean, latent_variance = 0.0, [], [], [], []
     for row, o in zip(y, seen, strict=True):
         error, inverse = (row - p["mean"])[o], np.linalg.inv(total[np.ix_(o, o)])
@@ -192,6 +198,50 @@ def test_predictions_can_be_recomputed(recorded: Path, table: Path) -> None:
     np.testing.assert_array_equal(true, frame.to_numpy()[at])
     np.testing.assert_allclose(mean, expected["mean"][at], rtol=1e-8)
     np.testing.assert_allclose(deviation, expected["deviation"][at], rtol=1e-8)
+
+
+@pytest.mark.parametrize("method", ["em", "unroll"])
+def test_a_regression_can_be_recomputed_from_its_files(method: str, tmp_path: Path) -> None:
+    """Evidence, weights, predictions and the missing responses, by plain NumPy."""
+    random = np.random.default_rng(1)
+    x = random.normal(size=(60, 4)) * [1, 5, 0.2, 3] + [0, 100, 1, -7]
+    y = 300 + 10 * (x @ [1.0, -0.3, 4.0, 0.0] + random.normal(size=60))
+    y[[3, 17, 40]] = np.nan
+    frame = pd.DataFrame(
+        x, columns=pd.Index(list("abcd")), index=pd.Index([f"site {i}" for i in range(60)], name="site")
+    )
+    frame.insert(1, "yield", y)
+    frame.to_csv(tmp_path / "sites.csv")
+    own = ["model=linear_regression", "data=csv", f"data.path={tmp_path / 'sites.csv'}", "data.index=site"]
+    folder = run(tmp_path / "run", *own, "data.target=yield", f"method={method}", "device.threads=1")
+    p, hidden = load_file(folder / "parameters.safetensors"), pd.read_csv(folder / "predictions.csv")
+    assert set(hidden["column"]) == {"yield"}
+    seen = np.isfinite(y) & ~frame.index.isin(hidden["row"])
+    np.testing.assert_allclose(p["feature_mean"], x[seen].mean(0), rtol=1e-12)
+    centred, alpha, noise = x - p["feature_mean"], p["weight_precision"], p["noise_variance"]
+    covariance = np.linalg.inv(alpha * np.eye(4) + centred[seen].T @ centred[seen] / noise)
+    weights = covariance @ centred[seen].T @ (y[seen] - p["intercept"]) / noise
+    mean = p["intercept"] + centred @ weights
+    deviation = np.sqrt(noise + np.einsum("ni,ij,nj->n", centred, covariance, centred))
+    total = centred[seen] @ centred[seen].T / alpha + noise * np.eye(seen.sum())
+    error = y[seen] - p["intercept"]
+    evidence = -0.5 * (error @ np.linalg.solve(total, error) + np.linalg.slogdet(2 * np.pi * total)[1])
+    at = frame.index.get_indexer(hidden["row"])
+    z = (y[at] - mean[at]) / deviation[at]
+    same_scores(folder, {
+        "train_log_likelihood": evidence / seen.sum(),
+        "test_log_likelihood": np.mean(-0.5 * (z**2 + np.log(2 * np.pi)) - np.log(deviation[at])),
+        "test_rmse": np.sqrt(np.mean((y[at] - mean[at]) ** 2)),
+    })  # fmt: skip
+    np.testing.assert_allclose(hidden["mean"], mean[at], rtol=1e-8)
+    np.testing.assert_allclose(hidden["standard_deviation"], deviation[at], rtol=1e-8)
+    latent = load_file(folder / "posterior.safetensors")
+    np.testing.assert_allclose(latent["latent_mean"], weights[None], rtol=1e-7)
+    np.testing.assert_allclose(latent["latent_standard_deviation"], np.sqrt(np.diag(covariance))[None], rtol=1e-7)
+    filled = pd.read_csv(folder / "imputed.csv", index_col="site")
+    assert list(filled.columns) == ["a", "yield", "b", "c", "d"]
+    np.testing.assert_allclose(filled["yield"][np.isnan(y)], mean[np.isnan(y)], rtol=1e-8)
+    np.testing.assert_array_equal(filled["yield"][~np.isnan(y)], y[~np.isnan(y)])
 
 
 def test_the_users_gaps_are_filled_and_nothing_else(recorded: Path, table: Path) -> None:
