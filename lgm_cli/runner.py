@@ -87,9 +87,10 @@ def _run(
     device = build.device(config["device"])
     model = build.model(config)
     dtype = build.dtype(config["device"], model)
-    summary["host"] = host() | build.describe(device, dtype)
     model.check(data)
     model.attach(observe(data, config["seed"], dtype, device, build.block_size(config)))
+    build.spare_threads(config["device"], model)
+    summary["host"] = host() | build.describe(device, dtype)
     method, chosen = build.method(config, model, model.initial(config["seed"]))
     evaluator = Evaluator(model, data, config["seed"])
     limits = Limits(

@@ -25,7 +25,7 @@ import torch
 import yaml
 from safetensors.numpy import load_file
 
-from lgm_cli import catalogue, config, plots, runner
+from lgm_cli import build, catalogue, config, plots, runner
 from lgm_cli.cli import main
 from lgm_cli.errors import UserError
 from lgm_cli.recorder import COLUMNS
@@ -201,6 +201,18 @@ def test_predictions_can_be_recomputed(recorded: Path, table: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["em", "unroll"])
+def test_small_data_are_given_one_thread_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [*(item for item in SIMULATED if "threads" not in item), "method=em", "max_steps=1"]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert summary_of(run(tmp_path / "small", *arguments))["host"]["threads"] == 1
+    monkeypatch.setattr(build, "SMALL_WORK", 0.0)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert summary_of(run(tmp_path / "large", *arguments))["host"]["threads"] == cores
+    monkeypatch.setattr(build, "SMALL_WORK", 1e9)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert summary_of(run(tmp_path / "asked", *arguments))["host"]["threads"] == 2
+
+
 def test_a_regression_can_be_recomputed_from_its_files(method: str, tmp_path: Path) -> None:
     """Evidence, weights, predictions and the missing responses, by plain NumPy."""
     random = np.random.default_rng(1)
