@@ -18,6 +18,7 @@ from lgm_cli.models.base import Model, Parameters
 from lgm_cli.solvers.base import Solver
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+ACCURATE = {"tolerance": 1e-6, "max_iterations": 1000}  # of solvers
 SMALL_WORK = 5e6  # observed entries times latent dimensions, up to which one thread is as good as several
 MAX_STEPS = {"closed_form": 2000, "gradient": 5000}
 FEW_BLOCKS = 8  # up to so many blocks every step uses all data points
@@ -39,8 +40,12 @@ def model(config: Mapping[str, Any]) -> Model:
     return of_name("models", config["model"]["name"], config["model"])
 
 
-def solver(config: Mapping[str, Any]) -> Solver:
-    return of_name("solvers", config["solver"]["name"], config["solver"])
+def solver(config: Mapping[str, Any], model: Model) -> Solver:
+    """A model that needs double precision needs accurate solutions, too: its one data point averages no errors."""
+    options = dict(config["solver"])
+    if model.double_precision:
+        options |= {key: value for key, value in ACCURATE.items() if options.get(key) == "auto"}
+    return of_name("solvers", options["name"], options)
 
 
 def device(options: Mapping[str, Any]) -> torch.device:
@@ -121,13 +126,13 @@ def method(config: Mapping[str, Any], model: Model, parameters: Parameters) -> t
     if options["posterior"] == "exact":
         expectation: ExactExpectation | MonteCarloExpectation = ExactExpectation(model)
     else:
-        iterative = solver(config)
+        iterative = solver(config, model)
         # Minibatches bring noise of their own, which one sample a data point does not much increase.
         per_column = observations.observed / observations.shape[1]
         samples = 1 if per_step < blocks else min(MOST_SAMPLES, math.ceil(COLUMN_SAMPLES / per_column))
         chosen["num_samples"] = _auto(options["num_samples"], samples)
         chosen["refresh_every"] = _auto(options["refresh_every"], 1)
-        chosen["max_iterations"] = iterative.max_iterations
+        chosen["max_iterations"], chosen["tolerance"] = iterative.max_iterations, iterative.tolerance
         expectation = MonteCarloExpectation(
             model,
             iterative,

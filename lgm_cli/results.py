@@ -110,7 +110,8 @@ def closing(
     if scores.test_log_likelihood is not None:
         likelihoods += f", test {scores.test_log_likelihood:.4f} nats"
         baseline = baseline_rmse(data)
-        lines += [likelihoods, f"test rmse {scores.test_rmse:.4g}, predicting each column's mean {baseline:.4g}"]
+        of_what = "each column's mean" if data.table.features is None else "the mean"
+        lines += [likelihoods, f"test rmse {scores.test_rmse:.4g}, predicting {of_what} {baseline:.4g}"]
     else:
         lines.append(likelihoods)
     if (advice := cheaper_exactly(model, outcome, config, overrides)) is not None:

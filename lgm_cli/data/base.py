@@ -163,7 +163,15 @@ def check(table: Table) -> None:
     n, m = table.shape
     if table.features is not None:
         if len(table.values) < 3:
-            raise UserError(f"{table.name} has {len(table.values)} known responses", "give at least three")
+            raise UserError(f"{table.name} has fewer than three known responses", "give more")
+        assert table.feature_labels is not None
+        with np.errstate(over="ignore"):
+            spread = np.ptp(table.features, axis=0)
+        if (spread > 1 / SMALLEST).any():
+            wrong = _listing(table.feature_labels[spread > 1 / SMALLEST])
+            raise UserError(f"{table.name} has values too large to be squared in {wrong}", "use a larger unit")
+        if (spread < SMALLEST).all():
+            raise UserError(f"{table.name} has no feature with two different values", "give one that varies")
         n = 2  # a single row is what a regression has
     if not len(table.values):
         raise UserError(f"{table.name} has no value in {n:,} x {m:,} entries", "give at least two values per column")

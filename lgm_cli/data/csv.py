@@ -59,6 +59,8 @@ def load(options: dict[str, Any], simulate: object = None) -> Table:
     row_labels = pd.RangeIndex(count) if index is None else pd.Index(labels, dtype="str")
     index_name = None if index is None else header[index]
     if options.get("target") is not None:
+        if options["target"] == options.get("index"):
+            raise UserError(f"data.target={options['target']} is the index, too", "name another column for one of them")
         target = _position(path, names, "target", str(options["target"]))
         return _regression(path, values, names, target, row_labels, index_name)
     return rectangle(

@@ -54,7 +54,9 @@ def hide(table: Table, fraction: float, seed: int) -> np.ndarray:
 def _kept(table: Table, rank: np.ndarray) -> np.ndarray:
     """The entries that are never hidden.  # -> (E,) bool"""
     if table.features is not None:
-        return rank >= np.sort(rank)[-2]  # two responses, whichever
+        last = rank == rank.max()
+        others = table.values != table.values[last]
+        return last | (others & (rank == rank[others].max()))
     kept = _last_in_column(table, rank, np.ones(len(rank), bool))
     if table.common_unit:
         return kept

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lgm_cli.gram import DensePrecision, GramPrecision, SamplePosterior
+from lgm_cli.gram import SMALL, DensePrecision, GramPrecision, SamplePosterior
 from lgm_cli.models.base import Model, Parameters, Posterior
 from lgm_cli.observations import Chunk
 from lgm_cli.randomness import generator
-from lgm_cli.solvers.base import Solution, Solver
+from lgm_cli.solvers.base import Solver
 
 EXACT_ELEMENTS = 1 << 24  # numbers that the posteriors of one part of a chunk may take (64 MiB in float32)
 EXACT_PARTS = 4  # but at least so many data points, however large they are
-
-Solvable = DensePrecision | GramPrecision
 
 
 @dataclass
@@ -99,64 +97,67 @@ class MonteCarloExpectation:
         """(chunk, posterior, sum_k delta_k^T sigma_k / K if it is needed for a network gradient)."""
         refresh = step // self.refresh_every
         draw = generator(self.seed, "perturbation", refresh, block, device=chunks[0].values.device)
-        systems, rights, starts = [], [], []
-        for number, chunk in enumerate(chunks):
-            with torch.set_grad_enabled(self.differentiable):
-                precision, targets = self.model.system(parameters, chunk)
-                b = precision.transpose(targets[:, None, :])
-            with torch.no_grad():
-                latent, observed = self.noise(chunk, draw)
-                if precision.mask is not None:
-                    observed = observed * precision.mask[:, None, :]
-                delta = latent + precision.transpose(observed)
-            with torch.set_grad_enabled(self.differentiable):
-                rights.append(torch.cat([b, delta], dim=1))
-                systems.append(precision.to_solve(1 + self.num_samples))
-            starts.append(self._warm((block, number), refresh, rights[-1]))
-        solutions = self._solve(systems, rights, starts, record)
-        for number, (chunk, right, x) in enumerate(zip(chunks, rights, solutions, strict=True)):
+        starts = [self._warm((block, number), refresh) for number in range(len(chunks))]
+        solved = self._solved(parameters, chunks, draw, starts, record)
+        for number, (chunk, (delta, x)) in enumerate(zip(chunks, solved, strict=True)):
             if self.solver.warm_start:
                 kept = x.detach() if self.refresh_every > 1 else x[:, :1].detach().clone()  # not a view of all
                 self._start[block, number] = (refresh, kept)
             mean, samples = x[:, 0], x[:, 1:]
-            pairing = (right[:, 1:].detach() * samples).sum() / self.num_samples if self.differentiable else None
+            pairing = (delta * samples).sum() / self.num_samples if self.differentiable else None
             yield chunk, SamplePosterior(mean, samples), pairing
 
-    def _solve(
-        self, systems: list[Solvable], rights: list[Tensor], starts: list[Tensor | None], record: SolverRecord
-    ) -> Iterable[Tensor]:
-        """Solutions of the chunks' systems. Those with a matrix of their own are solved all at once, since many small
-        chunks cost more calls than operations, but for a network gradient, whose graph is freed chunk by chunk."""
-        if len(systems) > 1 and not self.differentiable and all(isinstance(s, DensePrecision) for s in systems):
+    def _solved(
+        self, parameters: Parameters, chunks: list[Chunk], draw: torch.Generator,
+        starts: list[Tensor | None], record: SolverRecord,
+    ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+        """Perturbations and solutions, chunk by chunk. Systems with a small matrix of their own are solved all at once,
+        since many small chunks cost more calls than operations; but not for a network gradient, whose graph is freed
+        with each chunk."""
+        if len(chunks) > 1 and not self.differentiable and self.model.dim <= SMALL * (1 + self.num_samples):
+            systems, rights = zip(*(self._system(parameters, chunk, draw) for chunk in chunks), strict=True)
             sizes = [len(right) for right in rights]
             matrices = [system.dense().expand(n, -1, -1) for system, n in zip(systems, sizes, strict=True)]
-            known = [start for start in starts if start is not None]  # all of them or none
-            solution = self.solver.solve(
-                DensePrecision(torch.cat(matrices)), torch.cat(rights), torch.cat(known) if known else None
-            )
-            self._note(record, solution)
-            yield from solution.x.split(sizes)
+            joined = DensePrecision(torch.cat(matrices))
+            x = self._solve(joined, torch.cat(rights), _joined(starts, rights), record)
+            yield from ((right[:, 1:], part) for right, part in zip(rights, x.split(sizes), strict=True))
             return
-        for system, right, start in zip(systems, rights, starts, strict=True):
-            with torch.set_grad_enabled(self.differentiable):
-                solution = self.solver.solve(system, right, start)
-            self._note(record, solution)
-            yield solution.x
+        for chunk, start in zip(chunks, starts, strict=True):
+            system, right = self._system(parameters, chunk, draw)
+            yield right[:, 1:].detach(), self._solve(system, right, _joined([start], [right]), record)
 
-    def _warm(self, key: tuple[int, int], refresh: int, right: Tensor) -> Tensor | None:
-        if not self.solver.warm_start or key not in self._start:
-            return None
-        when, x = self._start[key]
-        if when == refresh:
-            return x
-        return torch.cat([x[:, :1], torch.zeros_like(right[:, 1:])], dim=1)
+    def _system(
+        self, parameters: Parameters, chunk: Chunk, draw: torch.Generator
+    ) -> tuple[DensePrecision | GramPrecision, Tensor]:
+        """A_n, and b_n beside delta_1 .. delta_K, (n, 1 + K, D)."""
+        with torch.set_grad_enabled(self.differentiable):
+            precision, targets = self.model.system(parameters, chunk)
+            b = precision.transpose(targets[:, None, :])
+        with torch.no_grad():
+            latent, observed = self.noise(chunk, draw)
+            if precision.mask is not None:
+                observed = observed * precision.mask[:, None, :]
+            delta = latent + precision.transpose(observed)
+        with torch.set_grad_enabled(self.differentiable):
+            return precision.to_solve(1 + self.num_samples), torch.cat([b, delta], dim=1)
 
-    @staticmethod
-    def _note(record: SolverRecord, solution: Solution) -> None:
+    def _solve(
+        self, system: DensePrecision | GramPrecision, right: Tensor, start: Tensor | None, record: SolverRecord
+    ) -> Tensor:
+        with torch.set_grad_enabled(self.differentiable):
+            solution = self.solver.solve(system, right, start)
         record.systems += solution.iterations.numel()
         record.iterations += float(solution.iterations.sum())
         record.residual = max(record.residual, float(solution.residual.max()))
         record.products += solution.products
+        return solution.x
+
+    def _warm(self, key: tuple[int, int], refresh: int) -> Tensor | None:
+        """Where the solver of a chunk starts: its last solution, or the mean alone (n, 1, D) if samples are new."""
+        if not self.solver.warm_start or key not in self._start:
+            return None
+        when, x = self._start[key]
+        return x if when == refresh else x[:, :1]
 
     def state(self) -> dict[str, Tensor]:
         """Warm starts, for a checkpoint: a run that goes on must start its solvers where they were."""
@@ -166,3 +167,16 @@ class MonteCarloExpectation:
         for name, x in state.items():
             block, number, when = map(int, name.split("."))
             self._start[block, number] = (when, x)
+
+
+def _joined(starts: Sequence[Tensor | None], rights: Sequence[Tensor]) -> Tensor | None:
+    """Starts of all systems, zero where a chunk has none or only that of its mean."""
+    if all(start is None for start in starts):
+        return None
+    whole = torch.zeros_like(torch.cat(list(rights)))
+    first = 0
+    for start, right in zip(starts, rights, strict=True):
+        if start is not None:
+            whole[first : first + len(right), : start.shape[1]] = start
+        first += len(right)
+    return whole

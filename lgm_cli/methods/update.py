@@ -83,6 +83,9 @@ class GradientUpdate:
         pairs = [(value, grad) for value, grad in pairs if grad is not None]
         per_column = self.model.observations.shape[1] / observed
         torch.autograd.backward([value for value, _ in pairs], [grad * per_column for _, grad in pairs])
+        for name, scale in self.model.gradient_scale().items():
+            if (grad := self._free[name].grad) is not None:
+                grad.mul_(scale)
         grads = [value.grad for value in self._free.values() if value.grad is not None]
         norm = (
             float(torch.stack([grad.square().sum() for grad in grads]).sum().sqrt()) / self.model.observations.shape[1]

@@ -55,6 +55,11 @@ class Model(ABC):
     needs_features = False  # a regression
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
+    def gradient_scale(self) -> dict[str, float]:
+        """By the name of a free parameter that columns share: the inverse of how many times the Fisher information of a
+        column's own it has, by which its gradient is multiplied. (Adam's steps do not depend on it.)"""
+        return {}
+
     @property
     def step_dim(self) -> int:
         """Latents that a column has loadings of its own for, on which the size of a good step depends."""

@@ -70,12 +70,19 @@ class LinearRegression(LinearModel):
         for chunk in observations.chunks:
             chunk.add_to_columns(count, chunk.weight)
         seen = count.cpu() > 0
-        self._feature_mean = observations.features[seen].mean(0)
+        learned_from = observations.features[seen]
+        low, high = learned_from.amin(0), learned_from.amax(0)
+        self._feature_mean = torch.where(low == high, low, learned_from.mean(0))  # nothing left of a constant
         centred = observations.features - self._feature_mean
-        self._feature_unit = centred[seen].square().sum(1).mean().sqrt().clamp_min(1e-300)
+        unit = centred[seen].square().sum(1).mean().sqrt()
+        self._feature_unit = torch.where(unit > 0, unit, 1.0)
         self._features = (centred / self._feature_unit).to(observations.device, observations.dtype)
         self.dim = centred.shape[1]
         self._unit = observations.scale[0].cpu()
+
+    def gradient_scale(self) -> dict[str, float]:
+        responses = 1 / self.observations.observed
+        return {"weight_precision": 1 / self.dim, "intercept": responses, "noise_variance": responses}
 
     def whitened_loadings(self, parameters: Parameters) -> Tensor:
         return self._features * parameters["weight_precision"].rsqrt()

@@ -8,9 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lgm_cli.data.base import Data
+from lgm_cli.errors import UserError
 from lgm_cli.models.base import Parameters
 from lgm_cli.models.factor_analysis import INITIAL_SHARE, FactorAnalysis
-from lgm_cli.observations import Observations
+from lgm_cli.observations import Observations, standardisation
+
+LARGEST_RATIO = 1e6  # of the columns' standard deviations
 
 
 class Ppca(FactorAnalysis):
@@ -27,6 +31,17 @@ class Ppca(FactorAnalysis):
     def __init__(self, latent_dim: int, noise_floor: float) -> None:
         super().__init__(latent_dim, offset=False, noise_floor=noise_floor)
 
+    def check(self, data: Data) -> None:
+        super().check(data)
+        _, scale = standardisation(data)
+        if scale.max() > LARGEST_RATIO * scale.min():
+            low, high = (str(data.table.column_labels[i]) for i in (scale.argmin(), scale.argmax()))
+            raise UserError(
+                f"{low!r} varies by {scale.min():.2g} and {high!r} by {scale.max():.2g}, and all columns share one "
+                "noise variance",
+                "bring them to comparable units, or use model=factor_analysis",
+            )
+
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
         drawn = super().simulate(options)
         drawn["truth"]["noise_variance"] = drawn["truth"]["noise_variance"][0]
@@ -39,6 +54,9 @@ class Ppca(FactorAnalysis):
         self._noise_unit = observations.scale.square().mean()
         self._noise_rows = (self._noise_unit / observations.scale.square()).to(**like)
         self._noise_weight = torch.ones((), **like)
+
+    def gradient_scale(self) -> dict[str, float]:
+        return {"noise_variance": 1 / self.observations.shape[1]}
 
     def noise_of_columns(self, parameters: Parameters) -> Tensor:
         return parameters["noise_variance"] * self._noise_rows
@@ -68,5 +86,5 @@ class Ppca(FactorAnalysis):
             return []
         return [
             f"the noise variance ended at its floor, {self.noise_floor:g} of the variance: {self.latent_dim} factors "
-            "explain the data almost entirely (use fewer)"
+            "explain the data almost entirely (use fewer, or bring columns to comparable units)"
         ]

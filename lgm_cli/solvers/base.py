@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 AUTO_MAX_ITERATIONS = 100
+AUTO_TOLERANCE = 1e-2
 
 
 class Precision(Protocol):
@@ -49,8 +50,8 @@ class Solver(ABC):
     """Solves A_n x = b for every data point and right-hand side at once, out of place and differentiable.
 
     max_iterations: the limit I, or "auto" for 100.
-    tolerance: a system stops once |b - A x| <= tolerance |b|. One below the dtype's rounding unit counts as that
-        unit: further steps would change nothing but the denominators of their lengths, which underflow.
+    tolerance: a system stops once |b - A x| <= tolerance |b|; "auto" for 1e-2. One below the dtype's rounding unit
+        counts as that unit: further steps would change nothing but the denominators of their lengths, which underflow.
     preconditioner: "none", or "jacobi" for diag(A).
     warm_start: whether the caller should start from its previous solution.
     """
@@ -58,12 +59,12 @@ class Solver(ABC):
     def __init__(
         self,
         max_iterations: int | str = "auto",
-        tolerance: float = 1e-2,
+        tolerance: float | str = "auto",
         preconditioner: str = "none",
         warm_start: bool = False,
     ) -> None:
         self.max_iterations = AUTO_MAX_ITERATIONS if max_iterations == "auto" else int(max_iterations)
-        self.tolerance = float(tolerance)
+        self.tolerance = AUTO_TOLERANCE if tolerance == "auto" else float(tolerance)
         self.preconditioner = preconditioner
         self.warm_start = warm_start
 

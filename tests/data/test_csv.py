@@ -185,11 +185,18 @@ def test_a_target_is_the_response_and_the_other_columns_are_its_features(tmp_pat
         ("a,fat\n1,2\n3,4\n5,6\n", "fta", "did you mean data.target=fat?"),
         ("a,b\n1,2\n,4\n5,6\n", "b", "survey.csv, line 3 has no value in column 'a'"),
         ("a\n1\n3\n5\n", "a", "no column beside data.target=a"),
-        ("a,b\n1,2\n3,\n5,6\n", "b", "2 known responses"),
+        ("a,b\n1,2\n3,\n5,6\n", "b", "fewer than three known responses"),
         ("a,b\n1,2\n3,2\n5,2\n", "b", "every value in survey.csv is 2"),
+        ("a,b\n1,2\n1,3\n1,5\n", "b", "no feature with two different values"),
+        ("a,b,c\n1,2,1e200\n2,3,0\n1,5,0\n", "b", "too large to be squared in column 'c'"),
     ],
 )
 def test_a_target_that_cannot_be_is_refused(tmp_path, text, target, message):
     with pytest.raises(UserError) as refused:
         read(tmp_path, text, target=target)
     assert message in str(refused.value)
+
+
+def test_a_target_may_not_be_the_index(tmp_path):
+    with pytest.raises(UserError, match="is the index, too"):
+        read(tmp_path, "a,b\n1,2\n3,4\n5,6\n", index="a", target="a")

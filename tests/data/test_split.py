@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lgm_cli.data.base import Table, rectangle
+from lgm_cli.data.base import Table, rectangle, regression
 from lgm_cli.data.split import hide, splitmix64
 from lgm_cli.errors import UserError
 
@@ -114,3 +114,15 @@ def test_ratings_keep_one_entry_in_every_column():
     hidden = hide(data, 0.667, 0)
     assert hidden.sum() == 4
     assert np.bincount(data.columns[~hidden]).tolist() == [1, 1]
+
+
+def test_what_a_regression_learns_from_always_varies():
+    """A response that is zero but once: that once is never hidden."""
+    response = np.zeros(40)
+    response[7] = 1.0
+    features = np.random.default_rng(0).normal(size=(40, 2))
+    drawn = regression("test", features, response, pd.RangeIndex(40), pd.Index(["a", "b"]), target="y")
+    for seed in range(50):
+        hidden = hide(drawn, 0.5, seed)
+        assert hidden.sum() == 20
+        assert np.ptp(response[~hidden]) == 1

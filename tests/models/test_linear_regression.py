@@ -12,6 +12,7 @@ from scipy.stats import multivariate_normal
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import BayesianRidge
 
+from lgm_cli import build, catalogue
 from lgm_cli.data import load
 from lgm_cli.data.base import Data, regression
 from lgm_cli.errors import UserError
@@ -128,6 +129,37 @@ def test_em_never_falls_and_unrolling_ends_where_it_does() -> None:
             unroll.update.anneal()
         unroll.step()
     assert float(cases.log_likelihood(model, unroll.parameters)) / 60 == pytest.approx(best, abs=0.003)
+
+
+@pytest.mark.parametrize("solver", [name for name in catalogue.choices("solver") if name != "cholesky"])
+def test_every_solver_is_accurate_enough_as_it_comes(solver: str) -> None:
+    """With much signal the gradient of the weights' precision is small beside what an inaccurate mean adds to it."""
+    random = np.random.default_rng(0)
+    features = random.normal(size=(60, 4))
+    data = data_of(features, features @ [1.0, -2.0, 0.5, 0.0] + 0.3 * random.normal(size=60))
+    model, em = learned(data, 200)
+    chosen = build.solver({"solver": {"name": solver, "tolerance": "auto", "max_iterations": "auto"}}, model)
+    assert (chosen.tolerance, chosen.max_iterations) == (1e-6, 1000)
+    expectation = MonteCarloExpectation(model, chosen, 10, 1, 0, False)
+    unroll = Method(model, expectation, GradientUpdate(model, model.initial(0), "adam", 0.2), 1, 0)
+    for step in range(300):
+        if step % 60 == 59:
+            unroll.update.anneal()
+        unroll.step()
+    found, best = (float(method.parameters["weight_precision"]) for method in (unroll, em))
+    assert found == pytest.approx(best, rel=0.2)
+
+
+def test_a_constant_feature_adds_nothing() -> None:
+    features, response = drawn(40, 5)
+    with_constant = np.c_[features, np.full(40, 1.1)]
+    found = []
+    for each in (features, with_constant):
+        model, method = learned(data_of(each, response), 300)
+        mean, _ = Evaluator(model, data_of(each, response), 0).latents(method.parameters)
+        found.append(mean[0].numpy())
+    assert abs(found[1][5]) < 1e-12
+    np.testing.assert_allclose(found[1][:5], found[0], rtol=0.05, atol=0.01)  # the prior is of one weight more
 
 
 def test_the_gradient_is_that_of_the_evidence() -> None:

@@ -7,10 +7,11 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
+from lgm_cli.errors import UserError
 from lgm_cli.evaluation import Evaluator
 from lgm_cli.methods.expectation import ExactExpectation
 from lgm_cli.methods.method import Method
-from lgm_cli.methods.update import ClosedFormUpdate
+from lgm_cli.methods.update import ClosedFormUpdate, GradientUpdate
 from lgm_cli.models.base import Parameters
 from lgm_cli.models.ppca import Ppca
 from tests import cases
@@ -99,6 +100,27 @@ def test_one_noise_variance_for_columns_of_any_scale() -> None:
     _, found = learned(y, 2, 200)
     assert float(found["noise_variance"]) == pytest.approx((0.6 * UNIT) ** 2, rel=0.1)
     assert float(found["loadings"][0].norm()) < 0.3 * float(found["loadings"][1:].norm(dim=1).min())
+
+
+def test_columns_of_very_different_units_are_refused() -> None:
+    y = drawn(30, 4)
+    y[:, 2] *= 1e8
+    with pytest.raises(UserError, match="bring them to comparable units"):
+        Ppca(2, 1e-3).check(cases.as_data(y))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_step_of_one_suits_plain_gradient_descent_too(optimizer: str) -> None:
+    """The noise variance is shared by all columns, so that its gradient is theirs together."""
+    y = drawn(100, 40)
+    model = cases.attach(Ppca(2, 1e-3), y)
+    update = GradientUpdate(model, model.initial(0), optimizer, 0.5 if optimizer == "sgd" else 0.1)
+    method = Method(model, ExactExpectation(model), update, 10**9, 0)
+    for _ in range(300):
+        method.step()
+    best = float(cases.log_likelihood(model, model.restore(learned(y, 2, 300)[1])))
+    found = float(cases.log_likelihood(model, method.parameters))
+    assert (best - found) / y.size < 0.01
 
 
 def test_data_without_noise_end_at_the_floor_and_say_so() -> None:
