@@ -210,7 +210,7 @@ def test_the_preset_sets_what_its_name_says(compose: Compose) -> None:
             "(leave device.dtype out, or choose another device: auto, cpu, cuda)",
         ),
         ("data=csv", "data.path is missing (add data.path=..., a file)"),
-        ("~solver.tolerance", "solver.tolerance is missing (add solver.tolerance=..., a number > 0 and < 1)"),
+        ("~solver.tolerance", "solver.tolerance is missing (add solver.tolerance=..., a number > 0 and < 1, or auto)"),
         ("+solver.tolerence=1", "there is no key solver.tolerence (did you mean solver.tolerance?)"),
         ("+latent_dim=3", "there is no key latent_dim (did you mean model.latent_dim or data.latent_dim?)"),
         (

@@ -17,6 +17,7 @@ import pytest
 from lgm_cli import build, catalogue, evaluation, resume, stopping
 from lgm_cli.cli import main
 from lgm_cli.config import check
+from lgm_cli.solvers import base
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -134,7 +135,8 @@ def test_the_numbers_are_those_of_the_program() -> None:
         f"at least {evaluation.SUBSET_POINTS} data points",
         f"{build.LEARNING_RATE['adam']} · (latent dimensions)^−0.95 for Adam",
         f"between 1 and {build.MOST_SAMPLES} per data point",
-        f"`solver.tolerance={catalogue.keys('solver/conjugate_gradient')['tolerance'].default}`",
+        f"`solver.tolerance`: {base.AUTO_TOLERANCE}, and `solver.max_iterations`: {base.AUTO_MAX_ITERATIONS},",
+        f"{build.ACCURATE['tolerance']:g} and {build.ACCURATE['max_iterations']}.".replace("e-0", "e-"),
     ):
         assert said in page, said
 
