@@ -25,6 +25,7 @@ examples:
   lgm-run method=em model.latent_dim=3               the same by exact EM, with three factors
   lgm-run data=csv data.path=table.csv               a table of your own, with gaps
   lgm-run data=csv data.path=table.csv data.index=name    the same, its rows named by the column `name`
+  lgm-run model=linear_regression data=csv data.path=table.csv data.target=y    a regression of its column `y`
   lgm-run data=ratings data.path=ratings.csv         ratings of your own: user, item, rating[, timestamp]
   lgm-run --multirun method=em,unroll seed=0,1,2     six runs
   lgm-run max_seconds=60 device.dtype=float64        at most a minute of learning, in double precision
