@@ -38,6 +38,11 @@ def _fill_symmetric(out: Tensor, x: Tensor) -> None:
     _fill_symmetric(out[..., half:, half:], right)
 
 
+def is_small(dim: int, systems: int) -> bool:
+    """Whether a solver with so many right-hand sides for each data point works on the matrix itself."""
+    return dim <= SMALL * systems
+
+
 class GramPrecision:
     """A_n = I + V_n^T diag(mask_n) V_n by its products: two matrix products for all right-hand sides.
 
@@ -78,7 +83,7 @@ class GramPrecision:
     def to_solve(self, systems: int) -> GramPrecision | DensePrecision:
         """The cheaper form for an iterative solver with so many right-hand sides for each data point: the matrix itself
         when it is small. It takes 2 m D^2 operations, and each product with it D / (2 m) of those by its rows."""
-        return DensePrecision(self.dense()) if self.dim <= SMALL * systems else self
+        return DensePrecision(self.dense()) if is_small(self.dim, systems) else self
 
 
 class DensePrecision:

@@ -59,7 +59,7 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _write_loadings(path: Path, exported: Mapping[str, Tensor], data: Data) -> None:
-    """One row per column of the input: its loadings as in parameters.safetensors (not rotated)."""
+    """One row per column of the input: its loadings as in parameters.safetensors, in canonical form."""
     loadings = exported["loadings"].numpy()
     names = [f"factor_{k + 1}" for k in range(loadings.shape[1])]
     frame = pd.DataFrame(loadings, index=data.table.column_labels, columns=pd.Index(names))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgm_cli.gram import SMALL, DensePrecision, GramPrecision, SamplePosterior
+from lgm_cli.gram import DensePrecision, GramPrecision, SamplePosterior, is_small
 from lgm_cli.models.base import Model, Parameters, Posterior
 from lgm_cli.observations import Chunk
 from lgm_cli.randomness import generator
@@ -114,17 +114,17 @@ class MonteCarloExpectation:
         """Perturbations and solutions, chunk by chunk. Systems with a small matrix of their own are solved all at once,
         since many small chunks cost more calls than operations; but not for a network gradient, whose graph is freed
         with each chunk."""
-        if len(chunks) > 1 and not self.differentiable and self.model.dim <= SMALL * (1 + self.num_samples):
+        if len(chunks) > 1 and not self.differentiable and is_small(self.model.dim, 1 + self.num_samples):
             systems, rights = zip(*(self._system(parameters, chunk, draw) for chunk in chunks), strict=True)
             sizes = [len(right) for right in rights]
             matrices = [system.dense().expand(n, -1, -1) for system, n in zip(systems, sizes, strict=True)]
-            joined = DensePrecision(torch.cat(matrices))
-            x = self._solve(joined, torch.cat(rights), _joined(starts, rights), record)
-            yield from ((right[:, 1:], part) for right, part in zip(rights, x.split(sizes), strict=True))
+            joined, right = DensePrecision(torch.cat(matrices)), torch.cat(rights)
+            x = self._solve(joined, right, _joined(starts, sizes, right), record)
+            yield from ((each[:, 1:], part) for each, part in zip(rights, x.split(sizes), strict=True))
             return
         for chunk, start in zip(chunks, starts, strict=True):
             system, right = self._system(parameters, chunk, draw)
-            yield right[:, 1:].detach(), self._solve(system, right, _joined([start], [right]), record)
+            yield right[:, 1:].detach(), self._solve(system, right, _joined([start], [len(right)], right), record)
 
     def _system(
         self, parameters: Parameters, chunk: Chunk, draw: torch.Generator
@@ -169,14 +169,13 @@ class MonteCarloExpectation:
             self._start[block, number] = (when, x)
 
 
-def _joined(starts: Sequence[Tensor | None], rights: Sequence[Tensor]) -> Tensor | None:
-    """Starts of all systems, zero where a chunk has none or only that of its mean."""
+def _joined(starts: Sequence[Tensor | None], sizes: Sequence[int], right: Tensor) -> Tensor | None:
+    """Starts of all systems, shaped like `right`: zero where a chunk (of so many data points) has none or only that of
+    its mean."""
     if all(start is None for start in starts):
         return None
-    whole = torch.zeros_like(torch.cat(list(rights)))
-    first = 0
-    for start, right in zip(starts, rights, strict=True):
+    whole = torch.zeros_like(right)
+    for start, part in zip(starts, whole.split(list(sizes)), strict=True):
         if start is not None:
-            whole[first : first + len(right), : start.shape[1]] = start
-        first += len(right)
+            part[:, : start.shape[1]] = start
     return whole
