@@ -19,6 +19,7 @@ from lgm_cli.observations import Chunk
 SUBSET_OPERATIONS = 1e10  # of one evaluation on the way; a random subset of data points is taken when all cost more
 EXACT_OPERATIONS = 4e13  # of the final evaluation
 SUBSET_POINTS = 100  # at least
+FORECAST = ("forecast_log_likelihood", "forecast_rmse")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Scores:
     test_log_likelihood: float | None
     test_rmse: float | None
     points: int  # data points used
+    own: dict[str, float | None]  # the model's own columns, and those of forecasts
 
 
 class Evaluator:
@@ -44,7 +46,8 @@ class Evaluator:
         self.model, self.data = model, data
         self._chunks = list(model.observations.chunks)
         self._test_values = data.test_values
-        self._truth = _ByPoint(data.test_rows, data.test_columns, model.observations.shape)
+        self._ahead = data.ahead
+        self._truth = _ByPoint(*data.located(data.test_rows, data.test_columns), data.layout)
         self._lengths = self._observed_lengths()
         cost = self._operations()
         self.exact_at_end = cost.sum() <= EXACT_OPERATIONS
@@ -56,9 +59,14 @@ class Evaluator:
         """Whether evaluations on the way use a subset of the data points."""
         return self._subset is not None
 
+    @property
+    def own_columns(self) -> list[str]:
+        """Columns of metrics.csv beside those of every run."""
+        return self.model.own_columns(self.data) + (list(FORECAST) if self._ahead.any() else [])
+
     def describe(self, scores: Scores) -> dict[str, object]:
         """How the last likelihood was computed, for summary.json."""
-        total = self.data.shape[0]
+        total = self.data.layout[0]
         way = "exact" if scores.points == total else "exact posteriors of a fixed random subset of the data points"
         return {"log_likelihood": way, "data_points": scores.points, "of": total, "sampled_on_the_way": self.sampled}
 
@@ -69,9 +77,7 @@ class Evaluator:
         return lengths
 
     def _operations(self) -> np.ndarray:
-        m, dim = self._lengths, float(self.model.dim)
-        small, large = np.minimum(m, dim), np.maximum(m, dim)
-        return small**2 * large + small**3 / 3 + self._truth.lengths * dim**2
+        return self.model.exact_operations(self._lengths) + self._truth.lengths * float(self.model.dim) ** 2
 
     def _choose(self, cost: np.ndarray, limit: float, seed: int) -> list[Chunk] | None:
         total = len(cost)
@@ -90,33 +96,42 @@ class Evaluator:
     ) -> Iterator[tuple[Chunk, ExactPosterior]]:
         for chunk in self._chunks if chunks is None else chunks:
             for part in chunk.split(exact_part_size(chunk, self.model.dim)):
-                yield part, self.model.exact_posterior(parameters, part)
+                yield part, self.model.reference_posterior(parameters, part)
 
     @torch.no_grad()
     def score(self, parameters: Parameters, final: bool = False) -> Scores:
         """On the subset, or on all data points (final, and always when they are cheap)."""
         chunks = self._largest if final else self._subset
-        likelihoods, counts, log_densities, squares = [], [], [], []
+        likelihoods, counts, sums = [], [], {}
+        density, error = (np.full(len(self._test_values), np.nan) for _ in range(2))
         for part, posterior in self.posteriors(parameters, chunks):
             likelihoods.append(self.model.log_likelihood(parameters, part, posterior).cpu().double())
             counts.append(part.weight.sum(1).cpu().double())
+            for name, value in self.model.measure(parameters, part, posterior).items():
+                sums[name] = sums.get(name, 0.0) + value
             for position, mean, variance in self._predict(parameters, part, posterior, self._truth):
-                error = torch.as_tensor(self._test_values[position]) - mean
-                squares.append(error.square())
-                log_densities.append(-0.5 * (error.square() / variance + variance.log() + math.log(2 * math.pi)))
+                error[position] = self._test_values[position] - mean.numpy()
+                spread = variance.numpy()
+                density[position] = -0.5 * (error[position] ** 2 / spread + np.log(2 * math.pi * spread))
         likelihood, count = torch.cat(likelihoods), torch.cat(counts)
         mean = float(likelihood.sum() / count.sum())
-        error = None
+        uncertain = None
         if chunks is not None:  # ratio estimator, with the finite population correction
             spread = (likelihood - mean * count).square().sum() / (len(count) - 1) / len(count)
-            error = float((spread * (1 - len(count) / self.data.shape[0])).sqrt() / count.mean())
-        tested = bool(squares) and sum(len(s) for s in squares) > 0
-        return Scores(
-            mean, error,
-            float(torch.cat(log_densities).mean()) if tested else None,
-            float(torch.cat(squares).mean().sqrt()) if tested else None,
-            len(count),
-        )  # fmt: skip
+            uncertain = float((spread * (1 - len(count) / self.data.layout[0])).sqrt() / count.mean())
+        scored = self._averages(density, error, ~self._ahead)
+        own: dict[str, float | None] = {**self.model.own_scores(parameters, sums, self.data)}
+        if self._ahead.any():
+            own |= dict(zip(FORECAST, self._averages(density, error, self._ahead), strict=True))
+        return Scores(mean, uncertain, *scored, points=len(count), own=own)
+
+    @staticmethod
+    def _averages(density: np.ndarray, error: np.ndarray, among: np.ndarray) -> tuple[float | None, float | None]:
+        """Mean log density and root mean squared error of the entries that were predicted, NaN where they were not."""
+        among = among & ~np.isnan(error)
+        if not among.any():
+            return None, None
+        return float(density[among].mean()), float(np.sqrt(np.square(error[among]).mean()))
 
     def _predict(
         self, parameters: Parameters, part: Chunk, posterior: ExactPosterior, wanted: _ByPoint
@@ -134,7 +149,7 @@ class Evaluator:
     @torch.no_grad()
     def predict(self, parameters: Parameters, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of entries (rows sorted), given what was observed of their data points."""
-        wanted = _ByPoint(rows, columns, self.model.observations.shape)
+        wanted = _ByPoint(*self.data.located(rows, columns), self.data.layout)
         mean, variance = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
         chosen = wanted.lengths > 0
         chunks = [part for chunk in self._chunks if (part := _select(chunk, chosen)) is not None]
@@ -144,15 +159,18 @@ class Evaluator:
         return mean, np.sqrt(variance)
 
     @torch.no_grad()
-    def latents(self, parameters: Parameters) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of every data point's latent variables, (N, D) each, in the data's order."""
-        n = self.model.observations.shape[0]
-        mean = torch.empty(n, self.model.dim, dtype=self.model.observations.dtype)
-        deviation = torch.empty_like(mean)
+    def inferred(self, parameters: Parameters) -> dict[str, Tensor]:
+        """What the model infers of every data point, in the data's order, on the CPU."""
+        n, found = self.data.layout[0], {}
         for part, posterior in self.posteriors(parameters):
-            m, s = self.model.latents(parameters, posterior)
-            mean[part.points.cpu()], deviation[part.points.cpu()] = m.cpu(), s.cpu()
-        return mean, deviation
+            for name, value in self.model.inferred(parameters, posterior).items():
+                if n == 1:
+                    found[name] = value.cpu()
+                    continue
+                if name not in found:
+                    found[name] = value.new_empty(n, *value.shape[1:], device="cpu")
+                found[name][part.points.cpu()] = value.cpu()
+        return found
 
 
 class _ByPoint:

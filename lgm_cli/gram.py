@@ -1,7 +1,9 @@
-"""A_n = I + V_n^T V_n: posterior precision of a standard normal latent vector seen through weighted rows V_n."""
+"""Posterior precisions by their products and by factorisation: A_n = I + V_n^T V_n for a standard normal latent vector
+seen through weighted rows V_n."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any
 
@@ -43,26 +45,68 @@ def is_small(dim: int, systems: int) -> bool:
     return dim <= SMALL * systems
 
 
-class GramPrecision:
-    """A_n = I + V_n^T diag(mask_n) V_n by its products: two matrix products for all right-hand sides.
+class PosteriorPrecision(ABC):
+    """A_n = F^T F + V_n^T V_n, the posterior precision of latents with prior precision F^T F seen through weighted rows
+    V_n = Psi^(1/2) Omega_n Phi, by its products; (n, R, D) are R vectors for each of n data points."""
 
-    rows V: (M, D) shared by all data points, with a mask (n, M); or (n, m, D), or (m, D) with mask None.
+    dim: int
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """V_n x, (n, R, D) -> (n, R, m), hidden entries zero."""
+
+    @abstractmethod
+    def transpose(self, y: Tensor) -> Tensor:
+        """V_n^T y, (n, R, m) -> (n, R, D), for y zero at hidden entries."""
+
+    @abstractmethod
+    def matvec(self, x: Tensor) -> Tensor:
+        """A_n x, (n, R, D)."""
+
+    @abstractmethod
+    def diagonal(self) -> Tensor:
+        """diag(A_n), (n or 1, D)."""
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """A_n, (n or 1, D, D)."""
+
+    @abstractmethod
+    def perturbation(self, latent: Tensor, observed: Tensor) -> Tensor:
+        """F^T e + V_n^T Omega_n e', (n, K, D), of covariance A_n for standard normal e (n, K, D) and e' (n, K, m). What
+        a network gradient holds fixed of it is detached."""
+
+    def to_solve(self, systems: int) -> PosteriorPrecision | DensePrecision:
+        """The cheaper form for an iterative solver with so many right-hand sides for each data point: the matrix itself
+        when it is small."""
+        return DensePrecision(self.dense()) if is_small(self.dim, systems) else self
+
+
+class GramPrecision(PosteriorPrecision):
+    """A_n = I + V_n^T diag(mask_n) V_n by two matrix products for all right-hand sides.
+
+    rows V: (M, D) shared by all data points, with a mask (n, M); or (n, m, D), or (m, D) with mask None. As a matrix it
+    takes 2 m D^2 operations, and each product with that D / (2 m) of those by its rows.
     """
 
     def __init__(self, rows: Tensor, mask: Tensor | None) -> None:
         self.rows, self.mask, self.dim = rows, mask, rows.shape[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """V_n x, (n, R, D) -> (n, R, m), hidden entries zero."""
         product = x @ self.rows.mT
         return product if self.mask is None else product * self.mask[:, None, :]
 
     def transpose(self, y: Tensor) -> Tensor:
-        """V_n^T y, (n, R, m) -> (n, R, D), for y zero at hidden entries."""
         return y @ self.rows
 
     def matvec(self, x: Tensor) -> Tensor:
         return x + self.transpose(self.forward(x))
+
+    @torch.no_grad()
+    def perturbation(self, latent: Tensor, observed: Tensor) -> Tensor:
+        if self.mask is not None:
+            observed = observed * self.mask[:, None, :]
+        return latent + self.transpose(observed)
 
     def diagonal(self) -> Tensor:
         squares = self.rows**2
@@ -79,11 +123,6 @@ class GramPrecision:
             gram = rows.mT @ rows
         identity = torch.eye(dim, dtype=rows.dtype, device=rows.device)
         return identity + (gram if gram.dim() == 3 else gram[None])
-
-    def to_solve(self, systems: int) -> GramPrecision | DensePrecision:
-        """The cheaper form for an iterative solver with so many right-hand sides for each data point: the matrix itself
-        when it is small. It takes 2 m D^2 operations, and each product with it D / (2 m) of those by its rows."""
-        return DensePrecision(self.dense()) if is_small(self.dim, systems) else self
 
 
 class DensePrecision:

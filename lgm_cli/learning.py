@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -53,7 +52,6 @@ class Learner:
     """Runs a method until it has converged, met a limit, diverged or was told to stop.
 
     stop: asked before every step; True ends the run as interrupted, with everything written.
-    truth: the true parameters of simulated data, for the column parameter_error.
     identity: kept in the checkpoint, to tell by it whether a checkpoint belongs to a run.
     """
 
@@ -66,11 +64,10 @@ class Learner:
         limits: Limits,
         checkpoint: Path,
         stop: Callable[[], bool],
-        truth: dict[str, np.ndarray] | None = None,
         identity: Mapping[str, Any] | None = None,
     ) -> None:
         self.method, self.evaluator, self.recorder, self.convergence = method, evaluator, recorder, convergence
-        self.limits, self.checkpoint, self.stop, self.truth = limits, checkpoint, stop, truth
+        self.limits, self.checkpoint, self.stop = limits, checkpoint, stop
         self.identity = dict(identity or {})
         self.seconds, self.products = 0.0, 0
         self.earlier_seconds = 0.0  # of earlier processes, in all
@@ -206,8 +203,7 @@ class Learner:
             "matvecs": self.products if solver else None,
             "peak_memory_mib": peak_memory_mib(on_device),
         }
-        if self.truth is not None:
-            row["parameter_error"] = self.method.model.parameter_error(self.method.parameters, self.truth)
+        row |= scores.own
         self.recorder.row(**row)
         progress.evaluated(row)
 

@@ -93,7 +93,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Observations:
-    """What learning sees, in standardised units: y = center + scale * value.
+    """What learning sees, in standardised units: y = center + scale * value; of a joint table as one data point.
 
     Blocks are fixed random sets of data points: the unit of minibatches and of random numbers. Their make-up depends
     on the seed, the data and the size of a block alone.
@@ -101,12 +101,13 @@ class Observations:
 
     shape: tuple[int, int]
     blocks: list[list[Chunk]]
-    center: Tensor  # (M,) float64
-    scale: Tensor  # (M,) float64, one value repeated where all entries share a unit
+    center: Tensor  # (M,) float64, of a joint table (N M,)
+    scale: Tensor  # likewise; one value repeated where all entries share a unit
     observed: float  # number of entries
     dtype: torch.dtype
     device: torch.device
-    features: Tensor | None = None  # (M, p) of a regression, float64, as they are
+    table_shape: tuple[int, int]  # of a joint table other than `shape`
+    features: Tensor | None = None  # (N, p) of a regression, float64, as they are
 
     @property
     def chunks(self) -> Iterator[Chunk]:
@@ -121,8 +122,6 @@ def standardisation(data: Data) -> tuple[np.ndarray, np.ndarray]:
     overall = data.train_values.mean()
     center = np.bincount(data.train_columns, data.train_values, data.shape[1]) / seen
     center[count == 0] = overall
-    if data.table.features is not None:
-        center[:] = overall  # all of the entries are of one response
     square = np.bincount(data.train_columns, (data.train_values - center[data.train_columns]) ** 2, data.shape[1])
     if data.table.common_unit:
         return center, np.full(data.shape[1], np.sqrt(square.sum() / len(data.train_values)))
@@ -136,7 +135,10 @@ def observe(
     center, scale = standardisation(data)
     points, columns = data.train_rows, data.train_columns
     values = (data.train_values - center[columns]) / scale[columns]
-    total, width = data.shape
+    points, columns = data.located(points, columns)
+    total, width = data.layout
+    if data.table.joint:
+        center, scale = np.tile(center, data.shape[0]), np.tile(scale, data.shape[0])
     density = len(values) / (total * width)
     points_of_block = (
         BLOCK_ENTRIES / width if density >= DENSE_FROM else SPARSE_BLOCK_ENTRIES / max(1.0, len(values) / total)
@@ -153,8 +155,8 @@ def observe(
         blocks.append(build.dense(members) if seen >= DENSE_FROM * len(members) * width else build.sparse(members))
     as_tensor = {"dtype": torch.float64, "device": device if device.type != "mps" else "cpu"}
     return Observations(
-        data.shape, blocks, torch.as_tensor(center, **as_tensor), torch.as_tensor(scale, **as_tensor),
-        float(len(values)), dtype, device,
+        data.layout, blocks, torch.as_tensor(center, **as_tensor), torch.as_tensor(scale, **as_tensor),
+        float(len(values)), dtype, device, data.shape,
         None if data.table.features is None else torch.as_tensor(data.table.features),
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def write(
     mean, deviation = evaluator.predict(parameters, data.test_rows, data.test_columns)
     with atomic_path(folder / "predictions.csv") as temporary:
         write_predictions(temporary, data, mean, deviation)
-    if (data.table.is_table or data.table.features is not None) and "path" in config["data"]:
+    if data.table.is_table and "path" in config["data"]:
         rows, columns = gaps(data.table)
         filled = evaluator.predict(parameters, rows, columns)
         with (
@@ -43,11 +43,11 @@ def write(
             atomic_path(folder / "imputed_standard_deviation.csv") as uncertain,
         ):
             write_imputed(imputed, uncertain, data, rows, columns, *filled)
-    learned = Learned(data, exported, cache(lambda: evaluator.latents(parameters)))
+    learned = Learned(
+        data, exported, cache(lambda: evaluator.inferred(parameters)), partial(evaluator.predict, parameters)
+    )
     if config["save_posterior"]:
-        latent_mean, latent_deviation = learned.latents()
-        named = {"latent_mean": latent_mean, "latent_standard_deviation": latent_deviation}
-        _save_tensors(folder / "posterior.safetensors", named)
+        _save_tensors(folder / "posterior.safetensors", learned.inferred())
     if "loadings" in exported:
         _write_loadings(folder / "loadings.csv", exported, data)
     _draw(folder, model, learned, mean, deviation)
@@ -107,10 +107,10 @@ def closing(
     scores = outcome.scores
     error = f" +- {scores.standard_error:.4f}" if scores.standard_error else ""
     likelihoods = f"log-likelihood per entry: train {scores.train_log_likelihood:.4f}{error} nats"
-    if scores.test_log_likelihood is not None:
+    if scores.test_log_likelihood is not None and scores.test_rmse is not None:
         likelihoods += f", test {scores.test_log_likelihood:.4f} nats"
         baseline = baseline_rmse(data)
-        of_what = "each column's mean" if data.table.features is None else "the mean"
+        of_what = "each column's mean" if data.shape[1] > 1 else "the mean"
         lines += [likelihoods, f"test rmse {scores.test_rmse:.4g}, predicting {of_what} {baseline:.4g}"]
     else:
         lines.append(likelihoods)
@@ -129,11 +129,11 @@ def cheaper_exactly(model: Model, outcome: Outcome, config: Mapping[str, Any], o
     systems = 1 + (outcome.num_samples or 1)
     exact = iterative = 0.0
     for chunk in model.observations.chunks:
-        n, width = chunk.weight.shape
-        m = float(chunk.weight.sum()) / n
-        small, large = min(m, model.dim), max(m, model.dim)
-        exact += n * (3 * small**2 * large + small**3 / 3)
-        iterative += n * 4 * width * model.dim * systems * (outcome.mean_iterations + 2)
+        n = len(chunk.points)
+        mean = np.array([float(chunk.weight.sum()) / n])
+        exact += 2 * n * model.exact_operations(mean)[0]
+        layout = mean if chunk.index is not None else np.array([float(chunk.weight.shape[1])])
+        iterative += 2 * n * model.product_operations(layout)[0] * systems * (outcome.mean_iterations + 2)
     if exact >= iterative:
         return None
     groups = ("method", "solver", "hydra")  # what the advice replaces, and what belongs to that run alone

@@ -99,17 +99,14 @@ def _run(
         eval_every=None if config["eval_every"] == "auto" else config["eval_every"],
         checkpoint_seconds=config["checkpoint_seconds"],
     )
-    truth = data.table.truth
-    own_columns = ["parameter_error"] if truth else []
     learner = Learner(
         method,
         evaluator,
-        Recorder.resume(folder, state["row"]) if state else Recorder(folder, own_columns),
+        Recorder.resume(folder, state["row"]) if state else Recorder(folder, evaluator.own_columns),
         Convergence(config["tolerance"]),
         limits,
         folder / "checkpoint",
         stop,
-        truth,
         identity={"config": dict(config), "fingerprint": data.fingerprint},
     )
     if state:

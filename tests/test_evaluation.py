@@ -81,7 +81,7 @@ def test_predictions_and_gaps_are_those_of_the_dense_computation(layout: str) ->
 def test_latent_variables_come_in_the_order_of_the_data(layout: str) -> None:
     y, hidden, data, model, parameters = case(layout)
     mean, covariance = reference.posterior(exported(model, parameters), np.where(hidden, np.nan, y))
-    found_mean, found_deviation = Evaluator(model, data, 0).latents(parameters)
+    found_mean, found_deviation = Evaluator(model, data, 0).inferred(parameters).values()
     np.testing.assert_allclose(found_mean, mean, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(found_deviation, np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)), rtol=1e-8)
 

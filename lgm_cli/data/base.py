@@ -14,6 +14,28 @@ from lgm_cli.errors import UserError
 SMALLEST = 1e-100  # spread of a column; its square is far from the limits of double precision
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What a table is of, for which models, and whether the whole of it is one data point, whose entries are those of
+    its rows, one row after the other."""
+
+    what: str
+    data: str  # how to get one
+    model: str  # what learns from one
+    joint: bool
+
+
+KINDS = {
+    "table": Kind("a table of independent rows", "data=csv data.path=FILE", "model=factor_analysis", joint=False),
+    "regression": Kind(
+        "a response and its features",
+        "data=csv data.path=FILE data.target=NAME, or data=concrete",
+        "model=linear_regression",
+        joint=True,
+    ),
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """Observed entries of N data points in M dimensions, in the data's own units, and their names."""
@@ -26,19 +48,26 @@ class Table:
     column_labels: pd.Index  # (M,)
     common_unit: bool  # all entries are measured in one unit (ratings), so one scale serves all columns
     is_table: bool  # the input was a rectangle, so what it lacks are gaps to fill
+    kind: str = "table"  # one of KINDS
     row_titles: pd.Index | None = None  # (N,) what a person calls the rows, such as the titles of films
     column_titles: pd.Index | None = None  # (M,)
     row_groups: pd.Index | None = None  # (N,) what kind each data point is of, for pictures alone
     index_name: str | None = None  # header of the column that row_labels came from, None when they are positions
-    features: np.ndarray | None = None  # (M, p) of a regression, whose responses are the M entries of a single row
+    features: np.ndarray | None = None  # (N, p) of a regression, whose response is the only column
     feature_labels: pd.Index | None = None  # (p,)
     target_position: int = 0  # of the response among the columns of the user's table
-    truth: dict[str, np.ndarray] | None = None  # the parameters that simulated data were drawn with
+    horizon: int = 0  # last rows of a series that are hidden, to be forecast
+    truth: dict[str, np.ndarray] | None = None  # what simulated data were drawn with: parameters, a signal
     notes: tuple[str, ...] = ()  # what reading the input decided and a user should know
 
     @property
     def shape(self) -> tuple[int, int]:
         return len(self.row_labels), len(self.column_labels)
+
+    @property
+    def joint(self) -> bool:
+        """Whether the whole table is one data point."""
+        return KINDS[self.kind].joint
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +80,16 @@ class Data:
     @property
     def shape(self) -> tuple[int, int]:
         return self.table.shape
+
+    @property
+    def layout(self) -> tuple[int, int]:
+        """Data points and dimensions as a model takes them: those of the table, or (1, N M) of a joint one."""
+        n, m = self.shape
+        return (1, n * m) if self.table.joint else (n, m)
+
+    def located(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Data point and dimension of entries of the table."""
+        return (np.zeros_like(rows), rows * self.shape[1] + columns) if self.table.joint else (rows, columns)
 
     @property
     def train_rows(self) -> np.ndarray:
@@ -75,6 +114,11 @@ class Data:
     @property
     def test_values(self) -> np.ndarray:
         return self.table.values[self.hidden]
+
+    @property
+    def ahead(self) -> np.ndarray:
+        """Which of the hidden entries are those to be forecast, in the order of test_rows."""
+        return self.test_rows >= self.shape[0] - self.table.horizon
 
     @cached_property
     def fingerprint(self) -> str:
@@ -130,8 +174,8 @@ def rectangle(
 
 def regression(
     name: str,
-    features: np.ndarray,  # (M, p), complete
-    response: np.ndarray,  # (M,), NaN where it is not known
+    features: np.ndarray,  # (N, p), complete
+    response: np.ndarray,  # (N,), NaN where it is not known
     row_labels: pd.Index,
     feature_labels: pd.Index,
     target: str,
@@ -139,17 +183,18 @@ def regression(
     truth: dict[str, np.ndarray] | None = None,
     target_position: int = 0,
 ) -> Table:
-    """The table of a regression: one row, the response, a column for each observation of it, all in one unit."""
+    """The table of a regression: one column, the response, and beside it the features."""
     known = np.flatnonzero(~np.isnan(response))
     return Table(
         name=name,
-        rows=np.zeros(len(known), np.int64),
-        columns=known.astype(np.int64),
+        rows=known.astype(np.int64),
+        columns=np.zeros(len(known), np.int64),
         values=response[known].astype(np.float64),
-        row_labels=pd.Index([target]),
-        column_labels=row_labels,
-        common_unit=True,
-        is_table=False,
+        row_labels=row_labels,
+        column_labels=pd.Index([target]),
+        common_unit=False,
+        is_table=True,
+        kind="regression",
         index_name=index_name,
         truth=truth,
         features=np.ascontiguousarray(features, np.float64),
@@ -161,6 +206,7 @@ def regression(
 def check(table: Table) -> None:
     """Refuse a table that nothing can be learned from, naming what is wrong with it."""
     n, m = table.shape
+    sizes = [(n, "row" if table.is_table else "data point"), (m, "column" if table.is_table else "dimension")]
     if table.features is not None:
         if len(table.values) < 3:
             raise UserError(f"{table.name} has fewer than three known responses", "give more")
@@ -172,13 +218,10 @@ def check(table: Table) -> None:
             raise UserError(f"{table.name} has values too large to be squared in {wrong}", "use a larger unit")
         if (spread < SMALLEST).all():
             raise UserError(f"{table.name} has no feature with two different values", "give one that varies")
-        n = 2  # a single row is what a regression has
+        sizes = sizes[:1]  # a single column is what a regression has
     if not len(table.values):
         raise UserError(f"{table.name} has no value in {n:,} x {m:,} entries", "give at least two values per column")
-    for size, axis in (
-        (n, "row" if table.is_table else "data point"),
-        (m, "column" if table.is_table else "dimension"),
-    ):
+    for size, axis in sizes:
         if size < 2:
             raise UserError(f"{table.name} has a single {axis}", f"give at least two {axis}s")
     if table.common_unit:
@@ -207,14 +250,16 @@ def _listing(labels: pd.Index) -> str:
 
 
 def baseline_rmse(data: Data) -> float:
-    """Root mean squared error on the hidden entries when each column's training mean predicts them, or NaN.
+    """Root mean squared error, when each column's training mean predicts them, on the hidden entries but those to be
+    forecast; or NaN.
 
     A column without a training entry is predicted by the mean of all training entries.
     """
-    if not data.hidden.any():
+    scored = ~data.ahead
+    if not scored.any():
         return float("nan")
     m, columns, values = data.shape[1], data.train_columns, data.train_values
     count = np.bincount(columns, minlength=m)
     total = np.bincount(columns, values, minlength=m)
     mean = np.where(count > 0, total / np.maximum(count, 1), values.mean())
-    return float(np.sqrt(np.mean((data.test_values - mean[data.test_columns]) ** 2)))
+    return float(np.sqrt(np.mean((data.test_values - mean[data.test_columns])[scored] ** 2)))

@@ -24,8 +24,6 @@ def write_predictions(path: Path, data: Data, mean: np.ndarray, standard_deviati
     Numbers are written in full (the shortest decimals that read back as the same number).
     """
     row, column = data.table.row_labels.take(data.test_rows), data.table.column_labels.take(data.test_columns)
-    if data.table.features is not None:  # in the user's table observations go down and the response is a column
-        row, column = column, row
     frame = pd.DataFrame(
         {
             "row": row,
@@ -59,9 +57,9 @@ def write_imputed(
     uncertain[gap_rows, gap_columns] = standard_deviation
     for target, values in ((path, given), (uncertain_path, uncertain)):
         frame = pd.DataFrame(values, index=table.row_labels, columns=table.column_labels)
-        if table.features is not None:  # observations go down again, and the features stand beside the response
+        if table.features is not None:  # they stand beside the response
             beside = table.features if target == path else np.full(table.features.shape, np.nan)
-            response = frame.T[table.row_labels[0]]
-            frame = pd.DataFrame(beside, index=table.column_labels, columns=table.feature_labels)
-            frame.insert(table.target_position, str(table.row_labels[0]), response)
+            response = frame.iloc[:, 0]
+            frame = pd.DataFrame(beside, index=table.row_labels, columns=table.feature_labels)
+            frame.insert(table.target_position, str(table.column_labels[0]), response)
         frame.to_csv(target, index=table.index_name is not None, index_label=table.index_name)

@@ -18,7 +18,7 @@ def load(options: dict[str, Any], simulate: Callable[[dict[str, Any]], dict[str,
     if "features" in drawn:
         features = np.asarray(drawn["features"], np.float64)
         labels = pd.RangeIndex(len(features)), pd.Index([f"x{column}" for column in range(features.shape[1])])
-        return regression("simulated", features, values[0], *labels, target="y", truth=drawn["truth"])
+        return regression("simulated", features, values[:, 0], *labels, target="y", truth=drawn["truth"])
     return rectangle(
         name="simulated",
         values=values,

@@ -24,25 +24,29 @@ def splitmix64(state: np.ndarray, position: np.ndarray) -> np.ndarray:
 
 
 def hide(table: Table, fraction: float, seed: int) -> np.ndarray:
-    """Hide round(fraction * E) of the E entries: those that rank lowest by hash.  # -> (E,) bool
+    """Hide the rows to be forecast, and round(fraction * E) of the other E entries: those that rank lowest by hash.
+    # -> (entries,) bool
 
     What ranks last in each column is always left to learn from and, unless all columns share a unit, the last
     that differs from it as well, so that every column still varies.
     """
-    hidden = np.zeros(len(table.values), bool)
+    ahead = table.rows >= table.shape[0] - table.horizon
+    hidden = ahead.copy()
     if fraction == 0:
         return hidden
-    count = round(fraction * len(hidden))
+    others = int((~ahead).sum())
+    count = round(fraction * others)
     if count == 0:
         raise UserError(
-            f"data.test_fraction={fraction:g} hides none of the {len(hidden):,} values",
-            f"at least data.test_fraction={1 / len(hidden):.2g}, or 0 to hide nothing",
+            f"data.test_fraction={fraction:g} hides none of the {others:,} values",
+            f"at least data.test_fraction={1 / others:.2g}, or 0 to hide nothing",
         )
     start = splitmix64(np.array([seed % 2**64], np.uint64), np.zeros(1, np.int64))
     rank = splitmix64(start, table.rows * table.shape[1] + table.columns)
-    free = np.flatnonzero(~_kept(table, rank))
+    rank[ahead] = 0  # what is kept to learn from ranks last
+    free = np.flatnonzero(~_kept(table, rank) & ~ahead)
     if count > len(free):
-        most = math.floor(1000 * len(free) / len(hidden)) / 1000
+        most = math.floor(1000 * len(free) / others) / 1000
         raise UserError(
             f"data.test_fraction={fraction:g} leaves too few values in some column to learn from",
             f"at most data.test_fraction={most:g}",
@@ -53,10 +57,6 @@ def hide(table: Table, fraction: float, seed: int) -> np.ndarray:
 
 def _kept(table: Table, rank: np.ndarray) -> np.ndarray:
     """The entries that are never hidden.  # -> (E,) bool"""
-    if table.features is not None:
-        last = rank == rank.max()
-        others = table.values != table.values[last]
-        return last | (others & (rank == rank[others].max()))
     kept = _last_in_column(table, rank, np.ones(len(rank), bool))
     if table.common_unit:
         return kept

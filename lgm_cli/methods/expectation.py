@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgm_cli.gram import DensePrecision, GramPrecision, SamplePosterior, is_small
+from lgm_cli.gram import DensePrecision, PosteriorPrecision, SamplePosterior, is_small
 from lgm_cli.models.base import Model, Parameters, Posterior
 from lgm_cli.observations import Chunk
 from lgm_cli.randomness import generator
@@ -124,25 +124,23 @@ class MonteCarloExpectation:
             return
         for chunk, start in zip(chunks, starts, strict=True):
             system, right = self._system(parameters, chunk, draw)
-            yield right[:, 1:].detach(), self._solve(system, right, _joined([start], [len(right)], right), record)
+            yield right[:, 1:], self._solve(system, right, _joined([start], [len(right)], right), record)
 
     def _system(
         self, parameters: Parameters, chunk: Chunk, draw: torch.Generator
-    ) -> tuple[DensePrecision | GramPrecision, Tensor]:
+    ) -> tuple[DensePrecision | PosteriorPrecision, Tensor]:
         """A_n, and b_n beside delta_1 .. delta_K, (n, 1 + K, D)."""
         with torch.set_grad_enabled(self.differentiable):
             precision, targets = self.model.system(parameters, chunk)
             b = precision.transpose(targets[:, None, :])
         with torch.no_grad():
             latent, observed = self.noise(chunk, draw)
-            if precision.mask is not None:
-                observed = observed * precision.mask[:, None, :]
-            delta = latent + precision.transpose(observed)
         with torch.set_grad_enabled(self.differentiable):
+            delta = precision.perturbation(latent, observed)
             return precision.to_solve(1 + self.num_samples), torch.cat([b, delta], dim=1)
 
     def _solve(
-        self, system: DensePrecision | GramPrecision, right: Tensor, start: Tensor | None, record: SolverRecord
+        self, system: DensePrecision | PosteriorPrecision, right: Tensor, start: Tensor | None, record: SolverRecord
     ) -> Tensor:
         with torch.set_grad_enabled(self.differentiable):
             solution = self.solver.solve(system, right, start)

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli.data.base import Data
+from lgm_cli.data.base import KINDS, Data
 from lgm_cli.errors import UserError
-from lgm_cli.gram import ExactPosterior, GramPrecision, SamplePosterior
-from lgm_cli.observations import Chunk, Observations
+from lgm_cli.gram import ExactPosterior, PosteriorPrecision, SamplePosterior
+from lgm_cli.observations import Chunk, Observations, standardisation
 
 Parameters = dict[str, Tensor]
 Picture = Callable[[Path], object]  # draws to a PNG at the path
@@ -30,13 +30,14 @@ Posterior = ExactPosterior | SamplePosterior
 class Learned:
     """What a finished run knows, for the pictures of its model.
 
-    exported: the parameters as written. latents: mean and standard deviation (N, D) of the latents as written; they are
-    taken when first asked for.
+    exported: the parameters as written. inferred: what the model's `inferred` gives of all data points, taken when
+    first asked for. predict: mean and standard deviation of entries of the table, by their rows (sorted) and columns.
     """
 
     data: Data
     exported: Parameters
-    latents: Callable[[], tuple[Tensor, Tensor]]
+    inferred: Callable[[], dict[str, Tensor]]
+    predict: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Model(ABC):
@@ -52,7 +53,7 @@ class Model(ABC):
         """Take over the units of the data. Called once, before anything below that handles parameters."""
         self.observations = observations
 
-    needs_features = False  # a regression
+    kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
     def gradient_scale(self) -> dict[str, float]:
@@ -67,13 +68,12 @@ class Model(ABC):
 
     def check(self, data: Data) -> None:
         """Raise UserError for data that this model cannot be learned from. Called before any work."""
-        if self.needs_features and data.table.features is None:
+        if data.table.kind != self.kind:
+            given, needed = KINDS[data.table.kind], KINDS[self.kind]
             raise UserError(
-                f"{data.table.name} has no response to regress on its other columns",
-                "data=csv data.path=FILE data.target=NAME, or data=concrete",
+                f"{data.table.name} is {given.what}, and this model learns from {needed.what}",
+                f"{needed.data}; or {given.model}",
             )
-        if not self.needs_features and data.table.features is not None:
-            raise UserError(f"{data.table.name} is a regression's response and features", "model=linear_regression")
 
     @abstractmethod
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,13 +92,27 @@ class Model(ABC):
         """Inverse of `free`, differentiable."""
 
     @abstractmethod
-    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[GramPrecision, Tensor]:
+    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[PosteriorPrecision, Tensor]:
         """A_n by its products, and the targets t_n = Psi^(1/2) Omega (y_n - eta), (n, m): b_n is their transpose
         product."""
 
     @abstractmethod
     def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> ExactPosterior:
         """The posterior by factorisation."""
+
+    def reference_posterior(self, parameters: Parameters, chunk: Chunk) -> ExactPosterior:
+        """What parameters are judged by, with every method: the exact posterior, or, in a model that allows for data
+        of which it cannot be taken, one of a stated numerical error."""
+        return self.exact_posterior(parameters, chunk)
+
+    def exact_operations(self, observed: np.ndarray) -> np.ndarray:
+        """Multiplications of an exact posterior, for data points with so many observed entries each. (N,)"""
+        small, large = np.minimum(observed, self.dim), np.maximum(observed, self.dim)
+        return small**2 * large + small**3 / 3
+
+    def product_operations(self, observed: np.ndarray) -> np.ndarray:
+        """Multiplications of a product with A_n, for each data point. (N,)"""
+        return 2 * observed * self.dim
 
     @abstractmethod
     def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
@@ -130,7 +144,14 @@ class Model(ABC):
 
     @abstractmethod
     def latents(self, parameters: Parameters, posterior: ExactPosterior) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the latent variables as the contract names them, (n, D) each."""
+        """Mean and standard deviation of the latent variables as the contract names them: (n, D) each, of a joint table
+        in the shape that is written."""
+
+    def inferred(self, parameters: Parameters, posterior: ExactPosterior) -> dict[str, Tensor]:
+        """What posterior.safetensors holds, a row for each data point, of a joint table in the shape that is
+        written."""
+        mean, deviation = self.latents(parameters, posterior)
+        return {"latent_mean": mean, "latent_standard_deviation": deviation}
 
     @abstractmethod
     def export(self, parameters: Parameters) -> Parameters:
@@ -139,6 +160,19 @@ class Model(ABC):
     @abstractmethod
     def restore(self, exported: Parameters) -> Parameters:
         """Inverse of `export`: start from given parameters."""
+
+    def own_columns(self, data: Data) -> list[str]:
+        """The model's own columns of metrics.csv."""
+        return ["parameter_error"] if data.table.truth else []
+
+    def measure(self, parameters: Parameters, chunk: Chunk, posterior: ExactPosterior) -> dict[str, Tensor]:
+        """Sums over the data points of a chunk that `own_scores` needs."""
+        return {}
+
+    def own_scores(self, parameters: Parameters, sums: Mapping[str, Tensor], data: Data) -> dict[str, float]:
+        """Values of `own_columns`. sums: what `measure` gave, over all data points that are evaluated."""
+        truth = data.table.truth
+        return {} if truth is None else {"parameter_error": self.parameter_error(parameters, truth)}
 
     def parameter_error(self, parameters: Parameters, truth: Mapping[str, np.ndarray]) -> float:
         """|S - S0| / |S0| (Frobenius) of the implied covariance of y; for simulated data."""
@@ -161,9 +195,9 @@ class Model(ABC):
     def unit_of_pictures(self, data: Data) -> tuple[np.ndarray, np.ndarray, str]:
         """Center (M,) and scale (M,) that columns are drawn in, and their name: the data's own units where all columns
         share them, otherwise those of each column's standard deviation."""
-        if data.table.common_unit:
+        if data.table.common_unit or data.shape[1] == 1:
             return np.zeros(data.shape[1]), np.ones(data.shape[1]), "units of the data"
-        center, scale = (value.cpu().numpy() for value in (self.observations.center, self.observations.scale))
+        center, scale = standardisation(data)
         return center, scale, "standard deviations of the column"
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:

@@ -283,10 +283,12 @@ class FactorAnalysis(LinearModel):
         rotation, rotated_by = picture_rotation(loadings)
         groups, titles = data.table.row_groups, data.table.row_titles
         if groups is not None and self.latent_dim > 1:
-            plane = learned.latents()[0][:, :2].double().numpy()
+            plane = learned.inferred()["latent_mean"][:, :2].double().numpy()
             found["latents"] = lambda path: plots.latent_scatter(plane, list(map(str, groups)), path)
         if titles is not None:
-            own = learned.latents()[0][:, : self.latent_dim].double().numpy() @ rotation  # without the offset
+            own = (
+                learned.inferred()["latent_mean"][:, : self.latent_dim].double().numpy() @ rotation
+            )  # without the offset
             ratings = np.bincount(data.train_rows, minlength=data.shape[0])
             found["factors"] = lambda path: plots.factor_extremes(
                 own, list(map(str, titles)), path, weights=ratings, rotated_by=rotated_by

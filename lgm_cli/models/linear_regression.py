@@ -33,7 +33,7 @@ class LinearRegression(LinearModel):
     noise_floor: lower bound of 1 / psi, as a fraction of the variance of y.
     """
 
-    needs_features = True
+    kind = "regression"
     double_precision = True  # one posterior costs little, and collinear features make it as ill-conditioned as can be
 
     def __init__(self, noise_floor: float) -> None:
@@ -61,7 +61,7 @@ class LinearRegression(LinearModel):
             "noise_variance": torch.tensor(noise, dtype=torch.float64),
         }
         arrays = {name: value.numpy() for name, value in truth.items()}
-        return {"values": y.numpy()[None], "features": features.numpy(), "truth": arrays}
+        return {"values": y.numpy()[:, None], "features": features.numpy(), "truth": arrays}
 
     def attach(self, observations: Observations) -> None:
         super().attach(observations)
@@ -189,10 +189,10 @@ class LinearRegression(LinearModel):
         return gram + exported["noise_variance"] * torch.eye(len(gram), dtype=torch.float64)
 
     def pictures(self, learned: Learned) -> dict[str, Picture]:
-        mean, deviation = (value[0].double().numpy() for value in learned.latents())
+        mean, deviation = (value[0].double().numpy() for value in learned.inferred().values())
         names = learned.data.table.feature_labels
         assert names is not None
-        response = str(learned.data.table.row_labels[0])
+        response = str(learned.data.table.column_labels[0])
         return {"weights": lambda path: plots.weights(mean, deviation, list(map(str, names)), path, response=response)}
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:

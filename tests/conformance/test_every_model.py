@@ -19,7 +19,7 @@ from scipy.stats import norm, t
 from torch import Tensor
 
 from lgm_cli import catalogue
-from lgm_cli.data.base import Data, regression
+from lgm_cli.data.base import KINDS, Data, regression
 from lgm_cli.gram import SamplePosterior
 from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation, SolverRecord
 from lgm_cli.methods.method import Method
@@ -36,7 +36,7 @@ CASES = [
     for name in catalogue.choices("model")
     for options in cases.variants(name)
     for layout in SIZES
-    if layout != "shared" or not cases.build_model(name, options).needs_features  # one data point shares with none
+    if layout != "shared" or not KINDS[cases.build_model(name, options).kind].joint  # one data point shares with none
 ]
 
 
@@ -52,7 +52,7 @@ def data_of(drawn: dict[str, Any], layout: str, part: slice = slice(None)) -> Da
     """Some of what was drawn, data points or the observations of a regression, with the gaps of a layout."""
     if "features" not in drawn:
         return cases.as_data(cases.with_gaps(drawn["values"][part], layout))
-    response = cases.with_gaps(drawn["values"].T[part], layout)[:, 0]
+    response = cases.with_gaps(drawn["values"][part], layout)[:, 0]
     n, p = drawn["features"][part].shape
     labels = pd.RangeIndex(n), pd.Index([f"x{column}" for column in range(p)])
     table = regression("test", drawn["features"][part], response, *labels, target="y")
@@ -288,7 +288,7 @@ def test_parameters_survive_the_optimisers_coordinates(model: Model, parameters:
 def test_the_start_is_the_same_for_a_seed_and_another_for_another(model: Model) -> None:
     first, again, other = (cases.flat(model.initial(seed)) for seed in (0, 0, 1))
     assert torch.equal(first, again)
-    assert model.needs_features or not torch.equal(first, other)  # a regression starts without chance
+    assert KINDS[model.kind].joint or not torch.equal(first, other)  # a regression starts without chance
 
 
 def test_a_chunk_may_be_split(model: Model, parameters: Parameters) -> None:

@@ -172,10 +172,10 @@ def test_a_target_is_the_response_and_the_other_columns_are_its_features(tmp_pat
     table = read(tmp_path, text, index="when", target="fat").table
     assert table.features is not None and table.feature_labels is not None
     np.testing.assert_array_equal(table.features, [[1, 2], [3, 4], [5, 6], [7, 9]])
-    np.testing.assert_array_equal(dense(table), [[10, np.nan, 30, 40]])
+    np.testing.assert_array_equal(dense(table), [[10], [np.nan], [30], [40]])
     assert table.feature_labels.tolist() == ["a", "b"]
-    assert table.column_labels.tolist() == ["mon", "tue", "wed", "thu"]
-    assert (table.row_labels.tolist(), table.target_position, table.index_name) == (["fat"], 1, "when")
+    assert table.row_labels.tolist() == ["mon", "tue", "wed", "thu"]
+    assert (table.column_labels.tolist(), table.target_position, table.index_name) == (["fat"], 1, "when")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_target_is_the_response_and_the_other_columns_are_its_features(tmp_pat
         ("a,b\n1,2\n,4\n5,6\n", "b", "survey.csv, line 3 has no value in column 'a'"),
         ("a\n1\n3\n5\n", "a", "no column beside data.target=a"),
         ("a,b\n1,2\n3,\n5,6\n", "b", "fewer than three known responses"),
-        ("a,b\n1,2\n3,2\n5,2\n", "b", "every value in survey.csv is 2"),
+        ("a,b\n1,2\n3,2\n5,2\n", "b", "survey.csv has no two different values in column 'b'"),
         ("a,b\n1,2\n1,3\n1,5\n", "b", "no feature with two different values"),
         ("a,b,c\n1,2,1e200\n2,3,0\n1,5,0\n", "b", "too large to be squared in column 'c'"),
     ],

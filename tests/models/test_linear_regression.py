@@ -77,7 +77,7 @@ def test_em_reaches_the_evidence_and_the_solution_of_scikit_learn(source: str) -
     }
     n = len(response)
     assert evidence(found, features, response) / n == pytest.approx(evidence(theirs, features, response) / n, abs=1e-6)
-    mean, _ = Evaluator(model, data, 0).latents(method.parameters)
+    mean = Evaluator(model, data, 0).inferred(method.parameters)["latent_mean"]
     np.testing.assert_allclose(mean[0], peer.coef_, rtol=1e-3, atol=1e-3 * np.abs(peer.coef_).max())
     np.testing.assert_allclose(
         (features - found["feature_mean"].numpy()) @ mean[0].numpy() + float(found["intercept"]),
@@ -107,7 +107,7 @@ def test_the_likelihood_and_predictions_are_those_of_the_dense_computation(shape
     np.testing.assert_allclose(mean, float(found["intercept"]) + centred[:4] @ weights_mean, rtol=1e-9)
     np.testing.assert_allclose(deviation**2, spread + float(found["noise_variance"]), rtol=1e-9)
     assert joint < expected  # densities of four more responses, all below one in this unit
-    latent, latent_deviation = Evaluator(model, data, 0).latents(parameters)
+    latent, latent_deviation = Evaluator(model, data, 0).inferred(parameters).values()
     np.testing.assert_allclose(latent[0], weights_mean, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(latent_deviation[0] ** 2, np.diag(np.linalg.inv(precision)), rtol=1e-8)
     torch.testing.assert_close(model.export(model.restore(found)), found, rtol=1e-12, atol=1e-12)
@@ -156,7 +156,7 @@ def test_a_constant_feature_adds_nothing() -> None:
     found = []
     for each in (features, with_constant):
         model, method = learned(data_of(each, response), 300)
-        mean, _ = Evaluator(model, data_of(each, response), 0).latents(method.parameters)
+        mean = Evaluator(model, data_of(each, response), 0).inferred(method.parameters)["latent_mean"]
         found.append(mean[0].numpy())
     assert abs(found[1][5]) < 1e-12
     np.testing.assert_allclose(found[1][:5], found[0], rtol=0.05, atol=0.01)  # the prior is of one weight more
@@ -172,9 +172,9 @@ def test_the_gradient_is_that_of_the_evidence() -> None:
 
 def test_the_data_and_the_model_must_be_of_one_kind() -> None:
     data = data_of(*drawn(20, 3))
-    with pytest.raises(UserError, match="regression's response"):
+    with pytest.raises(UserError, match="is a response and its features, .* learns from a table"):
         FactorAnalysis(1, False, 1e-3).check(data)
-    with pytest.raises(UserError, match="no response to regress on"):
+    with pytest.raises(UserError, match="learns from a response and its features .*data.target"):
         LinearRegression(1e-6).check(cases.as_data(np.random.default_rng(0).normal(size=(9, 3))))
 
 

@@ -1,0 +1,14 @@
+"""Pictures of a run, from plain arrays and metrics.csv: quiet, safe for the colour-blind, without pyplot.
+
+Every function writes a PNG to `path` and returns its Figure; matplotlib's global state stays as it was.
+"""
+
+from lgm_cli.plots.factors import factor_extremes, latent_scatter, loadings_table
+from lgm_cli.plots.run import convergence, predictions
+from lgm_cli.plots.style import COLOURS, QUIET, STYLE
+from lgm_cli.plots.weights import weights
+
+__all__ = [
+    "COLOURS", "QUIET", "STYLE",
+    "convergence", "factor_extremes", "latent_scatter", "loadings_table", "predictions", "weights",
+]  # fmt: skip
