@@ -23,7 +23,12 @@ CPU = torch.device("cpu")
 LAYOUTS = ("masked", "shared", "gathered")
 
 
-def as_data(values: np.ndarray, hidden: np.ndarray | None = None, truth: dict[str, np.ndarray] | None = None) -> Data:
+def as_data(
+    values: np.ndarray,
+    hidden: np.ndarray | None = None,
+    truth: dict[str, np.ndarray] | None = None,
+    kind: str = "table",
+) -> Data:
     """A table of values (N, M), NaN where nothing was observed; hidden (N, M) marks what is kept for testing."""
     table = rectangle(
         "test",
@@ -31,6 +36,7 @@ def as_data(values: np.ndarray, hidden: np.ndarray | None = None, truth: dict[st
         pd.RangeIndex(len(values)),
         pd.Index([f"y{column}" for column in range(values.shape[1])]),
         truth=truth,
+        kind=kind,
     )
     chosen = np.zeros(len(table.values), bool) if hidden is None else hidden[table.rows, table.columns]
     return Data(table, chosen)

@@ -348,7 +348,7 @@ def test_ratings_get_a_box_for_each_value(path: Path) -> None:
 
 
 def test_many_entries_are_a_density_and_few_are_points(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "DRAWN", 1500)
+    monkeypatch.setattr(plots.run, "DRAWN", 1500)
     many = plots.predictions(*calibrated(3000), path).axes[0]
     (density,) = (part for part in many.collections if isinstance(part, PolyCollection))
     assert (

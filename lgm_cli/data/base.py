@@ -33,6 +33,7 @@ KINDS = {
         "model=linear_regression",
         joint=True,
     ),
+    "series": Kind("a series in the order of time", "data=series data.path=FILE", "model=state_space", joint=True),
 }
 
 
@@ -152,6 +153,7 @@ def rectangle(
     column_labels: pd.Index,
     index_name: str | None = None,
     truth: dict[str, np.ndarray] | None = None,
+    kind: str = "table",
 ) -> Table:
     """The table of a rectangle with gaps. Rows without a value stay: their gaps are filled like any other."""
     observed = ~np.isnan(values)
@@ -166,6 +168,7 @@ def rectangle(
         column_labels=column_labels,
         common_unit=False,
         is_table=True,
+        kind=kind,
         index_name=index_name,
         truth=truth,
         notes=(f"{blank:,} {'row has' if blank == 1 else 'rows have'} no value",) if blank else (),

@@ -12,7 +12,8 @@ from lgm_cli.data.base import Table, rectangle, regression
 
 
 def load(options: dict[str, Any], simulate: Callable[[dict[str, Any]], dict[str, Any]]) -> Table:
-    """What the model's `simulate(options)` returns: values (N, M), NaN where not observed, and the truth."""
+    """What the model's `simulate(options)` returns: values (N, M), NaN where not observed, and the truth; the kind of
+    table where it is not one of independent rows, and the features of a regression."""
     drawn = simulate(options)
     values = np.asarray(drawn["values"], np.float64)
     if "features" in drawn:
@@ -25,4 +26,5 @@ def load(options: dict[str, Any], simulate: Callable[[dict[str, Any]], dict[str,
         row_labels=pd.RangeIndex(values.shape[0]),
         column_labels=pd.Index([f"y{column}" for column in range(values.shape[1])]),
         truth=drawn["truth"],
+        kind=drawn.get("kind", "table"),
     )
