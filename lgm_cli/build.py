@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from lgm_cli.errors import UserError
+from lgm_cli.memory import available_memory
 from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation
 from lgm_cli.methods.method import Method
 from lgm_cli.methods.update import ClosedFormUpdate, GradientUpdate
@@ -124,6 +125,7 @@ def method(config: Mapping[str, Any], model: Model, parameters: Parameters) -> t
     batch = min(observations.shape[0], per_step * largest)
     chosen: dict[str, Any] = {"batch_size": batch}
     if options["posterior"] == "exact":
+        _refuse_what_does_not_fit(model)
         expectation: ExactExpectation | MonteCarloExpectation = ExactExpectation(model)
     else:
         iterative = solver(config, model)
@@ -148,6 +150,15 @@ def method(config: Mapping[str, Any], model: Model, parameters: Parameters) -> t
         chosen["learning_rate"] = _auto(options["learning_rate"], rate)
         update = GradientUpdate(model, parameters, options["optimizer"], chosen["learning_rate"])
     return Method(model, expectation, update, per_step, seed), chosen
+
+
+def _refuse_what_does_not_fit(model: Model) -> None:
+    """UserError when neither form of an exact posterior fits into the memory that is free."""
+    observed = max(float(chunk.weight.sum(1).max()) for chunk in model.observations.chunks)
+    forms, free = model.exact_bytes(observed), available_memory(model.observations.device)
+    if min(forms.values()) > free:
+        needed = ", ".join(f"{size / 1e9:,.1f} GB {form}" for form, size in forms.items())
+        raise UserError(f"an exact posterior needs {needed}, and {free / 1e9:,.1f} GB are free", "method=unroll")
 
 
 def _auto(given: Any, choice: Any) -> Any:

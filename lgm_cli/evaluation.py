@@ -12,6 +12,8 @@ from torch import Tensor
 
 from lgm_cli.data.base import Data
 from lgm_cli.gram import ExactPosterior
+from lgm_cli.iterative import IterativePosterior
+from lgm_cli.memory import available_memory
 from lgm_cli.methods.expectation import EXACT_ELEMENTS, exact_part_size
 from lgm_cli.models.base import Model, Parameters
 from lgm_cli.observations import Chunk
@@ -19,6 +21,7 @@ from lgm_cli.observations import Chunk
 SUBSET_OPERATIONS = 1e10  # of one evaluation on the way; a random subset of data points is taken when all cost more
 EXACT_OPERATIONS = 4e13  # of the final evaluation
 SUBSET_POINTS = 100  # at least
+SINGLE_OPERATIONS = 1e11  # of the exact posterior of one data point
 FORECAST = ("forecast_log_likelihood", "forecast_rmse")
 
 
@@ -27,7 +30,7 @@ class Scores:
     """Averages over entries, in the data's own units; None where there is nothing to average."""
 
     train_log_likelihood: float
-    standard_error: float | None  # of the train value, when only a subset of data points was used
+    standard_error: float | None  # of the train value, when it is of a subset of data points or a numerical estimate
     test_log_likelihood: float | None
     test_rmse: float | None
     points: int  # data points used
@@ -35,7 +38,8 @@ class Scores:
 
 
 class Evaluator:
-    """Scores parameters by exact posteriors, on all data points or on one fixed random subset of them.
+    """Scores parameters by exact posteriors, on all data points or on one fixed random subset of them; or, where the
+    exact posterior of a single data point is out of reach, by one that is accurate to a stated error.
 
     A posterior costs O(min(m, D)^2 max(m, D)) for a data point with m observed entries. When all of them cost more than
     SUBSET_OPERATIONS, evaluations on the way use a subset drawn once (the same for every evaluation and method, so that
@@ -49,6 +53,8 @@ class Evaluator:
         self._ahead = data.ahead
         self._truth = _ByPoint(*data.located(data.test_rows, data.test_columns), data.layout)
         self._lengths = self._observed_lengths()
+        self.seed = seed
+        self.iterative = needs_iterations(model)
         cost = self._operations()
         self.exact_at_end = cost.sum() <= EXACT_OPERATIONS
         self._subset: list[Chunk] | None = self._choose(cost, SUBSET_OPERATIONS, seed)
@@ -68,6 +74,8 @@ class Evaluator:
         """How the last likelihood was computed, for summary.json."""
         total = self.data.layout[0]
         way = "exact" if scores.points == total else "exact posteriors of a fixed random subset of the data points"
+        if self.iterative:
+            way = "conjugate gradient, and stochastic Lanczos quadrature for the log determinant"
         return {"log_likelihood": way, "data_points": scores.points, "of": total, "sampled_on_the_way": self.sampled}
 
     def _observed_lengths(self) -> np.ndarray:
@@ -77,6 +85,8 @@ class Evaluator:
         return lengths
 
     def _operations(self) -> np.ndarray:
+        if self.iterative:
+            return np.zeros(len(self._lengths))
         return self.model.exact_operations(self._lengths) + self._truth.lengths * float(self.model.dim) ** 2
 
     def _choose(self, cost: np.ndarray, limit: float, seed: int) -> list[Chunk] | None:
@@ -96,17 +106,22 @@ class Evaluator:
     ) -> Iterator[tuple[Chunk, ExactPosterior]]:
         for chunk in self._chunks if chunks is None else chunks:
             for part in chunk.split(exact_part_size(chunk, self.model.dim)):
-                yield part, self.model.reference_posterior(parameters, part)
+                if self.iterative:
+                    yield part, IterativePosterior(*self.model.system(parameters, part), self.seed)
+                else:
+                    yield part, self.model.exact_posterior(parameters, part)
 
     @torch.no_grad()
     def score(self, parameters: Parameters, final: bool = False) -> Scores:
         """On the subset, or on all data points (final, and always when they are cheap)."""
         chunks = self._largest if final else self._subset
-        likelihoods, counts, sums = [], [], {}
+        likelihoods, counts, sums, numerical = [], [], {}, 0.0
         density, error = (np.full(len(self._test_values), np.nan) for _ in range(2))
         for part, posterior in self.posteriors(parameters, chunks):
             likelihoods.append(self.model.log_likelihood(parameters, part, posterior).cpu().double())
             counts.append(part.weight.sum(1).cpu().double())
+            if isinstance(posterior, IterativePosterior):
+                numerical += float(posterior.standard_error.square().sum())
             for name, value in self.model.measure(parameters, part, posterior).items():
                 sums[name] = sums.get(name, 0.0) + value
             for position, mean, variance in self._predict(parameters, part, posterior, self._truth):
@@ -119,6 +134,8 @@ class Evaluator:
         if chunks is not None:  # ratio estimator, with the finite population correction
             spread = (likelihood - mean * count).square().sum() / (len(count) - 1) / len(count)
             uncertain = float((spread * (1 - len(count) / self.data.layout[0])).sqrt() / count.mean())
+        if self.iterative:
+            uncertain = math.sqrt(numerical) / float(count.sum())
         scored = self._averages(density, error, ~self._ahead)
         own: dict[str, float | None] = {**self.model.own_scores(parameters, sums, self.data)}
         if self._ahead.any():
@@ -171,6 +188,14 @@ class Evaluator:
                     found[name] = value.new_empty(n, *value.shape[1:], device="cpu")
                 found[name][part.points.cpu()] = value.cpu()
         return found
+
+
+def needs_iterations(model: Model) -> bool:
+    """Whether an exact posterior of the largest data point would take too long, or more memory than there is."""
+    observed = np.array([max(float(chunk.weight.sum(1).max()) for chunk in model.observations.chunks)])
+    if model.exact_operations(observed)[0] > SINGLE_OPERATIONS:
+        return True
+    return min(model.exact_bytes(observed[0]).values()) > available_memory(model.observations.device)
 
 
 class _ByPoint:

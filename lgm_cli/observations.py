@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from lgm_cli.data.base import Data
+from lgm_cli.data.base import Data, Dictionary
 
 BLOCK_ENTRIES = 1 << 17  # of a dense block: large enough for efficient products, small enough for the cache
 SPARSE_BLOCK_ENTRIES = 1 << 18  # of a block of ratings, in which data points of similar length are put together
@@ -63,6 +63,13 @@ class Chunk:
             padded.index_add_(0, self.index.flatten(), source.flatten(0, 1))
             target.copy_(padded[:-1])
 
+    def scattered(self, width: int) -> Tensor:
+        """The weights over all columns, (n, width)."""
+        if self.index is None:
+            return self.weight
+        whole = self.weight.new_zeros(len(self.points), width + 1)
+        return whole.scatter_add(1, self.index.expand(self.weight.shape), self.weight)[:, :-1]
+
     @cached_property
     def gathered(self) -> Chunk:
         """The same entries without the unobserved columns; what exact factorisations work on."""
@@ -107,6 +114,8 @@ class Observations:
     dtype: torch.dtype
     device: torch.device
     table_shape: tuple[int, int]  # of a joint table other than `shape`
+    dictionary: Dictionary | None = None  # of signals
+    signal: Tensor | None = None  # (N, n), float64, where it is known
     features: Tensor | None = None  # (N, p) of a regression, float64, as they are
 
     @property
@@ -122,6 +131,8 @@ def standardisation(data: Data) -> tuple[np.ndarray, np.ndarray]:
     overall = data.train_values.mean()
     center = np.bincount(data.train_columns, data.train_values, data.shape[1]) / seen
     center[count == 0] = overall
+    if data.table.dictionary is not None:
+        center[:] = 0  # a signal has no mean of its own
     square = np.bincount(data.train_columns, (data.train_values - center[data.train_columns]) ** 2, data.shape[1])
     if data.table.common_unit:
         return center, np.full(data.shape[1], np.sqrt(square.sum() / len(data.train_values)))
@@ -154,9 +165,11 @@ def observe(
         seen = int((starts[members + 1] - starts[members]).sum())
         blocks.append(build.dense(members) if seen >= DENSE_FROM * len(members) * width else build.sparse(members))
     as_tensor = {"dtype": torch.float64, "device": device if device.type != "mps" else "cpu"}
+    signal = (data.table.truth or {}).get("signal")
     return Observations(
         data.layout, blocks, torch.as_tensor(center, **as_tensor), torch.as_tensor(scale, **as_tensor),
         float(len(values)), dtype, device, data.shape,
+        data.table.dictionary, None if signal is None else torch.as_tensor(signal, **as_tensor),
         None if data.table.features is None else torch.as_tensor(data.table.features),
     )  # fmt: skip
 

@@ -33,8 +33,33 @@ KINDS = {
         "model=linear_regression",
         joint=True,
     ),
+    "signal": Kind(
+        "measurements of a signal", "data=cosine, or data=image data.path=FILE", "model=sparse_bayes", joint=False
+    ),
     "series": Kind("a series in the order of time", "data=series data.path=FILE", "model=state_space", joint=True),
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Dictionary:
+    """How a signal x (shape) makes the M measurements of a row: y = H x + noise, x = B^T w with sparse coefficients w.
+
+    sensing: H, one of
+        samples   the entries `kept` of the signal, indices into it flattened
+        fourier   the real parts and then the imaginary parts of the frequencies `kept` of its orthonormal DFT
+        matrix    `matrix` (M, n)
+    basis: B, orthonormal, one of identity, cosine, wavelet.
+    """
+
+    shape: tuple[int, ...]
+    sensing: str
+    basis: str
+    kept: np.ndarray | None = None  # int64
+    matrix: np.ndarray | None = None
+    wavelet: str = "db4"
+    levels: int = 1
+    noise_variance: float | None = None  # of the measurements, where it is known
+    is_image: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +82,7 @@ class Table:
     features: np.ndarray | None = None  # (N, p) of a regression, whose response is the only column
     feature_labels: pd.Index | None = None  # (p,)
     target_position: int = 0  # of the response among the columns of the user's table
+    dictionary: Dictionary | None = None  # of a signal
     horizon: int = 0  # last rows of a series that are hidden, to be forecast
     truth: dict[str, np.ndarray] | None = None  # what simulated data were drawn with: parameters, a signal
     notes: tuple[str, ...] = ()  # what reading the input decided and a user should know
@@ -126,12 +152,18 @@ class Data:
         """SHA-256 of shape, entries and hidden entries, the same on every platform."""
         digest = hashlib.sha256(repr(self.shape).encode())
         features = np.empty(0) if self.table.features is None else self.table.features
+        arrays = []
+        if (dictionary := self.table.dictionary) is not None:
+            parts = (dictionary.shape, dictionary.sensing, dictionary.basis, dictionary.wavelet, dictionary.levels)
+            digest.update(repr((*parts, dictionary.noise_variance)).encode())
+            arrays = [(dictionary.kept, "<i8"), (dictionary.matrix, "<f8")]
         for array, dtype in (
             (self.table.rows, "<i8"),
             (self.table.columns, "<i8"),
             (self.table.values, "<f8"),
             (self.hidden, "?"),
             (features, "<f8"),
+            *((array, dtype) for array, dtype in arrays if array is not None),
         ):
             digest.update(np.ascontiguousarray(array, dtype).data)
         return digest.hexdigest()
@@ -141,6 +173,11 @@ class Data:
         (n, m), entries = self.shape, len(self.table.values)
         if self.table.features is not None:
             size = f"{self.table.name}: {entries:,} responses, {self.table.features.shape[1]:,} features"
+            return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *self.table.notes])
+        if (dictionary := self.table.dictionary) is not None:
+            unknowns = " x ".join(map(str, dictionary.shape))
+            of = f"{n} signals of" if n > 1 else "a signal of"
+            size = f"{self.table.name}: {of} {unknowns} entries, {m:,} measurements{' each' if n > 1 else ''}"
             return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *self.table.notes])
         size = f"{self.table.name}: {n:,} x {m:,}, {entries:,} values ({entries / (n * m):.1%} observed)"
         return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *self.table.notes])
@@ -206,6 +243,31 @@ def regression(
     )
 
 
+def measurements(
+    name: str,
+    values: np.ndarray,  # (J, M), NaN where not measured
+    dictionary: Dictionary,
+    truth: dict[str, np.ndarray] | None = None,  # signal (J, n), or parameters
+    notes: tuple[str, ...] = (),
+) -> Table:
+    """The table of J signals, each measured in the same M ways."""
+    rows, columns = np.nonzero(~np.isnan(values))
+    return Table(
+        name=name,
+        rows=rows.astype(np.int64),
+        columns=columns.astype(np.int64),
+        values=values[rows, columns].astype(np.float64),
+        row_labels=pd.RangeIndex(len(values)),
+        column_labels=pd.RangeIndex(values.shape[1]),
+        common_unit=True,
+        is_table=False,
+        kind="signal",
+        dictionary=dictionary,
+        truth=truth,
+        notes=notes,
+    )
+
+
 def check(table: Table) -> None:
     """Refuse a table that nothing can be learned from, naming what is wrong with it."""
     n, m = table.shape
@@ -222,6 +284,8 @@ def check(table: Table) -> None:
         if (spread < SMALLEST).all():
             raise UserError(f"{table.name} has no feature with two different values", "give one that varies")
         sizes = sizes[:1]  # a single column is what a regression has
+    if table.dictionary is not None:
+        sizes = sizes[1:]  # a single signal is enough
     if not len(table.values):
         raise UserError(f"{table.name} has no value in {n:,} x {m:,} entries", "give at least two values per column")
     for size, axis in sizes:

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lgm_cli.data.base import Table, rectangle, regression
+from lgm_cli.data.base import Table, measurements, rectangle, regression
 
 
 def load(options: dict[str, Any], simulate: Callable[[dict[str, Any]], dict[str, Any]]) -> Table:
     """What the model's `simulate(options)` returns: values (N, M), NaN where not observed, and the truth; the kind of
-    table where it is not one of independent rows, and the features of a regression."""
+    table where it is not one of independent rows, the features of a regression, the dictionary of a signal."""
     drawn = simulate(options)
     values = np.asarray(drawn["values"], np.float64)
+    if "dictionary" in drawn:
+        return measurements("simulated", values, drawn["dictionary"], truth=drawn["truth"])
     if "features" in drawn:
         features = np.asarray(drawn["features"], np.float64)
         labels = pd.RangeIndex(len(features)), pd.Index([f"x{column}" for column in range(features.shape[1])])

@@ -100,15 +100,24 @@ class Model(ABC):
     def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> ExactPosterior:
         """The posterior by factorisation."""
 
-    def reference_posterior(self, parameters: Parameters, chunk: Chunk) -> ExactPosterior:
-        """What parameters are judged by, with every method: the exact posterior, or, in a model that allows for data
-        of which it cannot be taken, one of a stated numerical error."""
-        return self.exact_posterior(parameters, chunk)
-
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
         """Multiplications of an exact posterior, for data points with so many observed entries each. (N,)"""
         small, large = np.minimum(observed, self.dim), np.maximum(observed, self.dim)
         return small**2 * large + small**3 / 3
+
+    def exact_bytes(self, observed: float) -> dict[str, float]:
+        """Memory of an exact posterior in each of its forms, for a data point with so many observed entries."""
+        size = torch.empty(0, dtype=self.observations.dtype).element_size()
+        rows = observed * self.dim
+        return {
+            f"primal ({self.dim:,} x {self.dim:,})": size * (rows + 2.0 * self.dim**2),
+            f"dual ({observed:,.0f} x {observed:,.0f})": size * (2 * rows + 2.0 * observed**2),
+        }
+
+    def log_volume(self, parameters: Parameters) -> Tensor | float:
+        """log |det dz/dw| for the coordinates z of posteriors and the latents w whose density `complete_loss` takes,
+        of one data point: zero where these are the same."""
+        return 0.0
 
     def product_operations(self, observed: np.ndarray) -> np.ndarray:
         """Multiplications of a product with A_n, for each data point. (N,)"""

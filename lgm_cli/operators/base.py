@@ -49,6 +49,16 @@ class LinearOperator(ABC):
         like = torch.empty(0) if like is None else like
         return torch.cat([columns for _, columns in _images(self.forward, self.in_dim, self.out_dim, like)]).mT
 
+    def gram(self, weights: Tensor) -> Tensor:
+        """Phi diag(w) Phi^T, (out_dim, out_dim), for weights w (in_dim,); in pieces of bounded size."""
+        rows = _images(self.transpose, self.out_dim, self.in_dim, weights)
+        return torch.cat([self.forward(weights * piece) for _, piece in rows])
+
+    def quadratic_diagonal(self, matrix: Tensor) -> Tensor:
+        """diag(Phi^T M Phi), (in_dim,), for M (out_dim, out_dim); in pieces of bounded size."""
+        rows = _images(self.transpose, self.out_dim, self.in_dim, matrix)
+        return _total((self.transpose(matrix[piece]) * columns).sum(0) for piece, columns in rows)
+
     def adjoint(self) -> LinearOperator:
         return Adjoint(self)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lgm_cli.operators.base import LinearOperator, grid
+from lgm_cli.operators.base import LinearOperator, Product, grid
 from lgm_cli.operators.blocks import Kronecker
 from lgm_cli.operators.entries import Diagonal, Masked, ones
 
@@ -46,8 +46,40 @@ class Cosine(LinearOperator):
 
 def subsampled_cosine(shape: int | Sequence[int], kept: Tensor) -> LinearOperator:
     """Phi z = (C^T z)[kept], C the DCT-II: the samples `kept` of the signal that has the cosine coefficients z."""
-    cosine = Cosine(shape)
-    return Masked(kept, cosine.in_dim) @ cosine.adjoint()
+    sizes = grid(shape)
+    if len(sizes) == 1:
+        return SubsampledCosine(sizes[0], kept)
+    return Masked(kept, math.prod(sizes)) @ Cosine(sizes).adjoint()
+
+
+class SubsampledCosine(Product):
+    """Phi_tk = s_k cos(pi k (2t + 1) / 2n), the rows t in `kept` of the transposed DCT-II. By the cosines of sums,
+
+        Phi_tk Phi_uk = 1/2 s_k^2 [cos(pi k |t - u| / n) + cos(pi k (t + u + 1) / n)],
+
+    so that Phi diag(w) Phi^T takes one cosine transform, of s^2 w, looked up at |t - u| and t + u + 1, and
+    diag(Phi^T M Phi) one, of the sums of M over the entries with equal |t - u| and t + u + 1.
+    """
+
+    def __init__(self, n: int, kept: Tensor) -> None:
+        super().__init__(Masked(kept, n), Cosine(n).adjoint())
+        self.n, self.kept = n, kept
+
+    def gram(self, weights: Tensor) -> Tensor:
+        padded = pad(weights * _scale(weights).square(), (0, self.n))
+        return torch.fft.rfft(padded).real[self._places(weights)].sum(0) / 2
+
+    def quadratic_diagonal(self, matrix: Tensor) -> Tensor:
+        sums = matrix.new_zeros(2 * self.n)
+        for places in self._places(matrix):
+            sums = sums.index_add(0, places.flatten(), matrix.flatten())
+        return torch.fft.rfft(sums).real[: self.n] * _scale(matrix[0].new_empty(self.n)).square() / 2
+
+    def _places(self, like: Tensor) -> Tensor:
+        """|t - u| and t + u + 1, (2, m, m); cosines of the latter past n are those of 2n less it."""
+        t = self.kept.to(like.device)
+        total = t[:, None] + t + 1
+        return torch.stack([(t[:, None] - t).abs(), torch.minimum(total, 2 * self.n - total)])
 
 
 def _squares(n: int) -> LinearOperator:

@@ -321,3 +321,22 @@ def test_gradients_of_what_an_operator_keeps(
         return getattr(operator, way)(x), operator.column_norms_squared(draw(operator.out_dim, seed=19).square())
 
     assert torch.autograd.gradcheck(image, learned.clone().requires_grad_())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_weighted_products_with_its_transpose_are_those_of_the_matrix(name: str) -> None:
+    """Phi diag(w) Phi^T and diag(Phi^T M Phi), values and gradients."""
+    operator, matrix = CASES[name]
+    dense = torch.as_tensor(matrix)
+    weights = draw(operator.in_dim, seed=1).exp().requires_grad_()
+    torch.testing.assert_close(operator.gram(weights), dense * weights @ dense.T, rtol=1e-11, atol=1e-11)
+    middle = draw(operator.out_dim, operator.out_dim, seed=2).requires_grad_()
+    expected = (dense.T @ middle @ dense).diagonal()
+    torch.testing.assert_close(operator.quadratic_diagonal(middle), expected, rtol=1e-11, atol=1e-11)
+    for value, wanted, inputs in (
+        (operator.gram(weights), dense * weights @ dense.T, weights),
+        (operator.quadratic_diagonal(middle), expected, middle),
+    ):
+        out = draw(*value.shape, seed=3)
+        found, true = (torch.autograd.grad((each * out).sum(), inputs)[0] for each in (value, wanted))
+        torch.testing.assert_close(found, true, rtol=1e-10, atol=1e-10)

@@ -1,0 +1,417 @@
+"""Sparse Bayesian learning: the coefficients of a signal in a known dictionary, a learned precision for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lgm_cli import plots
+from lgm_cli.data.base import Data, Dictionary
+from lgm_cli.errors import UserError
+from lgm_cli.gram import ExactPosterior, SamplePosterior
+from lgm_cli.models.base import Learned, Parameters, Picture, Posterior, Statistics
+from lgm_cli.models.linear import LinearModel
+from lgm_cli.observations import Chunk, Observations
+from lgm_cli.operators.base import LinearOperator, Squares
+from lgm_cli.operators.cosine import Cosine, subsampled_cosine
+from lgm_cli.operators.entries import Dense, Diagonal, Masked
+from lgm_cli.operators.fourier import subsampled_fourier
+from lgm_cli.operators.wavelet import Wavelet
+from lgm_cli.randomness import generator
+from lgm_cli.structured import DualPosterior, OperatorPrecision
+
+NOISE_SHARE = 0.1  # of the measurements' mean square, where a noise variance is to be learned and none is given
+SIMULATED_PRUNED = 100.0  # precision of what is not active in simulated data
+FEW_ENTRIES = 1 << 26  # of Phi, up to which column norms without a closed form are exact
+PROBES = 256  # behind an estimate of them: each is known to 9%
+
+
+class SparseBayes(LinearModel):
+    """y_j = Phi w_j + noise,  w_jd ~ N(0, 1 / alpha_d),  noise ~ N(0, I / psi),  j = 1..J signals (tasks).
+
+    Phi = H B^T, (M, D), is known: measurements H of a signal with the coefficients w in a basis B. The precisions alpha,
+    shared by the tasks, are learned by maximising p(y | alpha); most of them grow without bound, which prunes their
+    coefficients. Tipping, Sparse Bayesian learning and the relevance vector machine, JMLR 1 (2001) 211-244; multi-task:
+    Ji, Dunson & Carin, IEEE Trans. Signal Processing 57 (2009) 92-106; by samples of the posterior: Lin et al.,
+    Covariance-free sparse Bayesian learning, IEEE Trans. Signal Processing 70 (2022) 3818-3831.
+
+    Posteriors are computed in the whitened coordinates z = alpha^(1/2) w, expectations are of w.
+
+    noise_variance: 1 / psi, or auto for that of simulated measurements; learn_noise: learn it, beginning there.
+    smallest_variance: of a coefficient before anything is measured, 1 / alpha, in units of the variance with which its
+        own column of Phi alone would measure it, 1 / (psi |phi_d|^2): what prunes a coefficient, and a stated bound.
+    noise_floor: lower bound of a learned 1 / psi, as a fraction of the measurements' mean square.
+    """
+
+    kind = "signal"
+
+    def __init__(
+        self, noise_variance: float | str, learn_noise: bool, smallest_variance: float, noise_floor: float
+    ) -> None:
+        self.given_noise, self.learn_noise = noise_variance, learn_noise
+        self.smallest_variance, self.noise_floor = smallest_variance, noise_floor
+
+    @property
+    def step_dim(self) -> int:
+        return 1  # each precision is of one coefficient
+
+    def check(self, data: Data) -> None:
+        super().check(data)
+        dictionary = data.table.dictionary
+        assert dictionary is not None
+        if self.given_noise == "auto" and dictionary.noise_variance is None and not self.learn_noise:
+            raise UserError(
+                "the noise of these measurements is not known", "model.noise_variance=... or model.learn_noise=true"
+            )
+        if dictionary.basis == "wavelet":
+            Wavelet(dictionary.shape, dictionary.wavelet, dictionary.levels)  # refuses what is not one
+
+    def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """num_points tasks, num_dimensions measurements of twice as many unknowns by a random matrix with columns of
+        length about one; a fifth of the unknowns are active, with precisions drawn around one; factor_share of the
+        variance is theirs, the rest noise. Entries are hidden with probability hidden_share."""
+        n, m = options["num_points"], options["num_dimensions"]
+        kind: dict[str, Any] = {"dtype": torch.float64, "generator": generator(options["seed"], "simulate signals")}
+        matrix = torch.randn(m, 2 * m, **kind) / math.sqrt(m)
+        precisions = torch.full((2 * m,), SIMULATED_PRUNED, dtype=torch.float64)
+        active = torch.randperm(2 * m, generator=kind["generator"])[: max(1, 2 * m // 5)]
+        precisions[active] = (0.5 * torch.randn(len(active), **kind)).exp()
+        explained = (matrix.square() / precisions).sum() / m
+        noise = (1 / options["factor_share"] - 1) * explained
+        w = torch.randn(n, 2 * m, **kind) * precisions.rsqrt()
+        y = w @ matrix.T + noise.sqrt() * torch.randn(n, m, **kind)
+        y[torch.rand(n, m, **kind) < options["hidden_share"]] = math.nan
+        dictionary = Dictionary((2 * m,), "matrix", "identity", matrix=matrix.numpy(), noise_variance=float(noise))
+        truth = {"precisions": precisions.numpy(), "noise_variance": noise.numpy()}
+        return {"values": y.numpy(), "dictionary": dictionary, "truth": truth}
+
+    def attach(self, observations: Observations) -> None:
+        super().attach(observations)
+        dictionary = observations.dictionary
+        assert dictionary is not None
+        self.dictionary = dictionary
+        self.basis = basis_of(dictionary)
+        self.operator = operator_of(dictionary, self.basis, observations.dtype, observations.device)
+        self.dim = self.operator.in_dim
+        like = {"dtype": observations.dtype, "device": observations.device}
+        self._unit = observations.scale[0].cpu()
+        self._norms_of: dict[int, tuple[Chunk, Tensor]] = {}
+        self._norms = self._column_norms(torch.ones(1, self.operator.out_dim, **like))[0]
+        self._norms = self._norms.clamp_min(1e-6 * self._norms.max())
+        given = dictionary.noise_variance if self.given_noise == "auto" else self.given_noise
+        noise = NOISE_SHARE if given is None else float(given) / float(self._unit) ** 2
+        self._noise = torch.tensor(noise, **like)
+        self._floor = self.smallest_variance * self._noise / self._norms
+        self._dense: Tensor | None = None
+
+    def _column_norms(self, weight: Tensor) -> Tensor:
+        """diag(Phi^T Omega_n Phi), (n, D), for weight (n, M). Where there is no closed form and many entries, an
+        unbiased estimate from random signs (Hutchinson 1990): it only preconditions, and scales the bound."""
+        if not isinstance(self.operator.squares(), Squares) or self.dim * self.operator.out_dim <= FEW_ENTRIES:
+            return self.operator.column_norms_squared(weight)
+        draw = generator(0, "column norms", device=weight.device)
+        total = torch.zeros(len(weight), self.dim, dtype=weight.dtype, device=weight.device)
+        for _ in range(PROBES):
+            signs = torch.randint(2, weight.shape, generator=draw, device=weight.device)
+            total += self.operator.transpose(weight * (2 * signs - 1)).square()
+        return total / PROBES
+
+    def _norms_seen(self, chunk: Chunk) -> Tensor:
+        """The same for the entries of a chunk, once."""
+        if id(chunk) not in self._norms_of:
+            weight = chunk.scattered(self.operator.out_dim)
+            weight = weight[:1] if bool((weight == weight[0]).all()) else weight
+            self._norms_of[id(chunk)] = chunk, self._column_norms(weight)
+        return self._norms_of[id(chunk)][1]
+
+    def _noise_of(self, parameters: Parameters) -> Tensor:
+        return parameters.get("noise_variance", self._noise)
+
+    def whitened_loadings(self, parameters: Parameters) -> Tensor:
+        if self._dense is None:
+            self._dense = self.operator.dense(self._norms)
+        return self._dense * parameters["precisions"].rsqrt()
+
+    def mean_of_columns(self, parameters: Parameters) -> Tensor:
+        return torch.zeros_like(self._noise).expand(self.observations.shape[1])
+
+    def noise_of_columns(self, parameters: Parameters) -> Tensor:
+        return self._noise_of(parameters).expand(self.observations.shape[1])
+
+    def initial(self, seed: int) -> Parameters:
+        """One precision for all, with which the coefficients explain what the noise does not."""
+        explained = max(1 - float(self._noise), 0.1)
+        variance = explained * self.operator.out_dim / float(self._norms.sum())
+        precisions = 1 / (self._floor + torch.full_like(self._norms, variance))
+        return {"precisions": precisions} | ({"noise_variance": self._noise.clone()} if self.learn_noise else {})
+
+    def free(self, parameters: Parameters) -> Parameters:
+        """Logarithms of the variances, above their floors."""
+        above = (1 / parameters["precisions"] - self._floor).clamp_min(1e-6 * self._floor)
+        free = {"precisions": above.log()}
+        if self.learn_noise:
+            noise = parameters["noise_variance"] - self.noise_floor
+            free["noise_variance"] = noise.clamp_min(1e-3 * self.noise_floor).log()
+        return free
+
+    def constrain(self, free: Parameters) -> Parameters:
+        constrained = {"precisions": 1 / (self._floor + free["precisions"].exp())}
+        if self.learn_noise:
+            constrained["noise_variance"] = self.noise_floor + free["noise_variance"].exp()
+        return constrained
+
+    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[OperatorPrecision, Tensor]:
+        root = self._noise_of(parameters).rsqrt()
+        norms = self._norms_seen(chunk)
+        precision = OperatorPrecision(self.operator, parameters["precisions"], root, norms, chunk.index, chunk.weight)
+        return precision, root * chunk.values
+
+    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> ExactPosterior | DualPosterior:
+        """By the operator's own products where data points observe the same m <= D entries, else by its matrix."""
+        chunk = chunk.gathered
+        index, columns = chunk.index, chunk.values.shape[1]
+        if index is not None and index.dim() == 2 and len(index) == 1 and bool(chunk.weight.all()):
+            index = index[0]
+        if (index is None or index.dim() == 1) and columns <= self.dim and not isinstance(self.operator, Dense):
+            root = self._noise_of(parameters).rsqrt()
+            return DualPosterior(self._rows(index), parameters["precisions"], root, root * chunk.values)
+        return super().exact_posterior(parameters, chunk)
+
+    def _rows(self, index: Tensor | None) -> LinearOperator:
+        if index is None or len(index) == self.operator.out_dim:
+            return self.operator
+        if self.dictionary.sensing == "samples" and self.dictionary.basis == "cosine":
+            return subsampled_cosine(self.dictionary.shape, torch.as_tensor(self.dictionary.kept)[index.cpu()])
+        return Masked(index, self.operator.out_dim) @ self.operator
+
+    def _moments(self, parameters: Parameters, posterior: Posterior) -> Tensor:
+        """sum_n E[w_nd^2], (D,): fixed for a posterior held fixed, else live in alpha."""
+        if isinstance(posterior, SamplePosterior):
+            square = posterior.mean.square().sum(0) + posterior.samples.square().mean(1).sum(0)
+        else:
+            square = (posterior.mean.square() + posterior.marginal_variance).sum(0)
+        precisions = parameters["precisions"]
+        return square / (precisions if posterior.mean.requires_grad else precisions.detach())
+
+    def _misfit(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
+        """sum_nm omega_nm E[(y_nm - Phi w_nm)^2], (): fixed for a posterior held fixed, else live in all parameters."""
+        if not posterior.mean.requires_grad:
+            parameters = {name: value.detach() for name, value in parameters.items()}
+        if isinstance(posterior, SamplePosterior):
+            precision, targets = self.system(parameters, chunk)
+            fitted = precision.forward(torch.cat([posterior.mean[:, None], posterior.samples], 1))
+            fitted, spread = fitted[:, 0], fitted[:, 1:].square().mean(1)
+        elif isinstance(posterior, DualPosterior):
+            targets, fitted, spread = posterior.targets, posterior.forward(posterior.mean), posterior.fitted_variance
+            spread = spread.expand_as(fitted)
+        else:
+            chunk = chunk.gathered
+            rows, targets, _ = self._columns(parameters, chunk)
+            fitted = chunk.weight * (posterior.mean[:, None, :] @ rows.mT).squeeze(1)
+            spread = chunk.weight * posterior.observed_variance(rows)
+        return self._noise_of(parameters) * ((targets - fitted).square().sum() + spread.sum())
+
+    def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
+        """1/2 sum_d alpha_d E[w_d^2] - n/2 sum_d log alpha_d + 1/2 (psi E|y - Phi w|^2 - m log psi), summed over data
+        points; without the part that nothing depends on."""
+        precisions = parameters["precisions"]
+        n = len(posterior.mean)
+        loss = 0.5 * ((precisions * self._moments(parameters, posterior)).sum() - n * precisions.log().sum())
+        if self.learn_noise or posterior.mean.requires_grad:
+            noise = self._noise_of(parameters)
+            misfit = self._misfit(parameters, chunk, posterior)
+            loss = loss + 0.5 * (misfit / noise + chunk.observed * noise.log())
+        return loss
+
+    def statistics(
+        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
+    ) -> Statistics:
+        """sum_n E[w_nd^2], the number of data points and of entries, sum E|y - Phi w|^2."""
+        found = {"moments": self._moments(parameters, posterior), "points": torch.tensor(float(len(posterior.mean)))}
+        if self.learn_noise:
+            found["misfit"] = self._misfit(parameters, chunk, posterior)
+            found["entries"] = chunk.weight.sum()
+        return found if total is None else {name: total[name] + value for name, value in found.items()}
+
+    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+        """alpha_d = J / sum_j E[w_jd^2],  1 / psi = mean of E(y - Phi w)^2, both within their bounds."""
+        variance = statistics["moments"] / statistics["points"].to(statistics["moments"])
+        maximised = {"precisions": 1 / torch.maximum(variance, self._floor)}
+        if self.learn_noise:
+            maximised["noise_variance"] = (statistics["misfit"] / statistics["entries"]).clamp_min(self.noise_floor)
+        return maximised
+
+    def exact_operations(self, observed: np.ndarray) -> np.ndarray:
+        """Of C in the dual form, its factorisation and inverse; of rows of Phi, those of a matrix."""
+        if isinstance(self.operator, Dense):
+            return super().exact_operations(observed)
+        small = np.minimum(observed, self.dim)
+        return small**3 + 2 * small * self._transform
+
+    @property
+    def _transform(self) -> float:
+        """Multiplications of a fast transform of a signal, about."""
+        return 5 * self.dim * math.log2(max(self.dim, 2))
+
+    def product_operations(self, observed: np.ndarray) -> np.ndarray:
+        if isinstance(self.operator, Dense):
+            return super().product_operations(observed)
+        return np.full_like(observed, 2 * self._transform)
+
+    def exact_bytes(self, observed: float) -> dict[str, float]:
+        if isinstance(self.operator, Dense):
+            return super().exact_bytes(observed)
+        size = self._norms.element_size()
+        return {
+            f"primal ({self.dim:,} x {self.dim:,})": size * (3.0 * self.dim**2 + observed * self.dim),
+            f"dual ({observed:,.0f} x {observed:,.0f})": size * 3.0 * observed**2,
+        }
+
+    def log_volume(self, parameters: Parameters) -> Tensor:
+        return 0.5 * parameters["precisions"].log().sum()
+
+    def predict(self, parameters: Parameters, posterior: Any, index: Tensor) -> tuple[Tensor, Tensor]:
+        if isinstance(posterior, ExactPosterior):
+            return super().predict(parameters, posterior, index)
+        scale = parameters["precisions"].rsqrt()
+        mean = self.operator.forward(scale * posterior.mean).gather(1, index)
+        if isinstance(posterior, DualPosterior):
+            rows = self._rows(index.unique())  # in the order of their places
+            place = torch.searchsorted(index.unique(), index)
+            prior = rows.squares().forward(scale.square())
+            cross = posterior.root * posterior.operator.forward(scale.square() * rows.dense(scale))  # (t, m)
+            known = (torch.linalg.solve_triangular(posterior.factor, cross.mT, upper=False)).square().sum(0)
+            variance = (prior - known).clamp_min(0.0)[place]
+        else:
+            variance = torch.zeros_like(mean)
+            for sample in posterior.samples.unbind(1):
+                variance += self.operator.forward(scale * sample).gather(1, index).square()
+            variance /= posterior.samples.shape[1]
+        variance = variance + self._noise_of(parameters)
+        unit = float(self._unit)
+        return unit * mean.cpu().double(), unit**2 * variance.cpu().double()
+
+    def latents(self, parameters: Parameters, posterior: Any) -> tuple[Tensor, Tensor]:
+        """The coefficients w."""
+        scale = float(self._unit) * parameters["precisions"].rsqrt()
+        return scale * posterior.mean, (scale * posterior.marginal_variance.sqrt()).expand_as(posterior.mean)
+
+    def inferred(self, parameters: Parameters, posterior: Any) -> dict[str, Tensor]:
+        mean, deviation = self.latents(parameters, posterior)
+        shape = (len(mean), *self.dictionary.shape)
+        signal, spread = self._signal(mean), deviation
+        if self.basis is not None:
+            spread = float(self._unit) * self._signal_variance(parameters, posterior).sqrt().expand_as(signal)
+        signal, spread = ((part[0] if len(part) == 1 else part) for part in (signal.view(shape), spread.reshape(shape)))
+        found = {"latent_mean": mean, "latent_standard_deviation": deviation}
+        return found | {"signal_mean": signal, "signal_standard_deviation": spread}
+
+    def _signal(self, coefficients: Tensor) -> Tensor:
+        return coefficients if self.basis is None else self.basis.transpose(coefficients)
+
+    def _signal_variance(self, parameters: Parameters, posterior: Any) -> Tensor:
+        """diag(B^T Cov(w) B), (n or 1, n of the signal)."""
+        assert self.basis is not None
+        scale = parameters["precisions"].rsqrt()
+        if isinstance(posterior, ExactPosterior):
+            covariance = scale[:, None] * posterior.covariance * scale
+            return self.basis.transpose(self.basis.transpose(covariance).mT).diagonal(dim1=-2, dim2=-1).clamp_min(0.0)
+        if isinstance(posterior, DualPosterior):
+            variance = scale.square()
+            seen = posterior.operator @ Diagonal(variance) @ self.basis
+            known = posterior.root.square() * seen.quadratic_diagonal(posterior.inverse)
+            return (self.basis.column_norms_squared(variance) - known).clamp_min(0.0)[None]
+        return (
+            sum(self._signal(scale * sample).square() for sample in posterior.samples.unbind(1))
+            / posterior.samples.shape[1]
+        )
+
+    def export(self, parameters: Parameters) -> Parameters:
+        inside = {"noise_variance": self._noise} | parameters
+        noise, precisions = (inside[name].detach().cpu().double() for name in ("noise_variance", "precisions"))
+        return {"precisions": precisions / self._unit**2, "noise_variance": noise * self._unit**2}
+
+    def restore(self, exported: Parameters) -> Parameters:
+        kept = ("precisions", "noise_variance") if self.learn_noise else ("precisions",)
+        unit = {"precisions": self._unit**2, "noise_variance": self._unit**-2}
+        inside = {name: (exported[name] * unit[name]).to(self._norms) for name in kept}
+        inside["precisions"] = torch.minimum(inside["precisions"], 1 / self._floor)
+        return inside
+
+    def implied_covariance(self, exported: Parameters) -> Tensor:
+        dense = self.operator.dense(torch.empty(0, dtype=torch.float64)).cpu()
+        noise = exported["noise_variance"] * torch.eye(len(dense), dtype=torch.float64)
+        return (dense / exported["precisions"]) @ dense.T + noise
+
+    def own_columns(self, data: Data) -> list[str]:
+        known = ["relative_error", "psnr_db"] if data.table.truth and "signal" in data.table.truth else []
+        return [*known, "active"] if known else [*super().own_columns(data), "active"]
+
+    def measure(self, parameters: Parameters, chunk: Chunk, posterior: Any) -> dict[str, Tensor]:
+        """Squared distance to the true signals, and their squared length."""
+        truth = self.observations.signal
+        if truth is None:
+            return {}
+        found = self._signal(self.latents(parameters, posterior)[0])
+        true = truth[chunk.points]
+        return {"error": (found.double() - true).square().sum(), "power": true.square().sum()}
+
+    def own_scores(self, parameters: Parameters, sums: Mapping[str, Tensor], data: Data) -> dict[str, float]:
+        """relative_error = |x - x0| / |x0|; psnr_db = 10 log10(max |x0|^2 / mean (x - x0)^2); active: coefficients with
+        a prior variance of more than twice its bound."""
+        active = {"active": float((1 / parameters["precisions"] > 2 * self._floor).sum())}
+        if not sums:
+            return super().own_scores(parameters, sums, data) | active
+        error, power = float(sums["error"]), float(sums["power"])
+        truth = self.observations.signal
+        assert truth is not None
+        ratio = float(truth.abs().max()) ** 2 * truth.numel() / max(error, 1e-300)
+        return {"relative_error": math.sqrt(error / power), "psnr_db": 10 * math.log10(ratio)} | active
+
+    def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        if not self.learn_noise:
+            return []
+        noise, found = self._noise_of(parameters), []
+        if noise <= 1.05 * self.noise_floor:
+            found.append(
+                f"the noise variance ended at its floor, {self.noise_floor:g} of the measurements' mean square: the "
+                "coefficients explain everything; give model.noise_variance with model.learn_noise=false"
+            )
+        active = int((1 / parameters["precisions"] > 2 * self._floor).sum())
+        if active * self.observations.shape[0] >= self.observations.observed:
+            found.append(
+                f"{active:,} coefficients are active, as many as there are measurements: the noise variance cannot be "
+                "told from the prior; give model.noise_variance with model.learn_noise=false"
+            )
+        return found
+
+
+def basis_of(dictionary: Dictionary) -> LinearOperator | None:
+    """B, from a signal to its coefficients."""
+    if dictionary.basis == "cosine":
+        return Cosine(dictionary.shape)
+    if dictionary.basis == "wavelet":
+        return Wavelet(dictionary.shape, dictionary.wavelet, dictionary.levels)
+    return None
+
+
+def operator_of(
+    dictionary: Dictionary, basis: LinearOperator | None, dtype: torch.dtype, device: torch.device
+) -> LinearOperator:
+    """Phi = H B^T."""
+    if dictionary.sensing == "matrix":
+        sensing: LinearOperator = Dense(torch.as_tensor(dictionary.matrix).to(device, dtype))
+    else:
+        kept = torch.as_tensor(dictionary.kept, device=device)
+        if dictionary.sensing == "fourier":
+            sensing = subsampled_fourier(dictionary.shape, kept)
+        elif dictionary.basis == "cosine":
+            return subsampled_cosine(dictionary.shape, kept)
+        else:
+            sensing = Masked(kept, math.prod(dictionary.shape))
+    return sensing if basis is None else sensing @ basis.adjoint()

@@ -1,0 +1,125 @@
+"""Posteriors of latents that are seen through a linear operator, by its actions alone."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from lgm_cli.gram import PosteriorPrecision
+from lgm_cli.operators.base import LinearOperator
+
+
+class OperatorPrecision(PosteriorPrecision):
+    """A_n = I + V_n^T V_n for V_n = psi^(1/2) Omega_n Phi diag(alpha)^(-1/2), Phi (M, D) a linear operator: the posterior
+    precision of w ~ N(0, diag(alpha)^-1) in the whitened coordinates z = diag(alpha)^(1/2) w.
+
+    norms: diag(Phi^T Omega_n Phi), (n or 1, D). index, weight: the layout of a chunk (lgm_cli.observations.Chunk).
+
+    The gradients of sparse Bayesian learning hold w fixed, not z; so what is held of a perturbation is that of w,
+    diag(alpha)^(1/2) delta, and delta itself moves with alpha.
+    """
+
+    def __init__(
+        self, operator: LinearOperator, precisions: Tensor, root: Tensor, norms: Tensor,
+        index: Tensor | None, weight: Tensor,
+    ) -> None:  # fmt: skip
+        self.operator, self.dim, self.root, self.norms = operator, operator.in_dim, root, norms
+        self.index, self.weight = index, weight
+        self.scale = precisions.rsqrt()
+        self._ratio = (precisions.detach() / precisions).sqrt() if precisions.requires_grad else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        image = self.root * self.operator.forward(self.scale * x)
+        if self.index is not None:
+            image = torch.cat([image, torch.zeros_like(image[..., :1])], -1)
+            image = image[..., self.index] if self.index.dim() == 1 else image.gather(-1, self._index_of(image))
+        return image * self.weight[:, None, :]
+
+    def transpose(self, y: Tensor) -> Tensor:
+        if self.index is not None:
+            index = self.index.expand(len(y), 1, -1) if self.index.dim() == 1 else self.index[:, None, :]
+            whole = y.new_zeros(*y.shape[:-1], self.operator.out_dim + 1)
+            y = whole.scatter_add(-1, index.expand(y.shape), y)[..., :-1]
+        return self.scale * self.operator.transpose(self.root * y)
+
+    def _index_of(self, image: Tensor) -> Tensor:
+        assert self.index is not None
+        return self.index[:, None, :].expand(-1, image.shape[1], -1)
+
+    def matvec(self, x: Tensor) -> Tensor:
+        return x + self.transpose(self.forward(x))
+
+    def perturbation(self, latent: Tensor, observed: Tensor) -> Tensor:
+        with torch.no_grad():
+            delta = latent + self.transpose(observed * self.weight[:, None, :])
+        return delta if self._ratio is None else self._ratio * delta
+
+    def diagonal(self) -> Tensor:
+        return 1 + (self.scale * self.root).square() * self.norms
+
+    def dense(self) -> Tensor:
+        identity = torch.eye(self.dim, dtype=self.scale.dtype, device=self.scale.device)
+        return self.matvec(identity.expand(len(self.weight), -1, -1))
+
+
+class DualPosterior:
+    """w_n | y_n in whitened coordinates, as OperatorPrecision, by Cholesky factorisation in the dual form for data
+    points that observe the same m rows of Phi:
+
+        C = I + psi^(1/2) Phi diag(alpha)^-1 Phi^T psi^(1/2),  mean = V^T C^-1 t,  diag(Sigma) = 1 - diag(V^T C^-1 V)
+
+    It takes O(m^2) memory; what forming C and the last diagonal cost is the operator's to say (`gram` and
+    `quadratic_diagonal`): a subsampled cosine transform takes one transform for each.
+
+    operator: those m rows. precisions: (D,). root: psi^(1/2), (). targets: (n, m).
+    """
+
+    dual = True
+
+    def __init__(self, operator: LinearOperator, precisions: Tensor, root: Tensor, targets: Tensor) -> None:
+        self.operator, self.root, self.targets = operator, root, targets
+        self.scale = precisions.rsqrt()
+        gram = root.square() * operator.gram(1 / precisions)
+        gram.diagonal().add_(1.0)
+        self.factor = torch.linalg.cholesky(gram)
+
+    def _transpose(self, y: Tensor) -> Tensor:
+        return self.scale * self.operator.transpose(self.root * y)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """V x, (..., D) -> (..., m)."""
+        return self.root * self.operator.forward(self.scale * x)
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """(n, D)."""
+        return self._transpose(torch.cholesky_solve(self.targets.mT, self.factor).mT)
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        """C^-1, (m, m)."""
+        return torch.cholesky_inverse(self.factor)
+
+    @cached_property
+    def marginal_variance(self) -> Tensor:
+        """diag(Sigma), (1, D)."""
+        known = (self.scale * self.root).square() * self.operator.quadratic_diagonal(self.inverse)
+        return (1 - known).clamp_min(0.0)[None]
+
+    @property
+    def fitted_variance(self) -> Tensor:
+        """diag(V Sigma V^T) = diag(I - C^-1), (1, m)."""
+        return (1 - self.inverse.diagonal()).clamp_min(0.0)[None]
+
+    @property
+    def covariance(self) -> Tensor:
+        """Sigma, (1, D, D)."""
+        identity = torch.eye(len(self.scale), dtype=self.scale.dtype, device=self.scale.device)
+        return (identity - self._transpose(self.forward(identity) @ self.inverse))[None]
+
+    def log_density(self) -> Tensor:
+        """log N(t; 0, C) + m/2 log(2 pi), (n,)."""
+        half = torch.linalg.solve_triangular(self.factor, self.targets.mT, upper=False)
+        return -0.5 * half.square().sum(0) - self.factor.diagonal().log().sum()
