@@ -109,8 +109,8 @@ def _integers(labels: pd.Index) -> np.ndarray | None:
 
 def _dates(labels: pd.Index) -> tuple[pd.DatetimeIndex, str] | None:
     """The labels as dates and their format; None where they are not, as years by themselves are not."""
-    first = str(labels[0]).strip()
-    if not len(labels) or (first.isdigit() and len(first) != 8):
+    first = str(labels[0]).strip() if len(labels) else ""
+    if not first or (first.isdigit() and len(first) != 8):
         return None
     form = pd.tseries.api.guess_datetime_format(first)
     if form is None:
