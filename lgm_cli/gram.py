@@ -59,6 +59,10 @@ class PosteriorPrecision(ABC):
     def transpose(self, y: Tensor) -> Tensor:
         """V_n^T y, (n, R, m) -> (n, R, D), for y zero at hidden entries."""
 
+    def right_side(self, targets: Tensor) -> Tensor:
+        """b_n of the targets (n, m), (n, 1, D), for which A_n^-1 b_n is the posterior mean."""
+        return self.transpose(targets[:, None, :])
+
     @abstractmethod
     def matvec(self, x: Tensor) -> Tensor:
         """A_n x, (n, R, D)."""
@@ -75,6 +79,10 @@ class PosteriorPrecision(ABC):
     def perturbation(self, latent: Tensor, observed: Tensor) -> Tensor:
         """F^T e + V_n^T Omega_n e', (n, K, D), of covariance A_n for standard normal e (n, K, D) and e' (n, K, m). What
         a network gradient holds fixed of it is detached."""
+
+    def diagonal_blocks(self) -> Tensor | None:
+        """Diagonal blocks of A_n, (n, B, d, d), that a preconditioner inverts; None where there is only a diagonal."""
+        return None
 
     def to_solve(self, systems: int) -> PosteriorPrecision | DensePrecision:
         """The cheaper form for an iterative solver with so many right-hand sides for each data point: the matrix itself

@@ -63,13 +63,6 @@ class Chunk:
             padded.index_add_(0, self.index.flatten(), source.flatten(0, 1))
             target.copy_(padded[:-1])
 
-    def scattered(self, width: int) -> Tensor:
-        """The weights over all columns, (n, width)."""
-        if self.index is None:
-            return self.weight
-        whole = self.weight.new_zeros(len(self.points), width + 1)
-        return whole.scatter_add(1, self.index.expand(self.weight.shape), self.weight)[:, :-1]
-
     @cached_property
     def gathered(self) -> Chunk:
         """The same entries without the unobserved columns; what exact factorisations work on."""
@@ -80,6 +73,14 @@ class Chunk:
         weight = self.weight.gather(1, order)
         index = torch.where(weight > 0, order, self.weight.shape[1])
         return Chunk(self.points, index, weight, self.values.gather(1, order))
+
+    def scattered(self, width: int) -> tuple[Tensor, Tensor]:
+        """weight and values over all `width` columns, (n, width) each, zero where nothing was observed."""
+        if self.index is None:
+            return self.weight, self.values
+        index = self.index.expand(len(self.points), -1)
+        whole = self.weight.new_zeros(len(self.points), width + 1)
+        return tuple(whole.scatter(1, index, part)[:, :-1] for part in (self.weight, self.values))
 
     def split(self, size: int) -> list[Chunk]:
         """The same data points, at most `size` at a time (remembered: a chunk is split alike at every step)."""
@@ -110,6 +111,7 @@ class Observations:
     blocks: list[list[Chunk]]
     center: Tensor  # (M,) float64, of a joint table (N M,)
     scale: Tensor  # likewise; one value repeated where all entries share a unit
+    column_center: Tensor  # (M,) float64, on the CPU: `center` without the periodic means of a season
     observed: float  # number of entries
     dtype: torch.dtype
     device: torch.device
@@ -125,17 +127,19 @@ class Observations:
 
 
 def standardisation(data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of each column's visible entries, and their standard deviation (pooled where all share one unit)."""
+    """Mean of each column's visible entries, their periodic means taken off, and their standard deviation (pooled where
+    all share one unit)."""
+    visible = data.train_values - data.seasonal(data.train_rows, data.train_columns)
     count = np.bincount(data.train_columns, minlength=data.shape[1]).astype(float)
     seen = np.maximum(count, 1)
-    overall = data.train_values.mean()
-    center = np.bincount(data.train_columns, data.train_values, data.shape[1]) / seen
+    overall = visible.mean()
+    center = np.bincount(data.train_columns, visible, data.shape[1]) / seen
     center[count == 0] = overall
     if data.table.dictionary is not None:
         center[:] = 0  # a signal has no mean of its own
-    square = np.bincount(data.train_columns, (data.train_values - center[data.train_columns]) ** 2, data.shape[1])
+    square = np.bincount(data.train_columns, (visible - center[data.train_columns]) ** 2, data.shape[1])
     if data.table.common_unit:
-        return center, np.full(data.shape[1], np.sqrt(square.sum() / len(data.train_values)))
+        return center, np.full(data.shape[1], np.sqrt(square.sum() / len(visible)))
     return center, np.sqrt(square / seen)
 
 
@@ -145,11 +149,13 @@ def observe(
     """Lay out the visible entries of `data` for learning. block_size: data points of a block at most."""
     center, scale = standardisation(data)
     points, columns = data.train_rows, data.train_columns
-    values = (data.train_values - center[columns]) / scale[columns]
+    values = (data.train_values - data.seasonal(points, columns) - center[columns]) / scale[columns]
+    column_center = torch.as_tensor(center, dtype=torch.float64)
     points, columns = data.located(points, columns)
     total, width = data.layout
     if data.table.joint:
         center, scale = np.tile(center, data.shape[0]), np.tile(scale, data.shape[0])
+        center = center + data.seasonal(*(place.ravel() for place in np.indices(data.shape)))
     density = len(values) / (total * width)
     points_of_block = (
         BLOCK_ENTRIES / width if density >= DENSE_FROM else SPARSE_BLOCK_ENTRIES / max(1.0, len(values) / total)
@@ -168,7 +174,7 @@ def observe(
     signal = (data.table.truth or {}).get("signal")
     return Observations(
         data.layout, blocks, torch.as_tensor(center, **as_tensor), torch.as_tensor(scale, **as_tensor),
-        float(len(values)), dtype, device, data.shape,
+        column_center, float(len(values)), dtype, device, data.shape,
         data.table.dictionary, None if signal is None else torch.as_tensor(signal, **as_tensor),
         None if data.table.features is None else torch.as_tensor(data.table.features),
     )  # fmt: skip

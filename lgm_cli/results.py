@@ -15,9 +15,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lgm_cli import plots
-from lgm_cli.data import baseline_rmse
+from lgm_cli.data import baseline_rmse, naive_forecasts
 from lgm_cli.data.base import Data
-from lgm_cli.data.outputs import gaps, write_imputed, write_predictions
+from lgm_cli.data.outputs import INTERVAL, gaps, write_forecast, write_imputed, write_predictions, write_season
 from lgm_cli.evaluation import Evaluator
 from lgm_cli.learning import Outcome
 from lgm_cli.models.base import Learned, Model
@@ -43,6 +43,14 @@ def write(
             atomic_path(folder / "imputed_standard_deviation.csv") as uncertain,
         ):
             write_imputed(imputed, uncertain, data, rows, columns, *filled)
+    if data.table.forecast:
+        rows, columns = (place.ravel() for place in np.indices((data.table.forecast, data.shape[1])))
+        predicted = evaluator.predict(parameters, data.table.end + rows, columns)
+        with atomic_path(folder / "forecast.csv") as temporary:
+            write_forecast(temporary, data, *predicted)
+    if data.season is not None:
+        with atomic_path(folder / "season.csv") as temporary:
+            write_season(temporary, data)
     learned = Learned(
         data, exported, cache(lambda: evaluator.inferred(parameters)), partial(evaluator.predict, parameters)
     )
@@ -114,12 +122,25 @@ def closing(
         lines += [likelihoods, f"test rmse {scores.test_rmse:.4g}, predicting {of_what} {baseline:.4g}"]
     else:
         lines.append(likelihoods)
+    if data.ahead.any():
+        lines.append(_forecasts(folder, data, scores.own["forecast_rmse"]))
     if (advice := cheaper_exactly(model, outcome, config, overrides)) is not None:
         lines.append(advice)
     if outcome.status in ("max_steps", "max_seconds"):
         doubled = 2 * (last["step"] if outcome.status == "max_steps" else config["max_seconds"])
         lines.append(f"to go on: lgm-run {shlex.quote(f'resume={folder}')} {outcome.status}={doubled:g}")
     return [*lines, f"files and pictures: {folder}"]
+
+
+def _forecasts(folder: Path, data: Data, rmse: float | None) -> str:
+    """The forecasts over the horizon beside naive ones, and how many of the values the 90% intervals hold."""
+    frame = pd.read_csv(folder / "predictions.csv")[data.ahead]
+    inside = (frame["true"] - frame["mean"]).abs() <= INTERVAL * frame["standard_deviation"]
+    naive = ", ".join(f"{name} {value:.4g}" for name, value in naive_forecasts(data).items())
+    return (
+        f"forecast rmse {rmse:.4g} over the last {data.table.horizon} steps, {naive}; "
+        f"90% intervals hold {inside.mean():.1%}"
+    )
 
 
 def cheaper_exactly(model: Model, outcome: Outcome, config: Mapping[str, Any], overrides: list[str]) -> str | None:

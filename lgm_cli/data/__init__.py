@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from lgm_cli.data.base import Data, Table, baseline_rmse, check
+from lgm_cli.data.series import naive_forecasts, require_more_than_season
 from lgm_cli.data.split import hide
 
-__all__ = ["Data", "Table", "baseline_rmse", "load"]
+__all__ = ["Data", "Table", "baseline_rmse", "load", "naive_forecasts"]
 
 
 def load(options: dict[str, Any], seed: int, simulate: Callable[[dict[str, Any]], dict[str, Any]]) -> Data:
@@ -19,4 +20,7 @@ def load(options: dict[str, Any], seed: int, simulate: Callable[[dict[str, Any]]
     """
     table = importlib.import_module(f"lgm_cli.data.{options['name']}").load(options, simulate)
     check(table)
-    return Data(table, hide(table, options["test_fraction"], seed))
+    data = Data(table, hide(table, options["test_fraction"], seed))
+    if data.season is not None:
+        require_more_than_season(data)
+    return data

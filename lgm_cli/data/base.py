@@ -83,13 +83,20 @@ class Table:
     feature_labels: pd.Index | None = None  # (p,)
     target_position: int = 0  # of the response among the columns of the user's table
     dictionary: Dictionary | None = None  # of a signal
+    season: int | None = None  # rows of a period of a series, whose means are taken off before learning
     horizon: int = 0  # last rows of a series that are hidden, to be forecast
+    forecast: int = 0  # rows past the end of a series that was given, appended without values
     truth: dict[str, np.ndarray] | None = None  # what simulated data were drawn with: parameters, a signal
     notes: tuple[str, ...] = ()  # what reading the input decided and a user should know
 
     @property
     def shape(self) -> tuple[int, int]:
         return len(self.row_labels), len(self.column_labels)
+
+    @property
+    def end(self) -> int:
+        """Rows that were given."""
+        return len(self.row_labels) - self.forecast
 
     @property
     def joint(self) -> bool:
@@ -145,7 +152,26 @@ class Data:
     @property
     def ahead(self) -> np.ndarray:
         """Which of the hidden entries are those to be forecast, in the order of test_rows."""
-        return self.test_rows >= self.shape[0] - self.table.horizon
+        return self.test_rows >= self.table.end - self.table.horizon
+
+    @cached_property
+    def season(self) -> np.ndarray | None:
+        """Periodic means of the visible entries less their average over the period, (season, M): row p is of the rows
+        p, p + season, ..; zero where nothing is visible. None without a season."""
+        if self.table.season is None:
+            return None
+        shape = (self.table.season, self.shape[1])
+        phase = self.train_rows % self.table.season, self.train_columns
+        total, count = np.zeros(shape), np.zeros(shape)
+        np.add.at(total, phase, self.train_values)
+        np.add.at(count, phase, 1)
+        mean = np.where(count > 0, total / np.maximum(count, 1), 0.0)
+        average = mean.sum(0) / np.maximum((count > 0).sum(0), 1)
+        return np.where(count > 0, mean - average, 0.0)
+
+    def seasonal(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The periodic part of entries of the table."""
+        return np.zeros(len(rows)) if self.season is None else self.season[rows % len(self.season), columns]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -179,6 +205,7 @@ class Data:
             of = f"{n} signals of" if n > 1 else "a signal of"
             size = f"{self.table.name}: {of} {unknowns} entries, {m:,} measurements{' each' if n > 1 else ''}"
             return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *self.table.notes])
+        n = self.table.end
         size = f"{self.table.name}: {n:,} x {m:,}, {entries:,} values ({entries / (n * m):.1%} observed)"
         return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *self.table.notes])
 
@@ -283,7 +310,8 @@ def check(table: Table) -> None:
             raise UserError(f"{table.name} has values too large to be squared in {wrong}", "use a larger unit")
         if (spread < SMALLEST).all():
             raise UserError(f"{table.name} has no feature with two different values", "give one that varies")
-        sizes = sizes[:1]  # a single column is what a regression has
+    if table.joint:
+        sizes = sizes[:1]  # a single column is what a regression has, and a series may have
     if table.dictionary is not None:
         sizes = sizes[1:]  # a single signal is enough
     if not len(table.values):

@@ -9,10 +9,13 @@ import pandas as pd
 
 from lgm_cli.data.base import Data, Table
 
+INTERVAL = 1.6448536269514722  # standard deviations on each side of a mean that hold 90% of a normal distribution
+
 
 def gaps(table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of every entry that the input itself lacks, row by row; hidden entries are not gaps."""
-    missing = np.ones(table.shape, bool)
+    """Row and column of every entry that the input itself lacks, row by row; neither hidden entries nor the
+    rows past the end of a series are gaps."""
+    missing = np.ones((table.end, table.shape[1]), bool)
     missing[table.rows, table.columns] = False
     rows, columns = np.nonzero(missing)
     return rows, columns
@@ -56,10 +59,32 @@ def write_imputed(
     given[gap_rows, gap_columns] = mean
     uncertain[gap_rows, gap_columns] = standard_deviation
     for target, values in ((path, given), (uncertain_path, uncertain)):
-        frame = pd.DataFrame(values, index=table.row_labels, columns=table.column_labels)
+        frame = pd.DataFrame(values, index=table.row_labels, columns=table.column_labels)[: table.end]
         if table.features is not None:  # they stand beside the response
             beside = table.features if target == path else np.full(table.features.shape, np.nan)
             response = frame.iloc[:, 0]
             frame = pd.DataFrame(beside, index=table.row_labels, columns=table.feature_labels)
             frame.insert(table.target_position, str(table.column_labels[0]), response)
         frame.to_csv(target, index=table.index_name is not None, index_label=table.index_name)
+
+
+def write_forecast(path: Path, data: Data, mean: np.ndarray, standard_deviation: np.ndarray) -> None:
+    """The rows past the end of a series, each channel in turn, with 90% intervals; mean and deviation are (rows M,)."""
+    table, columns = data.table, data.shape[1]
+    half = INTERVAL * standard_deviation
+    frame = pd.DataFrame(
+        {
+            "row": table.row_labels[table.end :].repeat(columns),
+            "column": list(table.column_labels) * table.forecast,
+            "mean": mean,
+            "standard_deviation": standard_deviation,
+            "lower_90": mean - half,
+            "upper_90": mean + half,
+        }
+    )
+    frame.to_csv(path, index=False)
+
+
+def write_season(path: Path, data: Data) -> None:
+    """What was taken off before learning: a row for each phase, phase 0 that of the first row."""
+    pd.DataFrame(data.season, columns=data.table.column_labels).to_csv(path, index_label="phase")

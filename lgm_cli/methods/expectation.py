@@ -132,7 +132,7 @@ class MonteCarloExpectation:
         """A_n, and b_n beside delta_1 .. delta_K, (n, 1 + K, D)."""
         with torch.set_grad_enabled(self.differentiable):
             precision, targets = self.model.system(parameters, chunk)
-            b = precision.transpose(targets[:, None, :])
+            b = precision.right_side(targets)
         with torch.no_grad():
             latent, observed = self.noise(chunk, draw)
         with torch.set_grad_enabled(self.differentiable):

@@ -124,7 +124,7 @@ class SparseBayes(LinearModel):
     def _norms_seen(self, chunk: Chunk) -> Tensor:
         """The same for the entries of a chunk, once."""
         if id(chunk) not in self._norms_of:
-            weight = chunk.scattered(self.operator.out_dim)
+            weight, _ = chunk.scattered(self.operator.out_dim)
             weight = weight[:1] if bool((weight == weight[0]).all()) else weight
             self._norms_of[id(chunk)] = chunk, self._column_norms(weight)
         return self._norms_of[id(chunk)][1]

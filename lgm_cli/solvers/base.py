@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -52,7 +53,8 @@ class Solver(ABC):
     max_iterations: the limit I, or "auto" for 100.
     tolerance: a system stops once |b - A x| <= tolerance |b|; "auto" for 1e-2. One below the dtype's rounding unit
         counts as that unit: further steps would change nothing but the denominators of their lengths, which underflow.
-    preconditioner: "none", or "jacobi" for diag(A).
+    preconditioner: "none", "jacobi" for diag(A), or for its diagonal blocks where A has them, or "auto" for the latter
+        alone.
     warm_start: whether the caller should start from its previous solution.
     """
 
@@ -60,7 +62,7 @@ class Solver(ABC):
         self,
         max_iterations: int | str = "auto",
         tolerance: float | str = "auto",
-        preconditioner: str = "none",
+        preconditioner: str = "auto",
         warm_start: bool = False,
     ) -> None:
         self.max_iterations = AUTO_MAX_ITERATIONS if max_iterations == "auto" else int(max_iterations)
@@ -112,26 +114,75 @@ class Watch:
         return Solution(x, self.iterations.squeeze(-1), residual.squeeze(-1), products)
 
 
-class Scaled:
-    """The preconditioned operator s A s with s = diag(A)^(-1/2); without a preconditioner, A itself.
+class Preconditioner:
+    """M = L L^T near A, as two linear maps of (N, R, D): diag(A) with `jacobi`, or, where the precision has them
+    (`diagonal_blocks`), the diagonal blocks of A, each by its Cholesky factor; the identity with `none`.
 
-    (s A s) y = s b has the solution x = s y and the residual b - A x = r / s.
+    `auto` is `jacobi` where there are blocks, otherwise `none`. Blocks are a constant to differentiation.
+    """
+
+    def __init__(self, precision: Precision, name: str) -> None:
+        blocks = getattr(precision, "diagonal_blocks", lambda: None)() if name != "none" else None
+        self._blocks = self._scale = None
+        if blocks is not None:
+            factor = torch.linalg.cholesky(blocks)  # (N, B, d, d)
+            identity = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device).expand_as(blocks)
+            self._blocks = factor, torch.linalg.solve_triangular(factor, identity, upper=False)
+        elif name == "jacobi":
+            self._scale = precision.diagonal().rsqrt()[:, None, :]
+
+    def _by_block(self, matrices: Tensor, x: Tensor) -> Tensor:
+        """Each block of x times its matrix."""
+        n, count, size, _ = matrices.shape
+        parts = x.view(n, -1, count, size).permute(0, 2, 3, 1)  # (N, B, d, R)
+        return (matrices @ parts).permute(0, 3, 1, 2).reshape(x.shape)
+
+    def shrink(self, b: Tensor) -> Tensor:
+        """L^-1 b."""
+        if self._blocks is not None:
+            return self._by_block(self._blocks[1], b)
+        return b if self._scale is None else self._scale * b
+
+    def expand(self, y: Tensor) -> Tensor:
+        """L^-T y."""
+        if self._blocks is not None:
+            return self._by_block(self._blocks[1].mT, y)
+        return y if self._scale is None else self._scale * y
+
+    def undo_shrink(self, r: Tensor) -> Tensor:
+        """L r."""
+        if self._blocks is not None:
+            return self._by_block(self._blocks[0], r)
+        return r if self._scale is None else r / self._scale
+
+    def undo_expand(self, x: Tensor) -> Tensor:
+        """L^T x."""
+        if self._blocks is not None:
+            return self._by_block(self._blocks[0].mT, x)
+        return x if self._scale is None else x / self._scale
+
+    @cached_property
+    def _inverse(self) -> Tensor:
+        """M^-1, block by block."""
+        assert self._blocks is not None
+        return self._blocks[1].mT @ self._blocks[1]
+
+    def solve(self, r: Tensor) -> Tensor:
+        """M^-1 r."""
+        if self._blocks is not None:
+            return self._by_block(self._inverse, r)
+        return r if self._scale is None else self._scale.square() * r
+
+
+class Scaled(Preconditioner):
+    """The preconditioned operator L^-1 A L^-T; without a preconditioner, A itself.
+
+    L^-1 A L^-T y = L^-1 b has the solution x = L^-T y and the residual b - A x = L r.
     """
 
     def __init__(self, precision: Precision, preconditioner: str) -> None:
-        self._precision = precision
-        self.dim = precision.dim
-        self._scale = precision.diagonal().rsqrt()[:, None, :] if preconditioner == "jacobi" else None
+        super().__init__(precision, preconditioner)
+        self._precision, self.dim = precision, precision.dim
 
     def matvec(self, y: Tensor) -> Tensor:
-        if self._scale is None:
-            return self._precision.matvec(y)
-        return self._scale * self._precision.matvec(self._scale * y)
-
-    def shrink(self, b: Tensor) -> Tensor:
-        """s b, also x = s y."""
-        return b if self._scale is None else self._scale * b
-
-    def restore(self, r: Tensor) -> Tensor:
-        """r / s, also y = x / s."""
-        return r if self._scale is None else r / self._scale
+        return self.shrink(self._precision.matvec(self.expand(y)))

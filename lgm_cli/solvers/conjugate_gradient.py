@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lgm_cli.solvers.base import Precision, Solution, Solver, Watch, divide, norm
+from lgm_cli.solvers.base import Precision, Preconditioner, Solution, Solver, Watch, divide, norm
 
 
 class ConjugateGradient(Solver):
@@ -18,13 +18,13 @@ class ConjugateGradient(Solver):
     """
 
     def solve(self, precision: Precision, b: Tensor, x0: Tensor | None = None) -> Solution:
-        inverse = 1 / precision.diagonal()[:, None, :] if self.preconditioner == "jacobi" else None
+        preconditioner = Preconditioner(precision, self.preconditioner)
         systems = b.shape[0] * b.shape[1]
         if x0 is None:
             x, r, products = torch.zeros_like(b), b, 0
         else:
             x, r, products = x0, b - precision.matvec(x0), systems
-        z = r if inverse is None else inverse * r
+        z = preconditioner.solve(r)
         p = z
         rz = (r * z).sum(-1, keepdim=True)
         watch = Watch(b, self.tolerance)
@@ -39,7 +39,7 @@ class ConjugateGradient(Solver):
             r = torch.addcmul(r, step, image, value=-1)
             watch.count()
             finished = watch.done(norm(r))
-            z = r if inverse is None else inverse * r
+            z = preconditioner.solve(r)
             rz, before = (r * z).sum(-1, keepdim=True), rz
             p = torch.addcmul(z, watch.active * divide(rz, before), p)
         return watch.solution(x, products)

@@ -26,13 +26,13 @@ class Nesterov(Solver):
         if x0 is None:
             v, r = b * 0, target
         else:
-            v = system.restore(x0)
+            v = system.undo_expand(x0)
             r = target - system.matvec(v)
             products += systems
         x = v
         scale = norm(target.detach())
         watch = Watch(b, self.tolerance)
-        finished = watch.done(norm(system.restore(r)))
+        finished = watch.done(norm(system.undo_shrink(r)))
         for _ in range(self.max_iterations):
             if finished:
                 break
@@ -46,5 +46,5 @@ class Nesterov(Solver):
             smallest, largest = refine(smallest, largest, r - residual, moved - v, scale)
             v, r = moved, residual
             watch.count()
-            finished = watch.done(norm(system.restore(r)))
-        return watch.solution(system.shrink(v), products)
+            finished = watch.done(norm(system.undo_shrink(r)))
+        return watch.solution(system.expand(v), products)

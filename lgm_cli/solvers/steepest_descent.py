@@ -19,11 +19,11 @@ class SteepestDescent(Solver):
         if x0 is None:
             y, r = b * 0, system.shrink(b)
         else:
-            y = system.restore(x0)
+            y = system.undo_expand(x0)
             r = system.shrink(b) - system.matvec(y)
             products += systems
         watch = Watch(b, self.tolerance)
-        finished = watch.done(norm(system.restore(r)))
+        finished = watch.done(norm(system.undo_shrink(r)))
         for _ in range(self.max_iterations):
             if finished:
                 break
@@ -33,5 +33,5 @@ class SteepestDescent(Solver):
             y = y + step * r
             r = r - step * image
             watch.count()
-            finished = watch.done(norm(system.restore(r)))
-        return watch.solution(system.shrink(y), products)
+            finished = watch.done(norm(system.undo_shrink(r)))
+        return watch.solution(system.expand(y), products)

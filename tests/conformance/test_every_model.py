@@ -104,7 +104,7 @@ def test_the_precision_is_positive_definite_and_equal_to_its_dense_form(model: M
         torch.testing.assert_close(
             exact.covariance.expand(n, dim, dim), torch.linalg.inv(by_products), rtol=1e-10, atol=1e-12
         )
-        right = precision.transpose(targets[:, None, :])
+        right = precision.right_side(targets)
         mean = torch.linalg.solve(by_products, right.mT).mT.squeeze(1)
         torch.testing.assert_close(exact.mean, mean, rtol=1e-10, atol=1e-11)
 

@@ -1,0 +1,159 @@
+"""The user's own series: one row per time step, one column per channel, a header line, empty or NaN = missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lgm_cli.data import csv
+from lgm_cli.data.base import Data, Table
+from lgm_cli.errors import UserError
+
+
+def load(options: dict[str, Any], simulate: object = None) -> Table:
+    """Read data.path; data.index names a column of dates or identifiers that is carried through to the outputs."""
+    return arrange(csv.load(options), options)
+
+
+def arrange(table: Table, options: dict[str, Any]) -> Table:
+    """A table in the order of time as a series: its `last` rows, `season`, `horizon` and `forecast` as the options say,
+    each optional."""
+    season, horizon, ahead = options.get("season"), options.get("horizon") or 0, options.get("forecast") or 0
+    total = len(table.row_labels)
+    last = min(options.get("last") or total, total)
+    if last < total:
+        kept = table.rows >= total - last
+        table = dataclasses.replace(
+            table,
+            rows=table.rows[kept] - (total - last),
+            columns=table.columns[kept],
+            values=table.values[kept],
+            row_labels=table.row_labels[total - last :],
+        )
+    if horizon >= last:
+        raise UserError(f"data.horizon={horizon} hides all of {last:,} steps", f"at most data.horizon={last // 2}")
+    if season is not None and 2 * season > last - horizon:
+        what = f"{last:,} steps" if not horizon else f"the {last - horizon:,} steps before the horizon"
+        raise UserError(
+            f"data.season={season} is longer than half of {what}", f"at most data.season={(last - horizon) // 2}"
+        )
+    if ahead > last:
+        raise UserError(f"data.forecast={ahead} is more than the {last:,} steps that are given", f"at most {last}")
+    _require_variation(table, last - horizon, horizon)
+    notes = (*table.notes, *_notes(table.row_labels))
+    if horizon:
+        notes += (f"the last {horizon:,} steps among them",)
+    return dataclasses.replace(
+        table, row_labels=table.row_labels.append(continued(table.row_labels, ahead)), kind="series", season=season,
+        horizon=horizon, forecast=ahead, notes=notes,
+    )  # fmt: skip
+
+
+def _require_variation(table: Table, steps: int, horizon: int) -> None:
+    """Refuse a channel that is constant before the horizon; what is so altogether is refused as in any table."""
+    if not horizon:
+        return
+    before = table.rows < steps
+    frame = pd.DataFrame({"column": table.columns[before], "value": table.values[before]})
+    varied = frame.groupby("column")["value"].nunique().reindex(range(table.shape[1]), fill_value=0).to_numpy() > 1
+    if not varied.all():
+        name = str(table.column_labels[int(np.flatnonzero(~varied)[0])])
+        raise UserError(
+            f"{table.name} has no two different values of {name!r} before the last {horizon:,} steps",
+            "a smaller data.horizon, or leave out that column",
+        )
+
+
+def require_more_than_season(data: Data) -> None:
+    """Refuse a channel of which nothing is left once its periodic means are taken off."""
+    whole, left = (np.zeros(data.shape[1]) for _ in range(2))
+    values, columns = data.train_values, data.train_columns
+    count = np.bincount(columns, minlength=data.shape[1])
+    mean = np.bincount(columns, values, data.shape[1]) / np.maximum(count, 1)
+    np.add.at(whole, columns, (values - mean[columns]) ** 2)
+    np.add.at(left, columns, (values - data.seasonal(data.train_rows, columns) - mean[columns]) ** 2)
+    if (gone := left < 1e-12 * whole).any():
+        name = str(data.table.column_labels[int(np.flatnonzero(gone)[0])])
+        raise UserError(
+            f"{data.table.name} has nothing in {name!r} but its periodic means", "another data.season, or leave it out"
+        )
+
+
+def continued(labels: pd.Index, count: int) -> pd.Index:
+    """Labels of `count` more steps: dates at their own spacing, integers counted on, else +1, +2, .."""
+    if count == 0:
+        return labels[:0]
+    if isinstance(labels, pd.RangeIndex):
+        return pd.RangeIndex(len(labels), len(labels) + count)
+    if (dates := _dates(labels)) is not None:
+        parsed, form = dates
+        step = pd.infer_freq(parsed) if len(parsed) > 2 else None
+        spacing = step if step is not None else (parsed[1:] - parsed[:-1]).median()
+        more = pd.date_range(parsed[-1], periods=count + 1, freq=spacing)[1:]
+        return pd.Index(more.strftime(form), dtype="str")
+    if (numbers := _integers(labels)) is not None:
+        steps = np.diff(numbers)
+        by = int(steps[0]) if len(steps) and (steps == steps[0]).all() and steps[0] else 1
+        return pd.Index([str(numbers[-1] + by * (k + 1)) for k in range(count)], dtype="str")
+    return pd.Index([f"+{k + 1}" for k in range(count)], dtype="str")
+
+
+def _integers(labels: pd.Index) -> np.ndarray | None:
+    texts = [str(label).strip() for label in labels]
+    return np.array([int(t) for t in texts]) if all(re.fullmatch(r"[+-]?\d{1,15}", t) for t in texts) else None
+
+
+def _dates(labels: pd.Index) -> tuple[pd.DatetimeIndex, str] | None:
+    """The labels as dates and their format; None where they are not, as years by themselves are not."""
+    first = str(labels[0]).strip() if len(labels) else ""
+    if not first or (first.isdigit() and len(first) != 8):
+        return None
+    form = pd.tseries.api.guess_datetime_format(first)
+    if form is None:
+        return None
+    parsed = pd.to_datetime(pd.Series([str(label).strip() for label in labels]), format=form, errors="coerce")
+    return None if parsed.isna().any() else (pd.DatetimeIndex(parsed), form)
+
+
+def _notes(labels: pd.Index) -> tuple[str, ...]:
+    """What a user should know of the order of the rows, which is taken as that of time."""
+    if isinstance(labels, pd.RangeIndex):
+        return ()
+    dates = _dates(labels)
+    ordered = dates[0] if dates is not None else _integers(labels)
+    if labels.has_duplicates:
+        return (f"the label {labels[labels.duplicated()][0]} is there more than once (each row is a step)",)
+    if ordered is None or len(ordered) < 3:
+        return ()
+    steps = np.diff(np.asarray(ordered)).astype(np.int64)
+    if not (steps > 0).all():
+        return ("the labels are not in order (each row is a step, in the order of the file)",)
+    if (steps != steps[0]).any() and (dates is None or pd.infer_freq(dates[0]) is None):
+        return ("the labels are not evenly spaced (each row is a step: give a missing one as an empty row)",)
+    return ()
+
+
+def naive_forecasts(data: Data) -> dict[str, float]:
+    """Root mean squared errors over the horizon of the last visible value of each channel and, with a season, of its
+    last visible value in the same phase; by name. A channel (or phase) without one is left out."""
+    start, m = data.table.end - data.table.horizon, data.shape[1]
+    seen = np.full((start, m), np.nan)
+    seen[data.train_rows, data.train_columns] = data.train_values
+    filled = pd.DataFrame(seen).ffill().to_numpy()[-1]
+    rows, columns, true = data.test_rows[data.ahead], data.test_columns[data.ahead], data.test_values[data.ahead]
+    found = {"the last value": _rmse(true - filled[columns])}
+    if (season := data.table.season) is not None:
+        latest = np.full((season, m), np.nan)
+        for phase in range(season):
+            latest[phase] = pd.DataFrame(seen[phase::season]).ffill().to_numpy()[-1]
+        found["the value one season before"] = _rmse(true - latest[rows % season, columns])
+    return found
+
+
+def _rmse(error: np.ndarray) -> float:
+    error = error[~np.isnan(error)]
+    return float(np.sqrt(np.mean(error**2))) if len(error) else float("nan")

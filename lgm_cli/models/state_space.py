@@ -1,0 +1,433 @@
+"""Linear Gaussian state-space model of a series of several channels, with missing entries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lgm_cli import plots
+from lgm_cli.chain import Chain, ChainPosterior, ChainPrecision
+from lgm_cli.data.base import Data
+from lgm_cli.errors import UserError
+from lgm_cli.gram import ExactPosterior, SamplePosterior
+from lgm_cli.models.base import Learned, Model, Parameters, Picture, Posterior, Statistics
+from lgm_cli.observations import Chunk, Observations
+from lgm_cli.randomness import generator
+
+INITIAL_SHARE = 0.5  # of each channel's variance, explained by the states at the start
+INITIAL_TRANSITION = (0.95, 0.7)  # of the first and of the last state
+SMALLEST_EXCESS = 1e-6  # of the first state's covariance over that of an innovation
+STATE_SCALE = 2.5  # usual standard deviation of a state, in those of its innovation
+
+
+class StateSpace(Model):
+    """z_1 ~ N(m, P),  z_t = G z_{t-1} + N(0, Q),  y_t = C z_t + eta + N(0, diag R),  entries of y missing.
+
+    Shumway & Stoffer, An approach to time series smoothing and forecasting using the EM algorithm, J. Time Series
+    Analysis 3 (1982) 253-264; the posterior of the states is that of Rauch, Tung & Striebel's smoother.
+
+    The likelihood leaves the axes of the states open: they are taken such that Q = I, inside and as written. The first
+    state is seen once, so its likelihood grows without bound as P falls to nothing: P >= Q is asked for (P - Q has no
+    negative eigenvalue), and where EM would go below, the maximum under this constraint is taken.
+
+    noise_floor: lower bound of R, as a fraction of each channel's variance.
+    """
+
+    kind = "series"
+
+    def __init__(self, latent_dim: int, noise_floor: float) -> None:
+        self.latent_dim, self.noise_floor = latent_dim, noise_floor
+
+    def check(self, data: Data) -> None:
+        super().check(data)
+        if data.shape[0] < 3:
+            raise UserError(f"{data.table.name} has {data.shape[0]} steps", "give at least three")
+
+    def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """num_points steps of num_dimensions channels; latent_dim states that turn and decay, of unit variance in the
+        long run, which carry factor_share of the variance. Entries are hidden with probability hidden_share."""
+        steps, channels, dim = options["num_points"], options["num_dimensions"], options["latent_dim"]
+        kind: dict[str, Any] = {"dtype": torch.float64, "generator": generator(options["seed"], "simulate series")}
+        turned = torch.linalg.qr(torch.randn(dim, dim, **kind)).Q
+        decay = torch.linspace(0.9, 0.6, dim, dtype=torch.float64)
+        g = turned @ torch.diag(decay) @ turned.mT
+        if dim > 1:  # the first two states turn, once in about 20 steps
+            plane, angle = turned[:, :2], torch.tensor(0.3, dtype=torch.float64)
+            turn = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
+            g = g + plane @ (0.9 * turn - torch.diag(decay[:2])) @ plane.mT
+        q = torch.eye(dim, dtype=torch.float64) - g @ g.mT
+        c = torch.randn(channels, dim, **kind) / math.sqrt(dim)
+        noise = (1 / options["factor_share"] - 1) * c.square().sum(1)
+        root, z = torch.linalg.cholesky(q), torch.randn(dim, **kind)
+        states = []
+        for shock in torch.randn(steps, dim, **kind):
+            states.append(z)
+            z = g @ z + root @ shock
+        y = torch.stack(states) @ c.mT + noise.sqrt() * torch.randn(steps, channels, **kind)
+        y[torch.rand(steps, channels, **kind) < options["hidden_share"]] = math.nan
+        truth = {
+            "transition": g,
+            "transition_covariance": q,
+            "observation": c,
+            "mean": torch.zeros(channels, dtype=torch.float64),
+            "noise_variance": noise,
+            "initial_mean": torch.zeros(dim, dtype=torch.float64),
+            "initial_covariance": torch.eye(dim, dtype=torch.float64),
+        }
+        return {
+            "values": y.numpy(),
+            "truth": {name: value.numpy() for name, value in truth.items()},
+            "kind": "series",
+        }
+
+    def attach(self, observations: Observations) -> None:
+        super().attach(observations)
+        self.steps, self.channels = observations.table_shape
+        self.dim = self.steps * self.latent_dim
+        self._unit = observations.scale.cpu().view(self.steps, -1)[0]
+        self._center = observations.column_center
+
+    def gradient_scale(self) -> dict[str, float]:
+        return dict.fromkeys(
+            ("transition", "observation", "mean", "noise_variance"), self.steps / self.observations.observed
+        )
+
+    @property
+    def step_dim(self) -> int:
+        return self.latent_dim
+
+    def exact_operations(self, observed: np.ndarray) -> np.ndarray:
+        """About 20 D^3 for each step."""
+        return np.full(len(observed), 20.0 * self.steps * self.latent_dim**3)
+
+    def product_operations(self, observed: np.ndarray) -> np.ndarray:
+        return np.full(len(observed), 2.0 * self.dim * (self.latent_dim + self.channels))
+
+    # Parameters ------------------------------------------------------------------------------------------------
+
+    def initial(self, seed: int) -> Parameters:
+        """States that decay slowly, seen through the leading principal axes of the channels (each pair's correlation
+        from the steps at which both were observed); with more states than axes, through the same again."""
+        (chunk,) = self.observations.chunks
+        weight, values = (part.double().cpu().view(self.steps, -1) for part in chunk.scattered(self.dim_of_table))
+        together = weight.mT @ weight
+        correlation = (values.mT @ values) / together.clamp_min(1.0)
+        correlation = correlation * (together / (together + 5))  # few steps tell little of a pair
+        size, axes = torch.linalg.eigh(correlation)
+        places = torch.arange(self.latent_dim) % self.channels
+        leading = axes.flip(1)[:, places] * size.flip(0)[places].clamp_min(1e-2 * float(size[-1])).sqrt()
+        draw = torch.randn(self.channels, self.latent_dim, dtype=torch.float64, generator=generator(seed, "initial"))
+        leading = leading + 0.01 * draw
+        decay = torch.linspace(*INITIAL_TRANSITION, self.latent_dim, dtype=torch.float64)
+        share = INITIAL_SHARE / leading.square().sum(1, keepdim=True).clamp_min(1e-3)
+        variance = 1 / (1 - decay**2)
+        inside = {
+            "transition": torch.diag(decay),
+            "observation": leading * share.sqrt() * variance.rsqrt(),
+            "mean": torch.zeros(self.channels, dtype=torch.float64),
+            "noise_variance": torch.full((self.channels,), 1 - INITIAL_SHARE, dtype=torch.float64),
+            "initial_mean": torch.zeros(self.latent_dim, dtype=torch.float64),
+            **_packed(torch.diag((variance - 1).sqrt())),
+        }
+        return {name: self._placed(value) for name, value in inside.items()}
+
+    @property
+    def dim_of_table(self) -> int:
+        return self.steps * self.channels
+
+    def _placed(self, value: Tensor) -> Tensor:
+        return value.to(self.observations.device, self.observations.dtype)
+
+    def free(self, parameters: Parameters) -> Parameters:
+        """Observations and means in standard deviations of the noise, states in usual ones of their own, logarithms of
+        scales."""
+        noise = parameters["noise_variance"]
+        root = noise.rsqrt()
+        return {
+            "transition": parameters["transition"] * STATE_SCALE,
+            "observation": parameters["observation"] * root[:, None] * STATE_SCALE,
+            "mean": parameters["mean"] * root,
+            "noise_variance": (noise - self.noise_floor).clamp_min(1e-3 * self.noise_floor).log(),
+            "initial_mean": parameters["initial_mean"],
+            "initial_scale": parameters["initial_scale"].log(),
+            "initial_lower": parameters["initial_lower"],
+        }
+
+    def constrain(self, free: Parameters) -> Parameters:
+        noise = self.noise_floor + free["noise_variance"].exp()
+        root = noise.sqrt()
+        return {
+            "transition": free["transition"] / STATE_SCALE,
+            "observation": free["observation"] * root[:, None] / STATE_SCALE,
+            "mean": free["mean"] * root,
+            "noise_variance": noise,
+            "initial_mean": free["initial_mean"],
+            "initial_scale": free["initial_scale"].exp(),
+            "initial_lower": free["initial_lower"],
+        }
+
+    # Posteriors ------------------------------------------------------------------------------------------------
+
+    def _chain(self, parameters: Parameters, mask: Tensor) -> Chain:
+        excess = _unpacked(parameters)
+        identity = torch.eye(self.latent_dim, dtype=excess.dtype, device=excess.device)
+        return Chain(
+            parameters["transition"],
+            torch.linalg.cholesky(identity + excess @ excess.mT),
+            parameters["initial_mean"],
+            parameters["observation"] * parameters["noise_variance"].rsqrt()[:, None],
+            mask,
+        )
+
+    def _grid(self, chunk: Chunk, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """weight and values as (T, M), in the precision and on the device of `like`."""
+        weight, values = (part.view(self.steps, -1) for part in chunk.scattered(self.dim_of_table))
+        return (weight, values) if like is None else (weight.to(like), values.to(like))
+
+    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[ChainPrecision, Tensor]:
+        chain = self._chain(parameters, self._grid(chunk)[0])
+        root = parameters["noise_variance"].rsqrt()
+        columns = {"mean": parameters["mean"], "root": root}
+        if chunk.index is None:
+            entries, (mean, root) = None, (value.repeat(self.steps) for value in columns.values())
+        else:
+            entries = chunk.index.view(-1)
+            mean, root = (value[chunk.index % self.channels] for value in columns.values())
+        return ChainPrecision(chain, entries), chunk.weight * (chunk.values - mean) * root
+
+    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> ChainPosterior:
+        parameters = {name: _double(value) for name, value in parameters.items()}
+        weight, values = self._grid(chunk, parameters["mean"])
+        targets = weight * (values - parameters["mean"]) * parameters["noise_variance"].rsqrt()
+        return ChainPosterior(self._chain(parameters, weight), targets)
+
+    def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
+        """1/2 E |Omega (y - eta - C z) / sqrt R|^2 + 1/2 sum omega log R + 1/2 E |F z - (L^-1 m, 0, ..)|^2 + log det L,
+        by the means of the states and their covariances of one step and of two in turn. The prior depends on G."""
+        parameters = {name: value.to(posterior.mean) for name, value in parameters.items()}
+        weight, values = self._grid(chunk, posterior.mean)
+        chain = self._chain(parameters, weight)
+        noise, mean = parameters["noise_variance"], posterior.mean.view(self.steps, -1)
+        residual = weight * ((values - parameters["mean"]) * noise.rsqrt() - mean @ chain.rows.mT)
+        path = chain.whiten(mean[None])[0]
+        start = path[0] - chain.first @ chain.start_inverse.mT
+        square = residual.square().sum() + start.square().sum() + path[1:].square().sum()
+        if isinstance(posterior, SamplePosterior):
+            samples = posterior.samples.view(-1, self.steps, self.latent_dim)
+            spread = (samples @ chain.rows.mT * weight).square().sum() + chain.whiten(samples).square().sum()
+            spread = spread / len(samples)
+        else:
+            assert isinstance(posterior, ChainPosterior)
+            around, across, g = posterior.blocks, posterior.next_blocks.sum(0), chain.transition
+            information = (weight.mT @ around.flatten(1)).view(-1, *around.shape[1:])  # (M, D, D)
+            spread = ((information @ chain.rows[:, :, None])[..., 0] * chain.rows).sum()
+            spread = spread + ((chain.start_inverse @ around[0]) * chain.start_inverse).sum()
+            spread = spread + around[1:].diagonal(dim1=1, dim2=2).sum() - 2 * (g * across).sum()
+            spread = spread + ((g @ around[:-1].sum(0)) * g).sum()
+        logs = (weight.sum(0) * noise.log()).sum() + 2 * chain.start.diagonal().log().sum()
+        return 0.5 * (square + spread + logs)
+
+    # Expectation-maximisation ----------------------------------------------------------------------------------
+
+    def statistics(
+        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
+    ) -> Statistics:
+        """For each channel, sums over its observed steps of E u u^T, y E u and y^2 with u = (z, 1); sums over time of
+        E z_t z_t^T, E z_t z_{t-1}^T and E z_{t-1} z_{t-1}^T, t = 2 .. T; the first state's mean and covariance."""
+        mean = _double(posterior.mean.view(self.steps, -1))
+        if isinstance(posterior, SamplePosterior):
+            samples = _double(posterior.samples.view(-1, self.steps, self.latent_dim)) / len(posterior.samples[0]) ** 0.5
+            around = torch.einsum("kti,ktj->tij", samples, samples)
+            across = torch.einsum("kti,ktj->ij", samples[:, 1:], samples[:, :-1])
+        else:
+            assert isinstance(posterior, ChainPosterior)
+            around, across = posterior.blocks, posterior.next_blocks.sum(0)
+        weight, values = self._grid(chunk, mean)
+        second = around + mean[:, :, None] * mean[:, None, :]
+        count, dim = weight.sum(0), self.latent_dim
+        left = mean.new_zeros(self.channels, dim + 1, dim + 1)
+        left[:, :dim, :dim] = (weight.mT @ second.flatten(1)).view(-1, dim, dim)
+        left[:, dim, :dim] = left[:, :dim, dim] = weight.mT @ mean
+        left[:, dim, dim] = count
+        found = {
+            "left": left,
+            "right": torch.cat([values.mT @ mean, values.sum(0)[:, None]], dim=1),
+            "square": values.square().sum(0),
+            "now": second[1:].sum(0),
+            "across": across + mean[1:].mT @ mean[:-1],
+            "before": second[:-1].sum(0),
+            "first_mean": mean[0],
+            "first_covariance": around[0],
+        }
+        return found if total is None else {name: total[name] + value for name, value in found.items()}
+
+    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+        """[C, eta] row by row, R = mean of E (y - C z - eta)^2;  G = E z_t z_{t-1}^T (E z_{t-1} z_{t-1}^T)^-1;  m = E z_1;
+        Q and P together under P >= Q, with S = E (z_t - G z_{t-1})(..)^T / (T - 1) and S_1 = Cov z_1: in axes in which
+        S = I and S_1 = diag(s), an axis with s >= 1 has Q = 1 and P = s, another Q = P = (T - 1 + s) / T. Then the states
+        are taken in axes in which Q = I."""
+        left, right = statistics["left"], statistics["right"]
+        ridge = 1e-13 * left.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1.0)
+        identity = torch.eye(self.latent_dim + 1, dtype=left.dtype, device=left.device)
+        rows = torch.linalg.solve(left + ridge[:, None, None] * identity, right)
+        fitted = ((left @ rows[..., None])[..., 0] * rows).sum(1)
+        count = left[:, -1, -1].clamp_min(1.0)
+        noise = (statistics["square"] - 2 * (right * rows).sum(1) + fitted) / count
+        across, before = statistics["across"], statistics["before"]
+        g = torch.linalg.solve(before, across.mT).mT
+        innovation = statistics["now"] - g @ across.mT - across @ g.mT + g @ before @ g.mT
+        root = torch.linalg.cholesky((innovation + innovation.mT) / (2 * (self.steps - 1)))
+        turned = torch.linalg.solve_triangular(root, statistics["first_covariance"], upper=False)
+        turned = torch.linalg.solve_triangular(root, turned.mT, upper=False)
+        size, axes = torch.linalg.eigh((turned + turned.mT) / 2)
+        least = 1 + SMALLEST_EXCESS
+        q = torch.where(size >= least, 1.0, (self.steps - 1 + size / least) / self.steps)
+        inverse = (axes * q.rsqrt()) @ axes.mT @ torch.linalg.inv(root)  # new axes from old
+        outward = root @ (axes * q.sqrt()) @ axes.mT
+        excess = (axes * (size.clamp_min(least) - 1)) @ axes.mT
+        new = {
+            "transition": inverse @ g @ outward,
+            "observation": rows[:, :-1] @ outward,
+            "mean": rows[:, -1],
+            "noise_variance": noise.clamp_min(self.noise_floor),
+            "initial_mean": inverse @ statistics["first_mean"],
+            **_packed(torch.linalg.cholesky(excess)),
+        }
+        return {name: self._placed(value) for name, value in new.items()}
+
+    # What is written -------------------------------------------------------------------------------------------
+
+    def canonical(self, parameters: Parameters) -> Parameters:
+        """Q = I, and axes of the states in which the information that ceil(D / M) observations in turn hold about the
+        state, sum_k (G^k)^T C^T R^-1 C G^k (C^T R^-1 C where D <= M), is diagonal and falls: the first state is the one
+        that the data tell most about. The channel that depends on it most, beside its noise, does so positively."""
+        inside = {name: value.cpu().double() for name, value in parameters.items()}
+        rows = inside["observation"] * inside["noise_variance"].rsqrt()[:, None]
+        ahead = [rows]
+        for _ in range(math.ceil(self.latent_dim / self.channels) - 1):
+            ahead.append(ahead[-1] @ inside["transition"])
+        seen = torch.cat(ahead)
+        axes = torch.linalg.eigh(seen.mT @ seen).eigenvectors.flip(1)
+        turned = rows @ axes
+        signs = turned.gather(0, turned.abs().argmax(0, keepdim=True)).sign()
+        axes = axes * torch.where(signs == 0, 1.0, signs)
+        excess = _unpacked(inside)
+        new = inside | {
+            "transition": axes.mT @ inside["transition"] @ axes,
+            "observation": inside["observation"] @ axes,
+            "initial_mean": axes.mT @ inside["initial_mean"],
+            **_packed(_root(axes.mT @ excess @ excess.mT @ axes)),
+        }
+        return {name: self._placed(value) for name, value in new.items()}
+
+    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: ExactPosterior) -> Tensor:
+        density = posterior.log_density()
+        weight, _ = self._grid(chunk, density)
+        noise, unit = parameters["noise_variance"].to(density), self._unit.to(density)
+        return density - (weight.sum(0) * (0.5 * (noise.log() + math.log(2 * math.pi)) + unit.log())).sum()
+
+    def predict(self, parameters: Parameters, posterior: ExactPosterior, index: Tensor) -> tuple[Tensor, Tensor]:
+        assert isinstance(posterior, ChainPosterior)
+        index = index.to(posterior.states.device)
+        steps, channels = index[0] // self.channels, index[0] % self.channels
+        inside = {name: value.to(posterior.states) for name, value in parameters.items()}
+        rows = inside["observation"][channels]
+        mean = inside["mean"][channels] + (rows * posterior.states[steps]).sum(1)
+        variance = inside["noise_variance"][channels] + posterior.step_variance(rows, steps)
+        center, scale = (x.cpu()[index[0].cpu()] for x in (self.observations.center, self.observations.scale))
+        return (center + scale * mean.cpu())[None], (scale**2 * variance.cpu())[None]
+
+    def latents(self, parameters: Parameters, posterior: ExactPosterior) -> tuple[Tensor, Tensor]:
+        """The states, (T, D), in standard deviations of their innovations."""
+        shape = (self.steps, self.latent_dim)
+        return posterior.mean.view(shape), posterior.marginal_variance.sqrt().view(shape)
+
+    def export(self, parameters: Parameters) -> Parameters:
+        inside = {name: value.detach().cpu().double() for name, value in parameters.items()}
+        excess = _unpacked(inside)
+        identity = torch.eye(self.latent_dim, dtype=torch.float64)
+        return {
+            "transition": inside["transition"],
+            "transition_covariance": identity.clone(),
+            "observation": inside["observation"] * self._unit[:, None],
+            "mean": self._center + self._unit * inside["mean"],
+            "noise_variance": inside["noise_variance"] * self._unit**2,
+            "initial_mean": inside["initial_mean"],
+            "initial_covariance": identity + excess @ excess.mT,
+        }
+
+    def restore(self, exported: Parameters) -> Parameters:
+        """In axes in which Q = I; a covariance of the first state below Q is raised to it."""
+        root = torch.linalg.cholesky(exported["transition_covariance"])
+        inverse = torch.linalg.inv(root)
+        start = inverse @ exported["initial_covariance"] @ inverse.mT
+        inside = {
+            "transition": inverse @ exported["transition"] @ root,
+            "observation": exported["observation"] @ root / self._unit[:, None],
+            "mean": (exported["mean"] - self._center) / self._unit,
+            "noise_variance": (exported["noise_variance"] / self._unit**2).clamp_min(self.noise_floor),
+            "initial_mean": inverse @ exported["initial_mean"],
+            **_packed(_root(start - torch.eye(self.latent_dim, dtype=torch.float64))),
+        }
+        return {name: self._placed(value) for name, value in inside.items()}
+
+    def implied_covariance(self, exported: Parameters) -> Tensor:
+        """Cov(y_t) beside Cov(y_t, y_{t-1}) as T grows, (M, 2 M), of the states' variance after about T steps."""
+        g, spread = exported["transition"], exported["transition_covariance"]
+        power = g
+        for _ in range(math.ceil(math.log2(self.steps))):
+            spread, power = spread + power @ spread @ power.mT, power @ power
+        c = exported["observation"]
+        return torch.cat([c @ spread @ c.mT + torch.diag(exported["noise_variance"]), c @ g @ spread @ c.mT], dim=1)
+
+    def pictures(self, learned: Learned) -> dict[str, Picture]:
+        return {}
+
+    def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        found = []
+        radius = float(torch.linalg.eigvals(parameters["transition"].cpu().double()).abs().max())
+        if radius > 1:
+            found.append(
+                f"the transition's spectral radius is {radius:.4f}: the states grow, and so do forecasts and their "
+                "standard deviations, the further ahead the more"
+            )
+        low = torch.nonzero(parameters["noise_variance"] <= 1.05 * self.noise_floor).flatten().tolist()
+        if low:
+            shown = ", ".join(names[i] for i in low[:5]) + (f" and {len(low) - 5} more" if len(low) > 5 else "")
+            found.append(
+                f"the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the variance: the states "
+                "follow every value (use fewer)"
+            )
+        return found
+
+
+def _double(value: Tensor) -> Tensor:
+    """In double precision, on the CPU where the device has none."""
+    return (value.cpu() if value.device.type == "mps" else value).double()
+
+
+def _packed(factor: Tensor) -> Parameters:
+    """A lower triangular B (D, D) as its diagonal and, row by row, what is below it over the row's diagonal."""
+    row, column = torch.tril_indices(*factor.shape, offset=-1, device=factor.device)
+    scale = factor.diagonal()
+    return {"initial_scale": scale.clone(), "initial_lower": factor[row, column] / scale[row]}
+
+
+def _unpacked(parameters: Parameters) -> Tensor:
+    """B of the first state's covariance I + B B^T."""
+    scale, lower = parameters["initial_scale"], parameters["initial_lower"]
+    row, column = torch.tril_indices(len(scale), len(scale), offset=-1, device=scale.device)
+    return torch.diag(scale).index_put((row, column), lower * scale[row])
+
+
+def _root(excess: Tensor) -> Tensor:
+    """Cholesky factor of a matrix whose eigenvalues are raised to SMALLEST_EXCESS."""
+    size, axes = torch.linalg.eigh((excess + excess.mT) / 2)
+    if float(size[0]) < SMALLEST_EXCESS:
+        excess = (axes * size.clamp_min(SMALLEST_EXCESS)) @ axes.mT
+    return torch.linalg.cholesky((excess + excess.mT) / 2)
