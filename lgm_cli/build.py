@@ -19,7 +19,6 @@ from lgm_cli.models.base import Model, Parameters
 from lgm_cli.solvers.base import Solver
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-ACCURATE = {"tolerance": 1e-6, "max_iterations": 1000}  # of solvers
 SMALL_WORK = 5e6  # observed entries times latent dimensions, up to which one thread is as good as several
 MAX_STEPS = {"closed_form": 2000, "gradient": 5000}
 FEW_BLOCKS = 8  # up to so many blocks every step uses all data points
@@ -42,10 +41,9 @@ def model(config: Mapping[str, Any]) -> Model:
 
 
 def solver(config: Mapping[str, Any], model: Model) -> Solver:
-    """A model that needs double precision needs accurate solutions, too: its one data point averages no errors."""
+    """The solver of the configuration; what was left open is the model's to choose, and then the solver's."""
     options = dict(config["solver"])
-    if model.double_precision:
-        options |= {key: value for key, value in ACCURATE.items() if options.get(key) == "auto"}
+    options |= {key: value for key, value in model.choices.items() if options.get(key) == "auto"}
     return of_name("solvers", options["name"], options)
 
 
@@ -132,6 +130,7 @@ def method(config: Mapping[str, Any], model: Model, parameters: Parameters) -> t
         # Minibatches bring noise of their own, which one sample a data point does not much increase.
         per_column = observations.observed / observations.shape[1]
         samples = 1 if per_step < blocks else min(MOST_SAMPLES, math.ceil(COLUMN_SAMPLES / per_column))
+        samples = model.choices.get("num_samples", samples)
         chosen["num_samples"] = _auto(options["num_samples"], samples)
         chosen["refresh_every"] = _auto(options["refresh_every"], 1)
         chosen["max_iterations"], chosen["tolerance"] = iterative.max_iterations, iterative.tolerance
@@ -146,9 +145,13 @@ def method(config: Mapping[str, Any], model: Model, parameters: Parameters) -> t
     if options["update"] == "closed_form":
         update: ClosedFormUpdate | GradientUpdate = ClosedFormUpdate(model, parameters)
     else:
-        rate = LEARNING_RATE[options["optimizer"]] * model.step_dim**-0.95
+        optimizer = options["optimizer"]
+        rate = LEARNING_RATE[optimizer] * model.step_dim**-0.95
+        rate = model.choices.get("learning_rate", {}).get(optimizer, rate)
         chosen["learning_rate"] = _auto(options["learning_rate"], rate)
-        update = GradientUpdate(model, parameters, options["optimizer"], chosen["learning_rate"])
+        betas = model.choices.get("betas") if optimizer == "adam" else None
+        chosen |= {} if betas is None else {"betas": list(betas)}
+        update = GradientUpdate(model, parameters, optimizer, chosen["learning_rate"], betas)
     return Method(model, expectation, update, per_step, seed), chosen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import torch
@@ -17,9 +18,14 @@ class OperatorPrecision(PosteriorPrecision):
 
     norms: diag(Phi^T Omega_n Phi), (n or 1, D). index, weight: the layout of a chunk (lgm_cli.observations.Chunk).
 
+    Since A_n >= I, a residual r leaves an error of at most |r| standard deviations of the posterior, over all D
+    coordinates: residuals are measured by sqrt(D), whatever the size of the right-hand side.
+
     The gradients of sparse Bayesian learning hold w fixed, not z; so what is held of a perturbation is that of w,
     diag(alpha)^(1/2) delta, and delta itself moves with alpha.
     """
+
+    uneven = True
 
     def __init__(
         self, operator: LinearOperator, precisions: Tensor, root: Tensor, norms: Tensor,
@@ -28,6 +34,7 @@ class OperatorPrecision(PosteriorPrecision):
         self.operator, self.dim, self.root, self.norms = operator, operator.in_dim, root, norms
         self.index, self.weight = index, weight
         self.scale = precisions.rsqrt()
+        self._whole = index is None and bool(weight.all())
         self._ratio = (precisions.detach() / precisions).sqrt() if precisions.requires_grad else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +56,13 @@ class OperatorPrecision(PosteriorPrecision):
         return self.index[:, None, :].expand(-1, image.shape[1], -1)
 
     def matvec(self, x: Tensor) -> Tensor:
+        if self._whole:
+            return x + self.scale * (self.root.square() * self.operator.normal(self.scale * x))
         return x + self.transpose(self.forward(x))
+
+    def residual_scale(self, b: Tensor) -> Tensor:
+        """What a relative residual is relative to, (n, R, 1)."""
+        return torch.full_like(b[..., :1], math.sqrt(self.dim))
 
     def perturbation(self, latent: Tensor, observed: Tensor) -> Tensor:
         with torch.no_grad():

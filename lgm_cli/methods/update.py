@@ -54,10 +54,15 @@ class GradientUpdate:
     The loss is per observed entry and column, so that a column's gradient does not depend on how much data there is.
     """
 
-    def __init__(self, model: Model, parameters: Parameters, optimizer: str, learning_rate: float) -> None:
+    def __init__(
+        self, model: Model, parameters: Parameters, optimizer: str, learning_rate: float,
+        betas: tuple[float, float] | None = None,
+    ) -> None:  # fmt: skip
         self.model = model
         self._free = {name: value.clone().requires_grad_() for name, value in model.free(parameters).items()}
-        self.optimizer = OPTIMIZERS[optimizer](list(self._free.values()), lr=learning_rate)
+        self.optimizer = OPTIMIZERS[optimizer](
+            list(self._free.values()), lr=learning_rate, **({} if betas is None else {"betas": betas})
+        )
         self._renew()
 
     def _renew(self) -> None:

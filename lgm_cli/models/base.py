@@ -56,6 +56,10 @@ class Model(ABC):
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
+    # What `auto` means for this model, where it is not what it means for others: learning_rate by optimiser, betas of
+    # Adam, num_samples, tolerance and max_iterations of a solver.
+    choices: Mapping[str, Any] = {}  # noqa: RUF012
+
     def gradient_scale(self) -> dict[str, float]:
         """By the name of a free parameter that columns share: the inverse of how many times the Fisher information of a
         column's own it has, by which its gradient is multiplied. (Adam's steps do not depend on it.)"""

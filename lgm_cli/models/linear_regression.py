@@ -35,6 +35,7 @@ class LinearRegression(LinearModel):
 
     kind = "regression"
     double_precision = True  # one posterior costs little, and collinear features make it as ill-conditioned as can be
+    choices = {"tolerance": 1e-6, "max_iterations": 1000}  # noqa: RUF012  # it averages no errors
 
     def __init__(self, noise_floor: float) -> None:
         self.noise_floor = noise_floor

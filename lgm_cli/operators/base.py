@@ -33,6 +33,10 @@ class LinearOperator(ABC):
     def transpose(self, y: Tensor) -> Tensor:
         """Phi^T y, (..., out_dim) -> (..., in_dim)."""
 
+    def normal(self, x: Tensor) -> Tensor:
+        """Phi^T Phi x, (..., in_dim) -> (..., in_dim)."""
+        return self.transpose(self.forward(x))
+
     def squares(self) -> LinearOperator:
         """Phi o Phi, the squares of the entries; every closed form is exact."""
         return Squares(self)
@@ -149,6 +153,9 @@ class Product(LinearOperator):
 
     def transpose(self, y: Tensor) -> Tensor:
         return self.second.transpose(self.first.transpose(y))
+
+    def normal(self, x: Tensor) -> Tensor:
+        return self.second.transpose(self.first.normal(self.second.forward(x)))
 
     def squares(self) -> LinearOperator:
         if self.first.one_entry_per_row or self.second.one_entry_per_column:

@@ -69,12 +69,16 @@ class Masked(LinearOperator):
         super().__init__(in_dim, len(kept))
         self.kept = kept.long()
         self.one_entry_per_column = len(kept.unique()) == len(kept)
+        self._times = torch.bincount(self.kept, minlength=in_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return sized(x, self.in_dim).index_select(-1, self.kept.to(x.device))
 
     def transpose(self, y: Tensor) -> Tensor:
         return y.new_zeros(*y.shape[:-1], self.in_dim).index_add(-1, self.kept.to(y.device), y)
+
+    def normal(self, x: Tensor) -> Tensor:
+        return self._times.to(x) * x
 
     def squares(self) -> LinearOperator:
         return self

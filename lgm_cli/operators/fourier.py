@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lgm_cli.operators.base import LinearOperator, Scaled, grid
+from lgm_cli.operators.base import LinearOperator, Product, Scaled, grid
 from lgm_cli.operators.blocks import BlockDiagonal, Stack
 from lgm_cli.operators.entries import Masked, ones
 
@@ -58,9 +58,29 @@ class Fourier(LinearOperator):
 
 def subsampled_fourier(shape: int | Sequence[int], kept: Tensor, complex_input: bool = False) -> LinearOperator:
     """The real and then the imaginary parts of the frequencies `kept`, indices into the flattened spectrum."""
-    fourier = Fourier(shape, complex_input)
-    part = Masked(kept, fourier.out_dim // 2)
-    return BlockDiagonal([part, part]) @ fourier
+    return SubsampledFourier(shape, kept, complex_input)
+
+
+class SubsampledFourier(Product):
+    """P F for the DFT F and the selection P of some frequencies, twice for real and imaginary parts. Of a real input,
+    F^T P^T P F multiplies the spectrum by how often each frequency or its conjugate is selected, on average."""
+
+    def __init__(self, shape: int | Sequence[int], kept: Tensor, complex_input: bool) -> None:
+        fourier = Fourier(shape, complex_input)
+        part = Masked(kept, fourier.out_dim // 2)
+        super().__init__(BlockDiagonal([part, part]), fourier)
+        self.shape, self.complex_input = fourier.shape, complex_input
+        count = torch.bincount(kept.cpu(), minlength=fourier.out_dim // 2).view(self.shape).to(kept.device)
+        dims = tuple(range(len(self.shape)))
+        conjugate = count.flip(dims).roll((1,) * len(dims), dims)
+        self._selected = ((count + conjugate) / 2)[..., : self.shape[-1] // 2 + 1]
+
+    def normal(self, x: Tensor) -> Tensor:
+        if self.complex_input:
+            return super().normal(x)
+        dims = tuple(range(-len(self.shape), 0))
+        spectrum = torch.fft.rfftn(x.unflatten(-1, self.shape), dim=dims) * self._selected.to(x)
+        return torch.fft.irfftn(spectrum, self.shape, dims).flatten(dims[0])
 
 
 class Convolution(LinearOperator):

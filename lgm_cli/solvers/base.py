@@ -51,9 +51,10 @@ class Solver(ABC):
     """Solves A_n x = b for every data point and right-hand side at once, out of place and differentiable.
 
     max_iterations: the limit I, or "auto" for 100.
-    tolerance: a system stops once |b - A x| <= tolerance |b|; "auto" for 1e-2. One below the dtype's rounding unit
+    tolerance: a system stops once |b - A x| <= tolerance |b|, or, where the precision has a scale of its own for
+        residuals (`residual_scale`), tolerance times that; "auto" for 1e-2. One below the dtype's rounding unit
         counts as that unit: further steps would change nothing but the denominators of their lengths, which underflow.
-    preconditioner: "none", "jacobi" for diag(A), or for its diagonal blocks where A has them, or "auto" for the latter
+    preconditioner: "none", "jacobi" for diag(A), or for its diagonal blocks where A has them, or "auto" for the latter, or where the precision says that its diagonal is uneven
         alone.
     warm_start: whether the caller should start from its previous solution.
     """
@@ -92,8 +93,8 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 class Watch:
     """Per-system stopping: which systems are still above the tolerance, and how long each was."""
 
-    def __init__(self, b: Tensor, tolerance: float) -> None:
-        self.scale = norm(b.detach())
+    def __init__(self, precision: Precision, b: Tensor, tolerance: float) -> None:
+        self.scale = getattr(precision, "residual_scale", norm)(b.detach())
         self.limit = max(tolerance, torch.finfo(b.dtype).eps) * self.scale
         self.active = torch.ones_like(self.scale, dtype=torch.bool)
         self.iterations = torch.zeros_like(self.scale)
@@ -118,7 +119,7 @@ class Preconditioner:
     """M = L L^T near A, as two linear maps of (N, R, D): diag(A) with `jacobi`, or, where the precision has them
     (`diagonal_blocks`), the diagonal blocks of A, each by its Cholesky factor; the identity with `none`.
 
-    `auto` is `jacobi` where there are blocks, otherwise `none`. Blocks are a constant to differentiation.
+    `auto` is `jacobi` where there are blocks or the precision says so (`uneven`), otherwise `none`. Blocks are a constant to differentiation.
     """
 
     def __init__(self, precision: Precision, name: str) -> None:
@@ -128,7 +129,7 @@ class Preconditioner:
             factor = torch.linalg.cholesky(blocks)  # (N, B, d, d)
             identity = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device).expand_as(blocks)
             self._blocks = factor, torch.linalg.solve_triangular(factor, identity, upper=False)
-        elif name == "jacobi":
+        elif name == "jacobi" or (name == "auto" and getattr(precision, "uneven", False)):
             self._scale = precision.diagonal().rsqrt()[:, None, :]
 
     def _by_block(self, matrices: Tensor, x: Tensor) -> Tensor:

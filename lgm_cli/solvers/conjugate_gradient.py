@@ -27,7 +27,7 @@ class ConjugateGradient(Solver):
         z = preconditioner.solve(r)
         p = z
         rz = (r * z).sum(-1, keepdim=True)
-        watch = Watch(b, self.tolerance)
+        watch = Watch(precision, b, self.tolerance)
         finished = watch.done(norm(r))
         for _ in range(self.max_iterations):
             if finished:

@@ -26,7 +26,7 @@ class GradientDescent(Solver):
             r = system.shrink(b) - system.matvec(y)
             products += systems
         scale = norm(system.shrink(b).detach())
-        watch = Watch(b, self.tolerance)
+        watch = Watch(precision, b, self.tolerance)
         finished = watch.done(norm(system.undo_shrink(r)))
         for _ in range(self.max_iterations):
             if finished:

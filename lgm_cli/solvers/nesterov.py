@@ -31,7 +31,7 @@ class Nesterov(Solver):
             products += systems
         x = v
         scale = norm(target.detach())
-        watch = Watch(b, self.tolerance)
+        watch = Watch(precision, b, self.tolerance)
         finished = watch.done(norm(system.undo_shrink(r)))
         for _ in range(self.max_iterations):
             if finished:

@@ -22,7 +22,7 @@ class SteepestDescent(Solver):
             y = system.undo_expand(x0)
             r = system.shrink(b) - system.matvec(y)
             products += systems
-        watch = Watch(b, self.tolerance)
+        watch = Watch(precision, b, self.tolerance)
         finished = watch.done(norm(system.undo_shrink(r)))
         for _ in range(self.max_iterations):
             if finished:

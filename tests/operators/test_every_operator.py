@@ -340,3 +340,10 @@ def test_weighted_products_with_its_transpose_are_those_of_the_matrix(name: str)
         out = draw(*value.shape, seed=3)
         found, true = (torch.autograd.grad((each * out).sum(), inputs)[0] for each in (value, wanted))
         torch.testing.assert_close(found, true, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_normal_operator_is_the_product_with_the_transpose(name: str) -> None:
+    operator, matrix = CASES[name]
+    dense, x = torch.as_tensor(matrix), draw(3, operator.in_dim, seed=5)
+    torch.testing.assert_close(operator.normal(x), x @ (dense.T @ dense), rtol=1e-11, atol=1e-11)
