@@ -21,6 +21,7 @@ from lgm_cli.observations import Chunk
 SUBSET_OPERATIONS = 1e10  # of one evaluation on the way; a random subset of data points is taken when all cost more
 EXACT_OPERATIONS = 4e13  # of the final evaluation
 SUBSET_POINTS = 100  # at least
+ITERATIVE_SPACING = 5
 SINGLE_OPERATIONS = 1e11  # of the exact posterior of one data point
 FORECAST = ("forecast_log_likelihood", "forecast_rmse")
 
@@ -64,6 +65,11 @@ class Evaluator:
     def sampled(self) -> bool:
         """Whether evaluations on the way use a subset of the data points."""
         return self._subset is not None
+
+    @property
+    def spacing(self) -> int:
+        """Steps between two evaluations, at least, where their number is left open."""
+        return ITERATIVE_SPACING if self.iterative else 1
 
     @property
     def own_columns(self) -> list[str]:

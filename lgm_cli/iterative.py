@@ -13,10 +13,10 @@ from lgm_cli.randomness import generator
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
 
 SAMPLES = 100  # of the posterior, for its variances: each is known to 14%
-PROBES = 16
+PROBES = 8
 LANCZOS_STEPS = 200  # at most
 PIECE = 1 << 24  # numbers that the vectors of one solution may take
-TOLERANCES = {"mean": 1e-5, "samples": 1e-3}  # relative residuals
+TOLERANCES = {"mean": 1e-3, "samples": 3e-2}  # relative residuals
 
 
 class IterativePosterior:

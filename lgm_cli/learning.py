@@ -149,7 +149,7 @@ class Learner:
         """Evaluate, record, and judge: the status if the run is over."""
         step = self.method.steps
         every = self.limits.eval_every
-        self._due = step + (max(1, step // EVALUATIONS) if every is None else every)
+        self._due = step + (max(self.evaluator.spacing, step // EVALUATIONS) if every is None else every)
         try:
             scores = self.evaluator.score(self.method.parameters)
         except LinAlgError:

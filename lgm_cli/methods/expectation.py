@@ -88,8 +88,13 @@ class MonteCarloExpectation:
     def noise(self, chunk: Chunk, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """e (n, K, D) and e' (n, K, m)."""
         n, like = len(chunk.points), {"dtype": chunk.values.dtype, "device": chunk.values.device}
-        latent = torch.randn(n, self.num_samples, self.model.dim, generator=draw, **like)
-        return latent, torch.randn(n, self.num_samples, chunk.values.shape[1], generator=draw, **like)
+        sizes = [(n, self.num_samples, self.model.dim), (n, self.num_samples, chunk.values.shape[1])]
+        if self.model.choices.get("noise") == "signs":
+            signs = (torch.randint(2, size, generator=draw, device=like["device"]) for size in sizes)
+            latent, observed = ((2 * sign - 1).to(like["dtype"]) for sign in signs)
+        else:
+            latent, observed = (torch.randn(size, generator=draw, **like) for size in sizes)
+        return latent, observed
 
     def posteriors(
         self, parameters: Parameters, block: int, chunks: list[Chunk], step: int, record: SolverRecord

@@ -65,6 +65,7 @@ class SparseBayes(LinearModel):
         "learning_rate": {"adam": 1.0},
         "betas": (0.5, 0.9),
         "num_samples": 4,
+        "noise": "signs",
         "tolerance": 0.2,
         "max_iterations": 1000,
     }
@@ -399,7 +400,7 @@ class SparseBayes(LinearModel):
         truth = self.observations.signal
         if truth is None:
             return {}
-        found = self._signal(self.latents(parameters, posterior)[0])
+        found = float(self._unit) * self._signal(self._each(parameters).rsqrt() * posterior.mean)
         true = truth[chunk.points]
         return {"error": (found.double() - true).square().sum(), "power": true.square().sum()}
 
