@@ -8,6 +8,8 @@ from lgm_cli.plots.run import convergence, predictions
 from lgm_cli.plots.style import COLOURS, QUIET, STYLE
 from lgm_cli.plots.weights import weights
 
+series = spectrum = weights
+
 __all__ = [
     "COLOURS", "QUIET", "STYLE",
     "convergence", "factor_extremes", "latent_scatter", "loadings_table", "predictions", "weights",
