@@ -221,7 +221,8 @@ def check(table: Table) -> None:
             raise UserError(f"{table.name} has values too large to be squared in {wrong}", "use a larger unit")
         if (spread < SMALLEST).all():
             raise UserError(f"{table.name} has no feature with two different values", "give one that varies")
-        sizes = sizes[:1]  # a single column is what a regression has
+    if table.joint:
+        sizes = sizes[:1]  # a regression has a single column, a series may have
     if not len(table.values):
         raise UserError(f"{table.name} has no value in {n:,} x {m:,} entries", "give at least two values per column")
     for size, axis in sizes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from lgm_cli.stationary import (
     whitening_rows,
 )
 
-INITIAL_NOISE = 0.1  # share of the variance of the series at the start
+INITIAL_NOISE = 0.5  # share of the variance at the start: from less, EM may end where there is none, a poorer maximum
 LARGEST_START = 0.9  # of the reflection coefficients at the start
 SEVERAL = 10  # what a step size is chosen for: reflection coefficients act on each other
 
@@ -290,26 +291,25 @@ class Autoregressive(Model):
 
     def pictures(self, learned: Learned) -> dict[str, Picture]:
         found = {name: value.numpy() for name, value in learned.exported.items()}
-        data = learned.data
-        length, table = self.dim, data.table
-        train, hidden = np.full(length, np.nan), np.full(length, np.nan)
-        train[data.train_rows], hidden[data.test_rows] = data.train_values, data.test_values
-        last = int(data.train_rows.max()) + 1
-        rows = np.arange(length)
+        data, length = learned.data, self.dim
+        values, hidden = np.full((2, length), np.nan)
+        values[data.train_rows], hidden[data.test_rows] = data.train_values, data.test_values
+        end = int(data.train_rows.max()) + 1
 
-        def series(path: Any) -> None:
-            latent, deviation = (value[:, 0].numpy() for value in learned.inferred().values())
-            mean, total = learned.predict(rows, np.zeros(length, int))
-            plots.series(
-                table.row_labels.to_numpy(), train, hidden, float(found["mean"]) + latent, deviation,
-                mean, total, last, str(table.column_labels[0]), table.index_name or "step", path,
-            )  # fmt: skip
+        def fit() -> tuple[np.ndarray, np.ndarray]:
+            mean, deviation = (value[:, 0].numpy() for value in learned.inferred().values())
+            return found["mean"] + mean, deviation
 
-        def spectrum(path: Any) -> None:
-            plots.spectrum(
-                train - float(found["mean"]), found["coefficients"], float(found["innovation_variance"]),
-                float(found["noise_variance"]), path,
-            )  # fmt: skip
+        def series(path: Path) -> object:
+            predicted = learned.predict(np.arange(length), np.zeros(length, int))
+            names = str(data.table.column_labels[0]), data.table.index_name or "step"
+            labels = data.table.row_labels.to_numpy()
+            return plots.series(labels, values, hidden, *fit(), *predicted, end, *names, path)
+
+        def spectrum(path: Path) -> object:
+            complete = np.where(np.isnan(values), fit()[0], values)[:end] - found["mean"]
+            variances = float(found["innovation_variance"]), float(found["noise_variance"])
+            return plots.spectrum(complete, found["coefficients"], *variances, path)
 
         return {"series": series, "spectrum": spectrum}
 
