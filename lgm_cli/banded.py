@@ -33,9 +33,7 @@ def slanted(band: Tensor) -> Tensor:
 def squared(band: Tensor) -> Tensor:
     """The band of F^T F for band[i, t] = F[t, t - i]: out[k, t] = (F^T F)[t, t - k]. (p + 1, T)"""
     columns, order, length = slanted(band), len(band) - 1, band.shape[1]
-    parts = [
-        pad((columns[: order + 1 - k, k:] * columns[k:, : length - k]).sum(0), (k, 0)) for k in range(order + 1)
-    ]
+    parts = [pad((columns[: order + 1 - k, k:] * columns[k:, : length - k]).sum(0), (k, 0)) for k in range(order + 1)]
     return torch.stack(parts)
 
 
@@ -104,7 +102,8 @@ class BandedPosterior:
 
     The entries of Sigma within the band come from the same factors backwards (Takahashi, Fagan & Chen 1973):
 
-        Sigma_jj = L_j^-T (I + W_(j+1)^T Sigma_(j+1,j+1) W_(j+1)) L_j^-1,  Sigma_(j+1,j) = -Sigma_(j+1,j+1) W_(j+1) L_j^-1.
+        Sigma_jj = L_j^-T (I + W_(j+1)^T Sigma_(j+1,j+1) W_(j+1)) L_j^-1,
+        Sigma_(j+1,j) = -Sigma_(j+1,j+1) W_(j+1) L_j^-1.
 
     Differentiable. precision: in double precision, on the CPU, where so many small steps run best; targets (1, m).
     """
@@ -181,8 +180,9 @@ class BandedPosterior:
 
         which an error of the mean enters by its square only.
         """
-        misfit = self.precision.whiten(self.mean).square().sum() + (
-            self.targets - self.precision.forward(self.mean)
-        ).square().sum()
+        misfit = (
+            self.precision.whiten(self.mean).square().sum()
+            + (self.targets - self.precision.forward(self.mean)).square().sum()
+        )
         log_det = 2 * torch.stack([f.diagonal() for f in self._factors]).log().sum()
         return (self.precision.band[0].log().sum() - 0.5 * (misfit + log_det)).reshape(1)

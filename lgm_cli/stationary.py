@@ -98,8 +98,8 @@ class Windows:
 def maximise(
     u: np.ndarray, windows: Windows, smallest: float
 ) -> tuple[np.ndarray, float, float]:  # (p,), innovation variance, mean of z
-    """A higher expected log-likelihood of z ~ AR(u, q) about a mean m than that at u: Gauss and Newton's steps in u with
-    a line search, q and m at their best for each u:
+    """A higher expected log-likelihood of z ~ AR(u, q) about a mean m than that at u: Gauss and Newton's steps in u
+    with a line search, q and m at their best for each u:
 
         f(u) = T/2 log q + G / (2 q) + sum_i i log cosh u_i,   G = sum_k (rows of k)(moments about m)(rows of k)^T.
 

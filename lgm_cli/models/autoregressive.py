@@ -51,8 +51,8 @@ class Autoregressive(Model):
 
     EM is generalised, the first p rows being no function of sums: a few steps of Gauss and Newton with a line search
     (`lgm_cli.stationary.maximise`). Its parameters are expanded, y = c + l (m + z) + noise with l = 1 and m = 0 in the
-    model: maximising over c, l, m too and writing the result as the model, mean c + l m and innovations l^2 q, is EM for
-    the same likelihood, and much faster where noise is small (Liu, Rubin & Wu, Biometrika 85 (1998) 755-770).
+    model: maximising over c, l, m too and writing the result as the model, mean c + l m and innovations l^2 q, is EM
+    for the same likelihood in fewer steps (Liu, Rubin & Wu, Biometrika 85 (1998) 755-770).
     """
 
     kind = "series"
@@ -90,9 +90,10 @@ class Autoregressive(Model):
         length, share, p = options["num_points"], options["factor_share"], self.order
         draw = generator(options["seed"], "simulate series")
         period = 6 + 8 * float(torch.rand((), generator=draw, dtype=torch.float64))
-        noise, unseen = torch.randn(2, length, generator=draw, dtype=torch.float64).numpy(), torch.rand(
-            length, generator=draw, dtype=torch.float64
-        ).numpy()
+        noise, unseen = (
+            torch.randn(2, length, generator=draw, dtype=torch.float64).numpy(),
+            torch.rand(length, generator=draw, dtype=torch.float64).numpy(),
+        )
         pair = 0.9 * np.exp(2j * math.pi / period * np.array([1, -1]))
         roots = [0.8] if p == 1 else [*pair, *(0.3 * (-1) ** k for k in range(p - 2))]
         a = -np.poly(roots).real[1:]
@@ -139,8 +140,7 @@ class Autoregressive(Model):
 
     def constrain(self, free: Parameters) -> Parameters:
         return {
-            name: self.noise_floor + value.exp() if name.endswith("variance") else value
-            for name, value in free.items()
+            name: self.noise_floor + value.exp() if name.endswith("variance") else value for name, value in free.items()
         }
 
     def _entries(self, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:

@@ -60,7 +60,8 @@ def series(
             edge = axes.get_xaxis_transform()
             axes.plot(x[gaps], np.full(len(gaps), 0.012), marker="|", linestyle="none", color=FAINT, markersize=5,
                       transform=edge, zorder=0, label="gap")  # fmt: skip
-            axes.set_xlim(x[start], x[-1] + (x[-1] - x[start]) * 0.01)
+            margin = (x[-1] - x[start]) * 0.01
+            axes.set_xlim(x[start] - margin, x[-1] + margin)
             axes.set_ylabel(shorten(name, 24))
         if len(parts) > 1:
             grid[1].set_title(f"the last {length - from_last:,} steps", color=QUIET, fontsize=8)
@@ -83,7 +84,7 @@ def _places(labels: np.ndarray, index_name: str) -> tuple[np.ndarray, str]:
         places = labels
         if labels.dtype.kind not in "iufM":
             try:
-                places = pd.to_datetime(pd.Series(labels)).to_numpy()
+                places = pd.to_datetime(pd.Series(labels), format="ISO8601", utc=True).dt.tz_localize(None).to_numpy()
             except (ValueError, TypeError):
                 return np.arange(len(labels)), "step"
     rising = len(labels) < 2 or bool((np.diff(places) > np.zeros(1, np.diff(places).dtype)).all())
@@ -97,7 +98,7 @@ def spectrum(
     noise_variance: float,
     path: Path,
 ) -> Figure:
-    """q / |1 - sum_k a_k exp(-2 pi i f k)|^2 + s over the frequency f, beside the periodogram; the period of the peak."""
+    """q / |1 - sum_k a_k exp(-2 pi i f k)|^2 + s over the frequency f, and its highest peak, beside the periodogram."""
     length = len(complete)
     density = np.abs(np.fft.rfft(complete)[1:]) ** 2 / length
     at = np.arange(1, len(density) + 1) / length
@@ -115,8 +116,10 @@ def spectrum(
         top = max(density.max(), (signal + noise_variance).max())
         bottom = min(np.quantile(density, 0.05), (signal + noise_variance).min(), noise_variance)
         axes.set_ylim(max(bottom, 1e-7 * top) / 2, 8 * top)
-        peak = int(signal.argmax())
-        if 0 < peak < FREQUENCIES - 1:
+        inner = signal[1:-1]
+        peaks = 1 + np.flatnonzero((inner > signal[:-2]) & (inner > signal[2:]))
+        if len(peaks):
+            peak = peaks[signal[peaks].argmax()]
             _mark(axes, float(frequency[peak]), float(signal[peak] + noise_variance))
         axes.set_xlim(0, 0.5)
         axes.set_xlabel("frequency [cycles per step]")
