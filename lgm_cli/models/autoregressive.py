@@ -32,7 +32,7 @@ from lgm_cli.stationary import (
 
 INITIAL_NOISE = 0.5  # share of the variance at the start: from less, EM may end where there is none, a poorer maximum
 LARGEST_START = 0.9  # of the reflection coefficients at the start
-SEVERAL = 10  # what a step size is chosen for: reflection coefficients act on each other
+SEVERAL = 4  # latent dimensions that the step size is chosen for, by measurement: coefficients act on each other
 
 
 class Autoregressive(Model):
