@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 from lgm_cli.gram import PosteriorPrecision
 
+ROUNDING = 10  # errors of an entry of A, in units of eps (p + 1)
 BLOCK = 32  # rows of a block of the factorisation, at least: smaller ones cost more calls than they save operations
 
 
@@ -121,10 +122,15 @@ class BandedPosterior:
             self._factors.append(factor)
 
     def _blocks(self) -> tuple[Tensor, Tensor]:
-        """D and E, (J, B, B) each; the last rows are of an identity."""
+        """D and E, (J, B, B) each; the last rows are of an identity.
+
+        The diagonal is raised by as much as rounding may take from it, so that the factorisation of what is positive
+        definite never fails (Higham, Accuracy and Stability of Numerical Algorithms, theorem 10.7).
+        """
         gram, order, b = self.precision.gram, self.precision.order, self.size
         extra = -gram.shape[1] % b
-        rows = torch.cat([pad(gram[:1], (0, extra), value=1.0), pad(gram[1:], (0, extra))])
+        raised = (1 + ROUNDING * (order + 1) * torch.finfo(gram.dtype).eps) * gram[:1]
+        rows = torch.cat([pad(raised, (0, extra), value=1.0), pad(gram[1:], (0, extra))])
         rows = pad(rows, (0, 0, 0, 1)).view(order + 2, -1, b)  # one diagonal more, of zeros
         row, column = torch.arange(b)[:, None], torch.arange(b)
         lag = (row - column).abs().clamp_max(order + 1)
