@@ -95,6 +95,36 @@ class Windows:
     count: np.ndarray
 
 
+def _backwards(order: int) -> tuple[Tensor, Tensor]:
+    """For windows that end at step k < p: which step each of their p + 1 places is of, and whether it is there."""
+    place = torch.arange(order)[:, None] - torch.arange(order + 1)
+    return place.clamp_min(0), (place >= 0).double()
+
+
+def window_sums(z: Tensor, order: int) -> Tensor:
+    """Sums of the windows of each row of F, (T,) -> (p + 1, p + 1)."""
+    place, there = _backwards(order)
+    return torch.cat([z[place] * there, z.unfold(0, order + 1, 1).sum(0).flip(0)[None]])
+
+
+def window_products(draws: Tensor, order: int) -> Tensor:
+    """Sums over draws and windows of window window^T for each row of F, (R, T) -> (p + 1, p + 1, p + 1)."""
+    place, there = _backwards(order)
+    start = draws[:, place] * there
+    later = draws.unfold(1, order + 1, 1).reshape(-1, order + 1).flip(1)
+    return torch.cat([torch.einsum("rki,rkj->kij", start, start), (later.mT @ later)[None]])
+
+
+def window_products_of_band(band: Tensor) -> Tensor:
+    """The same of covariances band[k, t] = Cov(z_t, z_(t-k)), (p + 1, T) -> (p + 1, p + 1, p + 1)."""
+    order, length = len(band) - 1, band.shape[1]
+    (place, there), i = _backwards(order), torch.arange(order + 1)
+    lag, least = (i[:, None] - i).abs(), torch.minimum(i[:, None], i)  # the later of two steps is t - least
+    start = band[lag, place[:, least]] * there[:, :, None] * there[:, None, :]
+    sums = pad(band.cumsum(1), (1, 0))
+    return torch.cat([start, (sums[lag, length - least] - sums[lag, order - least])[None]])
+
+
 def maximise(
     u: np.ndarray, windows: Windows, smallest: float
 ) -> tuple[np.ndarray, float, float]:  # (p,), innovation variance, mean of z

@@ -28,6 +28,9 @@ from lgm_cli.stationary import (
     maximise,
     reflections,
     whitening_rows,
+    window_products,
+    window_products_of_band,
+    window_sums,
 )
 
 INITIAL_NOISE = 0.5  # share of the variance at the start: from less, EM may end where there is none, a poorer maximum
@@ -192,10 +195,10 @@ class Autoregressive(Model):
         if isinstance(posterior, SamplePosterior):
             samples = posterior.samples[0].cpu().double() / math.sqrt(posterior.samples.shape[1])
             draws = torch.cat([posterior.mean.cpu().double(), samples])
-            second, variance = _windows_of(draws, self.order), samples.square().sum(0)
+            second, variance = window_products(draws, self.order), samples.square().sum(0)
         else:
             draws, variance = posterior.mean, posterior.covariances[0]
-            second = _windows_of(draws, self.order) + _windows_of_band(posterior.covariances)
+            second = window_products(draws, self.order) + window_products_of_band(posterior.covariances)
         mean = draws[0]
         index, weight, values = self._entries(chunk)
         z, spread = mean[index], weight * variance[index]
@@ -203,7 +206,7 @@ class Autoregressive(Model):
         vectors = torch.stack([torch.ones_like(z), z, rest])
         change = torch.tensor([0.0, 1.0, -1.0], dtype=torch.float64)
         observed = (weight * vectors) @ vectors.mT + spread.sum() * torch.outer(change, change)
-        found = {"second": second, "first": _sums_of(mean, self.order), "observed": observed}
+        found = {"second": second, "first": window_sums(mean, self.order), "observed": observed}
         return found if total is None else {name: total[name] + value for name, value in found.items()}
 
     def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Any) -> Tensor:
@@ -217,7 +220,7 @@ class Autoregressive(Model):
         shift = torch.stack([inside["mean"].detach() - inside["mean"], u.new_zeros(()), u.new_ones(())])
         misfit = shift @ found["observed"] @ shift / noise
         scales = self.dim * q.log() + 2 * (order * log_cosh(u)).sum() + found["observed"][0, 0] * noise.log()
-        return 0.5 * (prior + misfit + scales)
+        return (0.5 * (prior + misfit + scales)).to(chunk.values)
 
     def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
         """y = c + l z + noise by least squares on the expected moments of the observed steps, s the mean square of what
@@ -300,16 +303,22 @@ class Autoregressive(Model):
             mean, deviation = (value[:, 0].numpy() for value in learned.inferred().values())
             return found["mean"] + mean, deviation
 
+        def predicted() -> tuple[np.ndarray, np.ndarray]:
+            return learned.predict(np.arange(length), np.zeros(length, int))
+
         def series(path: Path) -> object:
-            predicted = learned.predict(np.arange(length), np.zeros(length, int))
             names = str(data.table.column_labels[0]), data.table.index_name or "step"
-            labels = data.table.row_labels.to_numpy()
-            return plots.series(labels, values, hidden, *fit(), *predicted, end, *names, path)
+            return plots.series(
+                data.table.row_labels.to_numpy(), values, hidden, *fit(), *predicted(), end, *names, path
+            )
 
         def spectrum(path: Path) -> object:
-            complete = np.where(np.isnan(values), fit()[0], values)[:end] - found["mean"]
+            mean, deviation = predicted()
+            gap = np.isnan(values[:end])
+            complete = np.where(gap, mean[:end], values[:end]) - found["mean"]
             variances = float(found["innovation_variance"]), float(found["noise_variance"])
-            return plots.spectrum(complete, found["coefficients"], *variances, path)
+            missing = float((deviation[:end] ** 2)[gap].sum() / end)
+            return plots.spectrum(complete, found["coefficients"], *variances, path, missing=missing)
 
         return {"series": series, "spectrum": spectrum}
 
@@ -338,33 +347,3 @@ def _covariances(exported: Mapping[str, Any], length: int) -> np.ndarray:
     gamma = autocovariances(np.asarray(exported["coefficients"]), float(exported["innovation_variance"]), length)
     gamma[0] += float(exported["noise_variance"])
     return gamma
-
-
-def _backwards(order: int) -> tuple[Tensor, Tensor]:
-    """For windows that end at step k < p: which step each of their p + 1 places is of, and whether it is there."""
-    place = torch.arange(order)[:, None] - torch.arange(order + 1)
-    return place.clamp_min(0), (place >= 0).double()
-
-
-def _sums_of(z: Tensor, order: int) -> Tensor:
-    """Sums of the windows of each row of F, (T,) -> (p + 1, p + 1)."""
-    place, there = _backwards(order)
-    return torch.cat([z[place] * there, z.unfold(0, order + 1, 1).sum(0).flip(0)[None]])
-
-
-def _windows_of(draws: Tensor, order: int) -> Tensor:
-    """Sums over draws and windows of window window^T for each row of F, (R, T) -> (p + 1, p + 1, p + 1)."""
-    place, there = _backwards(order)
-    start = draws[:, place] * there
-    later = draws.unfold(1, order + 1, 1).reshape(-1, order + 1).flip(1)
-    return torch.cat([torch.einsum("rki,rkj->kij", start, start), (later.mT @ later)[None]])
-
-
-def _windows_of_band(band: Tensor) -> Tensor:
-    """The same of covariances band[k, t] = Cov(z_t, z_(t-k)), (p + 1, T) -> (p + 1, p + 1, p + 1)."""
-    order, length = len(band) - 1, band.shape[1]
-    (place, there), i = _backwards(order), torch.arange(order + 1)
-    lag, least = (i[:, None] - i).abs(), torch.minimum(i[:, None], i)  # the later of two steps is t - least
-    start = band[lag, place[:, least]] * there[:, :, None] * there[:, None, :]
-    sums = torch.nn.functional.pad(band.cumsum(1), (1, 0))
-    return torch.cat([start, (sums[lag, length - least] - sums[lag, order - least])[None]])

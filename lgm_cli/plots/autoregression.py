@@ -14,6 +14,7 @@ from lgm_cli.plots.style import COLOURS, FAINT, INK, NEGATIVE, POSITIVE, QUIET, 
 
 HALF = 1.645  # of a 90% interval, in standard deviations
 FREQUENCIES = 4000
+BANDS = 150  # of frequencies, that a long periodogram is averaged over
 DOTS = 600  # steps up to which each value has a dot
 
 
@@ -44,7 +45,8 @@ def series(
             dots = {"linestyle": "none", "markersize": 2.6 if len(shown) > 150 else 3.6}
             low, high = fit - HALF * fit_deviation, fit + HALF * fit_deviation
             axes.fill_between(x[past], low[past], high[past], color=POSITIVE, alpha=0.25, linewidth=0)
-            axes.plot(x[past], fit[past], color=POSITIVE, linewidth=1.1, label="fit with its 90% band")
+            width = 1.1 if len(shown) <= DOTS else 0.5
+            axes.plot(x[past], fit[past], color=POSITIVE, linewidth=width, label="fit with its 90% band")
             if len(shown) <= DOTS:
                 axes.plot(x[shown], learned[shown], marker="o", color=INK, label="learned from", **dots)
                 axes.plot(
@@ -56,7 +58,7 @@ def series(
                 low[end - 1 : end], high[end - 1 : end] = predicted[end - 1 : end], predicted[end - 1 : end]
                 axes.fill_between(x[future], low[future], high[future], color=COLOURS[4], alpha=0.3, linewidth=0)
                 axes.plot(x[future], predicted[future], color=COLOURS[4], linewidth=1.4, label="forecast, 90%")
-            gaps = past[np.isnan(learned[past])]
+            gaps = past[np.isnan(learned[past]) & (len(shown) <= DOTS)]
             edge = axes.get_xaxis_transform()
             axes.plot(x[gaps], np.full(len(gaps), 0.012), marker="|", linestyle="none", color=FAINT, markersize=5,
                       transform=edge, zorder=0, label="gap")  # fmt: skip
@@ -66,7 +68,7 @@ def series(
         if len(parts) > 1:
             grid[1].set_title(f"the last {length - from_last:,} steps", color=QUIET, fontsize=8)
         grid[-1].set_xlabel(plain(index_name))
-        handles, names = grid[0].get_legend_handles_labels()
+        handles, names = grid[-1].get_legend_handles_labels()
         kept = [pair for pair in zip(handles, names, strict=True) if np.isfinite(_heights(pair[0])).any()]
         figure.legend(*zip(*kept, strict=True), loc="outside lower center", ncols=len(kept), fontsize=8)
         return save(figure, path, f"{shorten(name, 40)}: fit{' and forecast' if ahead else ''}")
@@ -97,11 +99,16 @@ def spectrum(
     innovation_variance: float,
     noise_variance: float,
     path: Path,
+    missing: float = 0.0,
 ) -> Figure:
-    """q / |1 - sum_k a_k exp(-2 pi i f k)|^2 + s over the frequency f, and its highest peak, beside the periodogram."""
+    """q / |1 - sum_k a_k exp(-2 pi i f k)|^2 + s over the frequency f, and its highest peak, beside the periodogram.
+
+    missing: variance that gaps filled by their means lack, on the average over all steps, taken to be white.
+    """
     length = len(complete)
-    density = np.abs(np.fft.rfft(complete)[1:]) ** 2 / length
-    at = np.arange(1, len(density) + 1) / length
+    density, at = np.abs(np.fft.rfft(complete)[1:]) ** 2 / length + missing, np.fft.rfftfreq(length)[1:]
+    band = max(1, len(density) // BANDS)
+    density, at = (each[: len(each) // band * band].reshape(-1, band).mean(1) for each in (density, at))
     frequency = np.linspace(0, 0.5, FREQUENCIES)
     lags = np.arange(1, len(coefficients) + 1)
     transfer = 1 - np.exp(-2j * np.pi * np.outer(frequency, lags)) @ coefficients
@@ -110,7 +117,7 @@ def spectrum(
         figure = Figure((6.4, 4.2), layout="constrained")
         axes = figure.subplots()
         axes.set_yscale("log")
-        axes.plot(at, density, color=FAINT, linewidth=0.9, label="periodogram, gaps filled by the fit")
+        axes.plot(at, density, color=FAINT, linewidth=0.9, label="periodogram, gaps filled")
         axes.axhline(noise_variance, color=QUIET, linewidth=1, linestyle="--", label="noise")
         axes.plot(frequency, signal + noise_variance, color=POSITIVE, linewidth=1.6, label="autoregression and noise")
         top = max(density.max(), (signal + noise_variance).max())
@@ -132,5 +139,5 @@ def _mark(axes: Axes, frequency: float, height: float) -> None:
     axes.plot([frequency], [height], marker="o", color=NEGATIVE, markersize=4)
     axes.annotate(
         f"period {1 / frequency:.3g} steps", (frequency, height), xytext=(4, 5), textcoords="offset points",
-        color=NEGATIVE, fontsize=8,
+        color=NEGATIVE, fontsize=8, bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
     )  # fmt: skip
