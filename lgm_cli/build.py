@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import torch
 
 from lgm_cli.errors import UserError
@@ -19,7 +20,7 @@ from lgm_cli.models.base import Model, Parameters
 from lgm_cli.solvers.base import Solver
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-SMALL_WORK = 5e6  # observed entries times latent dimensions, up to which one thread is as good as several
+SMALL_WORK = 5e6  # half the multiplications of a product with A, up to which one thread is as good as several
 MAX_STEPS = {"closed_form": 2000, "gradient": 5000}
 FEW_BLOCKS = 8  # up to so many blocks every step uses all data points
 BATCH_BLOCKS = 2
@@ -74,7 +75,7 @@ def device(options: Mapping[str, Any]) -> torch.device:
 def spare_threads(options: Mapping[str, Any], model: Model) -> None:
     """One thread for small data where the number was left open: there, several gain little, and wait for each other
     many times as long when another process is busy."""
-    small = model.observations.observed * model.dim < SMALL_WORK
+    small = model.product_operations(np.array([model.observations.observed]))[0] < 2 * SMALL_WORK
     if small and options["threads"] == "auto" and not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(1)
 

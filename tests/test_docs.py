@@ -17,6 +17,7 @@ import pytest
 from lgm_cli import build, catalogue, evaluation, resume, stopping
 from lgm_cli.cli import main
 from lgm_cli.config import check
+from lgm_cli.models.base import ACCURATE
 from lgm_cli.solvers import base
 
 ROOT = Path(__file__).parents[1]
@@ -136,7 +137,7 @@ def test_the_numbers_are_those_of_the_program() -> None:
         f"{build.LEARNING_RATE['adam']} · (latent dimensions)^−0.95 for Adam",
         f"between 1 and {build.MOST_SAMPLES} per data point",
         f"`solver.tolerance`: {base.AUTO_TOLERANCE}, and `solver.max_iterations`: {base.AUTO_MAX_ITERATIONS},",
-        f"{build.ACCURATE['tolerance']:g} and {build.ACCURATE['max_iterations']}.".replace("e-0", "e-"),
+        f"{ACCURATE['tolerance']:g} and {ACCURATE['max_iterations']}.".replace("e-0", "e-"),
     ):
         assert said in page, said
 

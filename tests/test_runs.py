@@ -27,6 +27,7 @@ from safetensors.numpy import load_file
 
 from lgm_cli import build, catalogue, config, plots, runner
 from lgm_cli.cli import main
+from lgm_cli.data.packaged import frame as rdatasets_frame
 from lgm_cli.errors import UserError
 from lgm_cli.recorder import COLUMNS
 
@@ -254,6 +255,46 @@ def test_a_regression_can_be_recomputed_from_its_files(method: str, tmp_path: Pa
     assert list(filled.columns) == ["a", "yield", "b", "c", "d"]
     np.testing.assert_allclose(filled["yield"][np.isnan(y)], mean[np.isnan(y)], rtol=1e-8)
     np.testing.assert_array_equal(filled["yield"][~np.isnan(y)], y[~np.isnan(y)])
+
+
+@pytest.mark.parametrize("method", ["em", "unroll"])
+def test_an_autoregression_can_be_recomputed_from_its_files(method: str, tmp_path: Path) -> None:
+    """Likelihood, predictions, forecast and states, by the dense covariance of the series in plain NumPy."""
+    own = ["model=autoregressive", "model.order=3", f"method={method}", "max_steps=15", "device.threads=1"]
+    folder = run(tmp_path / "run", *own)
+    p, hidden = load_file(folder / "parameters.safetensors"), pd.read_csv(folder / "predictions.csv")
+    y = pd.Series(rdatasets_frame("datasets", "sunspot.year")["value"].to_numpy(), index=range(1700, 1989))
+    assert {name: value.shape for name, value in p.items()} == {
+        "coefficients": (3,), "innovation_variance": (), "mean": (), "noise_variance": (),
+    }  # fmt: skip
+    assert list(hidden["row"][-11:]) == list(range(1978, 1989)) and len(hidden) == 11 + 28
+    companion, drive = np.eye(3, k=-1), np.zeros((3, 3))
+    companion[0], drive[0, 0] = p["coefficients"], p["innovation_variance"]
+    state = np.linalg.solve(np.eye(9) - np.kron(companion, companion), drive.ravel()).reshape(3, 3)
+    gamma = np.array([(np.linalg.matrix_power(companion, lag) @ state)[0, 0] for lag in range(289)])
+    prior = gamma[np.abs(np.subtract.outer(np.arange(289), np.arange(289)))]
+    seen = ~y.index.isin(hidden["row"])
+    total = prior[np.ix_(seen, seen)] + p["noise_variance"] * np.eye(seen.sum())
+    error = y[seen].to_numpy() - p["mean"]
+    gain = np.linalg.solve(total, prior[seen]).T
+    latent, covariance = gain @ error, prior - gain @ prior[seen]
+    mean, deviation = p["mean"] + latent, np.sqrt(np.diag(covariance) + p["noise_variance"])
+    z = (y - mean) / deviation
+    density = (-0.5 * (z**2 + np.log(2 * np.pi)) - np.log(deviation))[~seen]
+    missed = (y - mean)[~seen] ** 2
+    same_scores(folder, {
+        "train_log_likelihood": -0.5 * (error @ np.linalg.solve(total, error)
+                                        + np.linalg.slogdet(2 * np.pi * total)[1]) / seen.sum(),
+        "test_log_likelihood": density.loc[:1977].mean(), "test_rmse": np.sqrt(missed.loc[:1977].mean()),
+    })  # fmt: skip
+    last = rows_of(folder)[-1]
+    assert float(last["forecast_log_likelihood"]) == pytest.approx(density.loc[1978:].mean(), rel=1e-8)
+    assert float(last["forecast_rmse"]) == pytest.approx(np.sqrt(missed.loc[1978:].mean()), rel=1e-8)
+    np.testing.assert_allclose(hidden["mean"], mean[~seen], rtol=1e-8)
+    np.testing.assert_allclose(hidden["standard_deviation"], deviation[~seen], rtol=1e-8)
+    found = load_file(folder / "posterior.safetensors")
+    np.testing.assert_allclose(found["latent_mean"], latent[:, None], rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(found["latent_standard_deviation"] ** 2, np.diag(covariance)[:, None], rtol=1e-6)
 
 
 def test_the_users_gaps_are_filled_and_nothing_else(recorded: Path, table: Path) -> None:

@@ -36,7 +36,12 @@ KINDS = {
     "signal": Kind(
         "measurements of a signal", "data=cosine, or data=image data.path=FILE", "model=sparse_bayes", joint=False
     ),
-    "series": Kind("a series in the order of time", "data=series data.path=FILE", "model=state_space", joint=True),
+    "series": Kind(
+        "a series in the order of time",
+        "data=series data.path=FILE",
+        "model=state_space or model=autoregressive",
+        joint=True,
+    ),
 }
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, PosteriorPrecision, SamplePosterior
 from lgm_cli.observations import Chunk, Observations, standardisation
 
+ACCURATE = {"tolerance": 1e-6, "max_iterations": 1000}  # choices of a model whose one data point averages no errors
 Parameters = dict[str, Tensor]
 Picture = Callable[[Path], object]  # draws to a PNG at the path
 Statistics = dict[str, Tensor]
@@ -58,7 +59,7 @@ class Model(ABC):
 
     # What `auto` means for this model, where it is not what it means for others: learning_rate by optimiser, betas of
     # Adam, num_samples, tolerance and max_iterations of a solver.
-    choices: Mapping[str, Any] = {}  # noqa: RUF012
+    choices: ClassVar[Mapping[str, Any]] = {}
 
     def gradient_scale(self) -> dict[str, float]:
         """By the name of a free parameter that columns share: the inverse of how many times the Fisher information of a

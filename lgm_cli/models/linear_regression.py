@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lgm_cli import plots
 from lgm_cli.gram import ExactPosterior
-from lgm_cli.models.base import Learned, Parameters, Picture, Posterior, Statistics
+from lgm_cli.models.base import ACCURATE, Learned, Parameters, Picture, Posterior, Statistics
 from lgm_cli.models.linear import LinearModel
 from lgm_cli.observations import Chunk, Observations
 from lgm_cli.randomness import generator
@@ -35,7 +35,7 @@ class LinearRegression(LinearModel):
 
     kind = "regression"
     double_precision = True  # one posterior costs little, and collinear features make it as ill-conditioned as can be
-    choices = {"tolerance": 1e-6, "max_iterations": 1000}  # noqa: RUF012  # it averages no errors
+    choices = ACCURATE
 
     def __init__(self, noise_floor: float) -> None:
         self.noise_floor = noise_floor

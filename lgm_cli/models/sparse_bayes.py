@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli import plots
 from lgm_cli.data.base import Data, Dictionary
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, SamplePosterior
-from lgm_cli.models.base import Learned, Parameters, Picture, Posterior, Statistics
+from lgm_cli.models.base import Parameters, Posterior, Statistics
 from lgm_cli.models.linear import LinearModel
 from lgm_cli.observations import Chunk, Observations
 from lgm_cli.operators.base import LinearOperator, Squares
@@ -59,9 +58,9 @@ class SparseBayes(LinearModel):
         self.given_noise, self.learn_noise = noise_variance, learn_noise
         self.smallest_variance, self.block, self.noise_floor = smallest_variance, block, noise_floor
 
-    choices = {  # noqa: RUF012
-        # Measured on the default data and the MRI slice: a fast and forgetful Adam, since each precision has one posterior
-        # to learn from and most of them only grow.
+    # Measured on the default data and the MRI slice: a fast and forgetful Adam, since each precision has one posterior
+    # to learn from and most of them only grow; random signs, by which a coefficient that is pruned has no noise.
+    choices: ClassVar = {
         "learning_rate": {"adam": 1.0},
         "betas": (0.5, 0.9),
         "num_samples": 4,

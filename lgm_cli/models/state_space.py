@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli import plots
 from lgm_cli.chain import Chain, ChainPosterior, ChainPrecision
 from lgm_cli.data.base import Data
 from lgm_cli.errors import UserError
@@ -241,7 +240,9 @@ class StateSpace(Model):
         E z_t z_t^T, E z_t z_{t-1}^T and E z_{t-1} z_{t-1}^T, t = 2 .. T; the first state's mean and covariance."""
         mean = _double(posterior.mean.view(self.steps, -1))
         if isinstance(posterior, SamplePosterior):
-            samples = _double(posterior.samples.view(-1, self.steps, self.latent_dim)) / len(posterior.samples[0]) ** 0.5
+            samples = (
+                _double(posterior.samples.view(-1, self.steps, self.latent_dim)) / len(posterior.samples[0]) ** 0.5
+            )
             around = torch.einsum("kti,ktj->tij", samples, samples)
             across = torch.einsum("kti,ktj->ij", samples[:, 1:], samples[:, :-1])
         else:

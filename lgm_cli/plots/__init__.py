@@ -3,6 +3,7 @@
 Every function writes a PNG to `path` and returns its Figure; matplotlib's global state stays as it was.
 """
 
+from lgm_cli.plots.autoregression import series, spectrum
 from lgm_cli.plots.factors import factor_extremes, latent_scatter, loadings_table
 from lgm_cli.plots.run import convergence, predictions
 from lgm_cli.plots.style import COLOURS, QUIET, STYLE
@@ -10,5 +11,6 @@ from lgm_cli.plots.weights import weights
 
 __all__ = [
     "COLOURS", "QUIET", "STYLE",
-    "convergence", "factor_extremes", "latent_scatter", "loadings_table", "predictions", "weights",
+    "convergence", "factor_extremes", "latent_scatter", "loadings_table", "predictions", "series", "spectrum",
+    "weights",
 ]  # fmt: skip

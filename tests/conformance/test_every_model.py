@@ -325,7 +325,8 @@ def test_learning_brings_simulated_data_to_the_likelihood_of_the_truth(name: str
         learned = model.export(method.parameters)
         entries = model.observations.observed
         assert 0 < float(gain) / entries < 0.05
-        assert model.parameter_error(method.parameters, drawn["truth"]) < 0.2
+        # A series of 1,000 steps is a single data point: the best parameters are further from the truth.
+        assert model.parameter_error(method.parameters, drawn["truth"]) < (0.25 if model.kind == "series" else 0.2)
         fresh = cases.attach(cases.build_model(name, options), data_of(drawn, "masked", slice(1000, None)))
         found, best = (float(cases.log_likelihood(fresh, fresh.restore(p))) for p in (learned, truth))
         assert found > best - 0.02 * fresh.observations.observed

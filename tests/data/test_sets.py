@@ -170,3 +170,12 @@ def test_concrete_is_a_regression_of_the_strength_on_the_mixture():
     assert data.table.features.shape == (1030, 8)
     assert data.table.feature_labels[0] == "cement" and data.table.feature_labels[-1] == "age"
     assert data.table.values[0] == pytest.approx(79.99, abs=0.01)
+
+
+def test_sunspots_are_a_series_whose_last_cycle_is_to_be_forecast():
+    data = load({"name": "sunspots", "horizon": 11, "test_fraction": 0.1}, 0, no_model)
+    assert (data.shape, data.table.kind, data.table.index_name) == ((289, 1), "series", "year")
+    assert data.table.row_labels[[0, -1]].tolist() == [1700, 1988]
+    assert data.table.values[:3].tolist() == [5, 11, 16] and data.table.values[-1] == 100.2
+    assert data.ahead.sum() == 11 and data.hidden.sum() == 11 + 28
+    assert not load({"name": "sunspots", "horizon": 0, "test_fraction": 0.0}, 0, no_model).hidden.any()

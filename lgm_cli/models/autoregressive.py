@@ -1,0 +1,350 @@
+"""A stationary autoregression of one series, observed with noise and gaps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lgm_cli import plots
+from lgm_cli.banded import BLOCK, BandedPosterior, BandedPrecision
+from lgm_cli.data.base import Data
+from lgm_cli.errors import UserError
+from lgm_cli.gram import SamplePosterior
+from lgm_cli.models.base import ACCURATE, Learned, Model, Parameters, Picture, Statistics
+from lgm_cli.observations import Chunk, Observations
+from lgm_cli.randomness import generator
+from lgm_cli.stationary import (
+    Windows,
+    autocovariances,
+    coefficients,
+    levinson,
+    log_cosh,
+    maximise,
+    reflections,
+    whitening_rows,
+    window_products,
+    window_products_of_band,
+    window_sums,
+)
+
+INITIAL_NOISE = 0.5  # share of the variance at the start: from less, EM may end where there is none, a poorer maximum
+LARGEST_START = 0.9  # of the reflection coefficients at the start
+SEVERAL = 4  # latent dimensions that the step size is chosen for, by measurement: coefficients act on each other
+
+
+class Autoregressive(Model):
+    """y_t = mean + z_t + noise on the observed steps,  noise ~ N(0, s),
+
+        z_t = a_1 z_(t-1) + .. + a_p z_(t-p) + innovation,  innovation ~ N(0, q),
+
+    with z_1 .. z_p from the stationary distribution. The whole series is one data point, and z (T,) its latent vector:
+    prior precision F^T F with F lower triangular and banded, row t (z_t - sum_i a_i z_(t-i)) / sqrt(q) for t > p; the
+    first p rows are the best predictors from what there is before (Durbin and Levinson), each divided by its standard
+    deviation. A = F^T F + Omega / s is banded too: its exact Cholesky factorisation is O(T p^2).
+
+    Stationarity holds by construction: the parameter is `reflection` u (p,), with reflection coefficients tanh(u)
+    (Monahan, Biometrika 71 (1984) 403-404), so that no step leaves the stationary region. Inside, the series is
+    standardised; noise_floor bounds q and s from below, as a fraction of its variance.
+
+    EM is generalised, the first p rows being no function of sums: a few steps of Gauss and Newton with a line search
+    (`lgm_cli.stationary.maximise`). Its parameters are expanded, y = c + l (m + z) + noise with l = 1 and m = 0 in the
+    model: maximising over c, l, m too and writing the result as the model, mean c + l m and innovations l^2 q, is EM
+    for the same likelihood in fewer steps (Liu, Rubin & Wu, Biometrika 85 (1998) 755-770).
+    """
+
+    kind = "series"
+    double_precision = True  # a peaked spectrum and little noise are ill-conditioned, and there is one posterior
+    choices = ACCURATE
+
+    def __init__(self, order: int, noise_floor: float) -> None:
+        self.order, self.noise_floor = order, noise_floor
+
+    @property
+    def step_dim(self) -> int:
+        return SEVERAL
+
+    def gradient_scale(self) -> dict[str, float]:
+        return dict.fromkeys(("reflection", "innovation_variance", "mean", "noise_variance"), 1 / self._observed)
+
+    def check(self, data: Data) -> None:
+        super().check(data)
+        length, columns = data.shape
+        name, labels = data.table.name, data.table.column_labels
+        if columns > 1:
+            listed = ", ".join(repr(str(label)) for label in labels[:3]) + (", .." if columns > 3 else "")
+            raise UserError(
+                f"{name} has {columns:,} columns, {listed}, and an autoregression is of one series",
+                "keep one column of the file, or take them together by model=state_space",
+            )
+        if length <= self.order:
+            raise UserError(
+                f"{name} has {length:,} steps, and model.order={self.order} takes more",
+                f"model.order={max(1, length // 10)} or less",
+            )
+
+    def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """num_points steps of total variance one, of which factor_share is the autoregression's, with a peak of its
+        spectrum at a period of 6 to 14 steps. Steps are hidden with probability hidden_share."""
+        length, share, p = options["num_points"], options["factor_share"], self.order
+        draw = generator(options["seed"], "simulate series")
+        period = 6 + 8 * float(torch.rand((), generator=draw, dtype=torch.float64))
+        noise, unseen = (
+            torch.randn(2, length, generator=draw, dtype=torch.float64).numpy(),
+            torch.rand(length, generator=draw, dtype=torch.float64).numpy(),
+        )
+        pair = 0.9 * np.exp(2j * math.pi / period * np.array([1, -1]))
+        roots = [0.8] if p == 1 else [*pair, *(0.3 * (-1) ** k for k in range(p - 2))]
+        a = -np.poly(roots).real[1:]
+        q = share / autocovariances(a, 1.0, 1)[0]
+        rows = whitening_rows(torch.as_tensor(np.arctanh(reflections(a)))).numpy() / math.sqrt(q)
+        z = np.zeros(length)
+        for t in range(length):
+            row = rows[min(t, p)]
+            before = z[max(t - p, 0) : t][::-1]
+            z[t] = (noise[0, t] - row[1 : 1 + len(before)] @ before) / row[0]
+        mean = float(torch.randn((), generator=draw, dtype=torch.float64))
+        y = mean + z + math.sqrt(1 - share) * noise[1]
+        y[unseen < options["hidden_share"]] = math.nan
+        truth = {"coefficients": a, "innovation_variance": q, "mean": mean, "noise_variance": 1 - share}
+        arrays = {name: np.asarray(value, np.float64) for name, value in truth.items()}
+        return {"values": y[:, None], "truth": arrays, "kind": "series"}
+
+    def attach(self, observations: Observations) -> None:
+        super().attach(observations)
+        self.dim, self._observed = observations.shape[1], observations.observed
+        self._center, self._scale = float(observations.center[0]), float(observations.scale[0])
+
+    def initial(self, seed: int) -> Parameters:
+        """Yule and Walker's reflection coefficients of the series with zeros in its gaps, which makes the sequence of
+        autocovariances positive definite; little noise."""
+        (chunk,) = self.observations.chunks
+        series, (index, weight, values) = np.zeros(self.dim), self._entries(chunk)
+        series[index] = (weight * values).numpy()
+        lags = range(self.order + 1)
+        r = levinson(np.array([series[lag:] @ series[: self.dim - lag] for lag in lags]))
+        u = torch.as_tensor(np.arctanh(np.clip(r, -LARGEST_START, LARGEST_START)))
+        innovation = (1 - INITIAL_NOISE) * (-2 * log_cosh(u).sum()).exp()
+        start = {"reflection": u, "innovation_variance": innovation.clamp_min(2 * self.noise_floor)}
+        start |= {"mean": torch.zeros(()), "noise_variance": torch.tensor(INITIAL_NOISE)}
+        return {name: value.to(self.observations.device, self.observations.dtype) for name, value in start.items()}
+
+    def free(self, parameters: Parameters) -> Parameters:
+        """u as it is, the mean in standard deviations of the series, logarithms of the variances above the floor."""
+        floor = self.noise_floor
+        return {
+            name: (value - floor).clamp_min(1e-3 * floor).log() if name.endswith("variance") else value
+            for name, value in parameters.items()
+        }
+
+    def constrain(self, free: Parameters) -> Parameters:
+        return {
+            name: self.noise_floor + value.exp() if name.endswith("variance") else value for name, value in free.items()
+        }
+
+    def _entries(self, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
+        """Steps, weights and values of what was observed, (k,) each, on the CPU in double precision."""
+        weight, values = chunk.weight[0].cpu().double(), chunk.values[0].cpu().double()
+        if chunk.index is None:
+            return torch.arange(self.dim), weight, values
+        return chunk.index.reshape(-1).cpu().clamp_max(self.dim - 1), weight, values
+
+    def _band(self, parameters: Parameters) -> Tensor:
+        """F[t, t - i], (p + 1, T), on the CPU in double precision."""
+        inside = _local(parameters)
+        rows = whitening_rows(inside["reflection"]) * inside["innovation_variance"].rsqrt()
+        return torch.cat([rows[:-1].mT, rows[-1][:, None].expand(-1, self.dim - self.order)], 1)
+
+    def _system(self, parameters: Parameters, chunk: Chunk, device: Any, dtype: Any) -> tuple[BandedPrecision, Tensor]:
+        root = parameters["noise_variance"].to(device=device, dtype=dtype).rsqrt()
+        weight, values = chunk.weight.to(device=device, dtype=dtype), chunk.values.to(device=device, dtype=dtype)
+        index = None if chunk.index is None else self._entries(chunk)[0].to(device)
+        mean = parameters["mean"].to(device=device, dtype=dtype)
+        band = self._band(parameters).to(device=device, dtype=dtype)
+        return BandedPrecision(band, root * weight, index), root * weight * (values - mean)
+
+    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[BandedPrecision, Tensor]:
+        return self._system(parameters, chunk, chunk.values.device, chunk.values.dtype)
+
+    def exact_posterior(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, parameters: Parameters, chunk: Chunk
+    ) -> BandedPosterior:
+        cpu = {"device": torch.device("cpu"), "dtype": torch.float64}
+        return BandedPosterior(*self._system({k: v.cpu() for k, v in parameters.items()}, chunk, **cpu))
+
+    def exact_operations(self, observed: np.ndarray) -> np.ndarray:
+        """About 4 B^2 for each step: the factorisation and what it takes to go back through it."""
+        return np.full(len(observed), 4.0 * self.dim * max(self.order, BLOCK) ** 2)
+
+    def product_operations(self, observed: np.ndarray) -> np.ndarray:
+        return np.full(len(observed), self.dim * (2.0 * self.order + 1))
+
+    def statistics(
+        self,
+        parameters: Parameters,
+        chunk: Chunk,
+        posterior: Any,  # BandedPosterior or SamplePosterior
+        total: Statistics | None = None,
+    ) -> Statistics:
+        """Moments of the windows (`lgm_cli.stationary.Windows`): second and first; and of the observed steps,
+        observed (3, 3): sums of E[v v^T] for v = (1, z_t, y_t - mean - z_t)."""
+        if isinstance(posterior, SamplePosterior):
+            samples = posterior.samples[0].cpu().double() / math.sqrt(posterior.samples.shape[1])
+            draws = torch.cat([posterior.mean.cpu().double(), samples])
+            second, variance = window_products(draws, self.order), samples.square().sum(0)
+        else:
+            draws, variance = posterior.mean, posterior.covariances[0]
+            second = window_products(draws, self.order) + window_products_of_band(posterior.covariances)
+        mean = draws[0]
+        index, weight, values = self._entries(chunk)
+        z, spread = mean[index], weight * variance[index]
+        rest = values - parameters["mean"].detach().cpu().double() - z
+        vectors = torch.stack([torch.ones_like(z), z, rest])
+        change = torch.tensor([0.0, 1.0, -1.0], dtype=torch.float64)
+        observed = (weight * vectors) @ vectors.mT + spread.sum() * torch.outer(change, change)
+        found = {"second": second, "first": window_sums(mean, self.order), "observed": observed}
+        return found if total is None else {name: total[name] + value for name, value in found.items()}
+
+    def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Any) -> Tensor:
+        """1/2 (E|F z|^2 - log det F^T F + E|Omega (y - mean - z)|^2 / s + m log s), from the statistics: log det F^T F
+        = -T log q - 2 sum_i i log cosh u_i. The prior's terms stay, whatever the posterior: F has parameters."""
+        found, inside = self.statistics(parameters, chunk, posterior), _local(parameters)
+        u, q, noise = (inside[name] for name in ("reflection", "innovation_variance", "noise_variance"))
+        rows = whitening_rows(u)
+        prior = torch.einsum("ki,kij,kj->", rows, found["second"], rows) / q
+        order = torch.arange(1, self.order + 1, dtype=torch.float64)
+        shift = torch.stack([inside["mean"].detach() - inside["mean"], u.new_zeros(()), u.new_ones(())])
+        misfit = shift @ found["observed"] @ shift / noise
+        scales = self.dim * q.log() + 2 * (order * log_cosh(u)).sum() + found["observed"][0, 0] * noise.log()
+        return (0.5 * (prior + misfit + scales)).to(chunk.values)
+
+    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+        """y = c + l z + noise by least squares on the expected moments of the observed steps, s the mean square of what
+        is left; z = AR about m; all written as the model again."""
+        observed = statistics["observed"].numpy()
+        shift, change = np.linalg.solve(observed[:2, :2], observed[:2, 2])
+        left = np.array([-shift, -change, 1.0])
+        noise = max(float(left @ observed @ left) / observed[0, 0], self.noise_floor)
+        count = np.ones(self.order + 1)
+        count[-1] = self.dim - self.order
+        windows = Windows(statistics["second"].numpy(), statistics["first"].numpy(), count)
+        start = parameters["reflection"].detach().cpu().double().numpy()
+        slope = 1 + change
+        u, q, mean = maximise(start, windows, self.noise_floor / slope**2)
+        found = {
+            "reflection": torch.as_tensor(u),
+            "innovation_variance": torch.tensor(max(slope**2 * q, self.noise_floor), dtype=torch.float64),
+            "mean": float(shift + slope * mean) + parameters["mean"].detach().cpu().double(),
+            "noise_variance": torch.tensor(noise, dtype=torch.float64),
+        }
+        return {name: found[name].to(value) for name, value in parameters.items()}
+
+    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: Any) -> Tensor:
+        noise = parameters["noise_variance"].cpu().double()
+        each = 0.5 * (noise.log() + math.log(2 * math.pi)) + math.log(self._scale)
+        return posterior.log_density() - chunk.weight.sum(1).cpu().double() * each
+
+    def predict(self, parameters: Parameters, posterior: Any, index: Tensor) -> tuple[Tensor, Tensor]:
+        index, inside = index.cpu(), _local(parameters)
+        mean = inside["mean"] + posterior.mean[0][index]
+        variance = inside["noise_variance"] + posterior.marginal_variance[0][index]
+        return self._center + self._scale * mean, self._scale**2 * variance
+
+    def latents(self, parameters: Parameters, posterior: Any) -> tuple[Tensor, Tensor]:
+        """z in the data's own units, (T, 1)."""
+        deviation = posterior.marginal_variance.sqrt()
+        return self._scale * posterior.mean.mT, self._scale * deviation.mT
+
+    def export(self, parameters: Parameters) -> Parameters:
+        inside = _local({name: value.detach() for name, value in parameters.items()})
+        return {
+            "coefficients": coefficients(inside["reflection"]),
+            "innovation_variance": self._scale**2 * inside["innovation_variance"],
+            "mean": self._center + self._scale * inside["mean"],
+            "noise_variance": self._scale**2 * inside["noise_variance"],
+        }
+
+    def restore(self, exported: Parameters) -> Parameters:
+        """Coefficients of a lower order are those of this one with zeros."""
+        a = exported["coefficients"].double().cpu().numpy()
+        r = reflections(np.pad(a, (0, max(0, self.order - len(a)))))
+        variances = {
+            name: (exported[name].double() / self._scale**2).clamp_min(self.noise_floor)
+            for name in ("innovation_variance", "noise_variance")
+        }
+        inside = {"reflection": torch.as_tensor(np.arctanh(r)), **variances}
+        inside["mean"] = (exported["mean"].double() - self._center) / self._scale
+        names = ("reflection", "innovation_variance", "mean", "noise_variance")
+        return {name: inside[name].to(self.observations.device, self.observations.dtype) for name in names}
+
+    def parameter_error(self, parameters: Parameters, truth: Mapping[str, np.ndarray]) -> float:
+        """|S - S0| / |S0| (Frobenius) of Cov(y), (T, T), by its diagonals, which are constant."""
+        found, true = (_covariances(each, self.dim) for each in (self.export(parameters), truth))
+        times = 2.0 * np.arange(self.dim, 0, -1)
+        times[0] = self.dim
+        return float(np.sqrt((times @ (found - true) ** 2) / (times @ true**2)))
+
+    def implied_covariance(self, exported: Parameters) -> Tensor:
+        lags = (torch.arange(self.dim)[:, None] - torch.arange(self.dim)).abs()
+        return torch.as_tensor(_covariances(exported, self.dim))[lags]
+
+    def pictures(self, learned: Learned) -> dict[str, Picture]:
+        found = {name: value.numpy() for name, value in learned.exported.items()}
+        data, length = learned.data, self.dim
+        values, hidden = np.full((2, length), np.nan)
+        values[data.train_rows], hidden[data.test_rows] = data.train_values, data.test_values
+        end = int(data.train_rows.max()) + 1
+
+        def fit() -> tuple[np.ndarray, np.ndarray]:
+            mean, deviation = (value[:, 0].numpy() for value in learned.inferred().values())
+            return found["mean"] + mean, deviation
+
+        def predicted() -> tuple[np.ndarray, np.ndarray]:
+            return learned.predict(np.arange(length), np.zeros(length, int))
+
+        def series(path: Path) -> object:
+            names = str(data.table.column_labels[0]), data.table.index_name or "step"
+            return plots.series(
+                data.table.row_labels.to_numpy(), values, hidden, *fit(), *predicted(), end, *names, path
+            )
+
+        def spectrum(path: Path) -> object:
+            mean, deviation = predicted()
+            gap = np.isnan(values[:end])
+            complete = np.where(gap, mean[:end], values[:end]) - found["mean"]
+            variances = float(found["innovation_variance"]), float(found["noise_variance"])
+            missing = float((deviation[:end] ** 2)[gap].sum() / end)
+            return plots.spectrum(complete, found["coefficients"], *variances, path, missing=missing)
+
+        return {"series": series, "spectrum": spectrum}
+
+    def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        floor, found = 1.05 * self.noise_floor, _local(parameters)
+        if found["noise_variance"] <= floor:
+            return [
+                f"the noise variance ended at its floor, {self.noise_floor:g} of the variance of {names[0]}: the "
+                "series is an autoregression by itself, and how little noise there is cannot be told"
+            ]
+        if found["innovation_variance"] <= floor:
+            return [
+                f"the innovation variance ended at its floor, {self.noise_floor:g} of the variance of {names[0]}: what "
+                "was found is a cycle without change, or no autoregression at all"
+            ]
+        return []
+
+
+def _local(parameters: Parameters) -> Parameters:
+    """On the CPU in double precision: a few numbers, whose recursions are many small steps."""
+    return {name: value.cpu().double() for name, value in parameters.items()}
+
+
+def _covariances(exported: Mapping[str, Any], length: int) -> np.ndarray:
+    """Cov(y_t, y_(t-k)), k = 0 .. length - 1."""
+    gamma = autocovariances(np.asarray(exported["coefficients"]), float(exported["innovation_variance"]), length)
+    gamma[0] += float(exported["noise_variance"])
+    return gamma
