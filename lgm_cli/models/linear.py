@@ -8,8 +8,8 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from lgm_cli.gram import ExactPosterior, GramPrecision, SamplePosterior
-from lgm_cli.models.base import Model, Parameters, Posterior
+from lgm_cli.gram import ExactPosterior, GramPrecision, PosteriorPrecision, SamplePosterior
+from lgm_cli.models.base import Model, Parameters, Posterior, Reference
 from lgm_cli.observations import Chunk, Observations
 
 
@@ -48,11 +48,11 @@ class LinearModel(Model):
             rows, (root, shift, log_noise) = packed[..., : self.dim], packed[..., self.dim :].unbind(-1)
         return rows, torch.addcmul(root * chunk.values, shift, chunk.weight, value=-1), log_noise
 
-    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[GramPrecision, Tensor]:
+    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[PosteriorPrecision, Tensor]:
         rows, targets, _ = self._columns(parameters, chunk)
         return GramPrecision(rows, chunk.mask), targets
 
-    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> ExactPosterior:
+    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
         rows, targets, _ = self._columns(parameters, chunk.gathered)
         return ExactPosterior(rows if rows.dim() == 3 else rows[None], targets)
 

@@ -54,8 +54,8 @@ class Solver(ABC):
     tolerance: a system stops once |b - A x| <= tolerance |b|, or, where the precision has a scale of its own for
         residuals (`residual_scale`), tolerance times that; "auto" for 1e-2. One below the dtype's rounding unit
         counts as that unit: further steps would change nothing but the denominators of their lengths, which underflow.
-    preconditioner: "none", "jacobi" for diag(A), or for its diagonal blocks where A has them, or "auto" for the latter, or where the precision says that its diagonal is uneven
-        alone.
+    preconditioner: "none", "jacobi" for diag(A), or for its diagonal blocks where A has them, or "auto" for "jacobi"
+        where there are blocks or the precision says that its diagonal is uneven.
     warm_start: whether the caller should start from its previous solution.
     """
 
@@ -119,7 +119,8 @@ class Preconditioner:
     """M = L L^T near A, as two linear maps of (N, R, D): diag(A) with `jacobi`, or, where the precision has them
     (`diagonal_blocks`), the diagonal blocks of A, each by its Cholesky factor; the identity with `none`.
 
-    `auto` is `jacobi` where there are blocks or the precision says so (`uneven`), otherwise `none`. Blocks are a constant to differentiation.
+    `auto` is `jacobi` where there are blocks or the precision says so (`uneven`), otherwise `none`. Blocks are a
+    constant to differentiation.
     """
 
     def __init__(self, precision: Precision, name: str) -> None:
