@@ -61,7 +61,8 @@ class Model(ABC):
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
     # What `auto` means for this model, where it is not what it means for others: learning_rate by optimiser, betas of
-    # Adam, num_samples, tolerance and max_iterations of a solver.
+    # Adam, num_samples, tolerance and max_iterations of a solver, max_steps of a run; noise: "signs" for perturbations
+    # from random signs instead of normal numbers, which have the same covariance.
     choices: ClassVar[Mapping[str, Any]] = {}
 
     def gradient_scale(self) -> dict[str, float]:

@@ -36,8 +36,8 @@ class SparseBayes(LinearModel):
 
     Phi = H B^T, (M, D), is known: measurements H of a signal with the coefficients w in a basis B. The precisions
     alpha, shared by the tasks, are learned by maximising p(y | alpha); most of them grow without bound, which prunes
-    their coefficients. Tipping, Sparse Bayesian learning and the relevance vector machine, JMLR 1 (2001) 211-244; multi-task:
-    Ji, Dunson & Carin, IEEE Trans. Signal Processing 57 (2009) 92-106; by samples of the posterior: Lin et al.,
+    their coefficients. Tipping, Sparse Bayesian learning and the relevance vector machine, JMLR 1 (2001) 211-244;
+    multi-task: Ji, Dunson & Carin, IEEE Trans. Signal Processing 57 (2009) 92-106; by samples of the posterior: Lin et al.,
     Covariance-free sparse Bayesian learning, IEEE Trans. Signal Processing 70 (2022) 3818-3831.
 
     Posteriors are computed in the whitened coordinates z = alpha^(1/2) w, expectations are of w.
@@ -68,6 +68,7 @@ class SparseBayes(LinearModel):
         "noise": "signs",
         "tolerance": 0.2,
         "max_iterations": 1000,
+        "max_steps": 300,
     }
 
     def check(self, data: Data) -> None:
@@ -384,8 +385,7 @@ class SparseBayes(LinearModel):
         kept = ("precisions", "noise_variance") if self.learn_noise else ("precisions",)
         unit = {"precisions": self._unit**2, "noise_variance": self._unit**-2}
         inside = {name: (exported[name] * unit[name]).to(self._norms) for name in kept}
-        inside["precisions"] = torch.minimum(self._average(inside["precisions"]), 1 / self._floor)
-        return inside
+        return inside | {"precisions": self._average(inside["precisions"])}
 
     def implied_covariance(self, exported: Parameters) -> Tensor:
         dense = self.operator.dense(torch.empty(0, dtype=torch.float64)).cpu()
