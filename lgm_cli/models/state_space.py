@@ -20,7 +20,8 @@ from lgm_cli.observations import Chunk, Observations
 from lgm_cli.randomness import generator
 
 INITIAL_SHARE = 0.5  # of each channel's variance, explained by the states at the start
-INITIAL_TRANSITION = (0.95, 0.7)  # of the first and of the last state
+LARGEST_RADIUS = 0.98  # of the transition's eigenvalues at the start
+FEW_STEPS = 5  # so many tell half of what many do of a correlation
 SMALLEST_EXCESS = 1e-6  # of the first state's covariance over that of an innovation
 STATE_SCALE = 2.5  # usual standard deviation of a state, in those of its innovation
 
@@ -111,28 +112,42 @@ class StateSpace(Model):
     # Parameters ------------------------------------------------------------------------------------------------
 
     def initial(self, seed: int) -> Parameters:
-        """States that decay slowly, seen through the leading principal axes of the channels (each pair's correlation
-        from the steps at which both were observed); with more states than axes, through the same again."""
+        """The leading principal axes of the channels (each pair's correlation from the steps at which both were
+        observed), and the regression of a step's scores on those of the step before; with more states than channels,
+        the scores of as many earlier steps are states, too."""
         (chunk,) = self.observations.chunks
-        weight, values = (part.double().cpu().view(self.steps, -1) for part in chunk.scattered(self.dim_of_table))
+        weight, values = (part.double().cpu() for part in self._grid(chunk))
         together = weight.mT @ weight
-        correlation = (values.mT @ values) / together.clamp_min(1.0)
-        correlation = correlation * (together / (together + 5))  # few steps tell little of a pair
-        size, axes = torch.linalg.eigh(correlation)
-        places = torch.arange(self.latent_dim) % self.channels
-        leading = axes.flip(1)[:, places] * size.flip(0)[places].clamp_min(1e-2 * float(size[-1])).sqrt()
-        draw = torch.randn(self.channels, self.latent_dim, dtype=torch.float64, generator=generator(seed, "initial"))
-        leading = leading + 0.01 * draw
-        decay = torch.linspace(*INITIAL_TRANSITION, self.latent_dim, dtype=torch.float64)
-        share = INITIAL_SHARE / leading.square().sum(1, keepdim=True).clamp_min(1e-3)
-        variance = 1 / (1 - decay**2)
+        correlation = values.mT @ values / (together + FEW_STEPS)  # few steps tell little of a pair
+        kept = min(self.latent_dim, self.channels)
+        size, axes = (part.flip(-1)[..., :kept] for part in torch.linalg.eigh(correlation))
+        draw = torch.randn(self.channels, kept, dtype=torch.float64, generator=generator(seed, "initial"))
+        axes = axes + 0.01 * draw  # no two channels alike
+        leading = axes * size.clamp_min(1e-2 * float(size[0])).sqrt()
+        share = (INITIAL_SHARE / leading.square().sum(1, keepdim=True).clamp_min(1e-6)).sqrt().clamp_max(1.0)
+        leading = leading * share
+        observed = weight.sum(1, keepdim=True).clamp_min(1.0) / self.channels
+        scores = values @ torch.linalg.pinv(leading).mT / observed
+        lags = range(math.ceil(self.latent_dim / kept))
+        z = torch.cat([scores[len(lags) - 1 - lag : len(scores) - lag] for lag in lags], dim=1)[:, : self.latent_dim]
+        identity = torch.eye(self.latent_dim, dtype=torch.float64)
+        unit = z.square().mean()
+        before = z[:-1].mT @ z[:-1] / len(z) + 1e-2 * unit * identity
+        across = z[1:].mT @ z[:-1] / len(z)
+        g = torch.linalg.solve(before, across.mT).mT
+        radius = float(torch.linalg.eigvals(g).abs().max())
+        g = g * min(1.0, LARGEST_RADIUS / max(radius, 1e-6))
+        error = z[1:] - z[:-1] @ g.mT
+        root = torch.linalg.cholesky(error.mT @ error / len(z) + 5e-2 * unit * identity)
+        inverse = torch.linalg.inv(root)
+        observation = torch.cat([leading, leading.new_zeros(self.channels, self.latent_dim - kept)], dim=1)
         inside = {
-            "transition": torch.diag(decay),
-            "observation": leading * share.sqrt() * variance.rsqrt(),
+            "transition": inverse @ g @ root,
+            "observation": observation @ root,
             "mean": torch.zeros(self.channels, dtype=torch.float64),
             "noise_variance": torch.full((self.channels,), 1 - INITIAL_SHARE, dtype=torch.float64),
             "initial_mean": torch.zeros(self.latent_dim, dtype=torch.float64),
-            **_packed(torch.diag((variance - 1).sqrt())),
+            **_packed(_root(inverse @ before @ inverse.mT)),
         }
         return {name: self._placed(value) for name, value in inside.items()}
 
