@@ -45,6 +45,8 @@ def solver(config: Mapping[str, Any], model: Model) -> Solver:
     options = dict(config["solver"])
     if model.double_precision:
         options |= {key: value for key, value in ACCURATE.items() if options.get(key) == "auto"}
+    elif model.solver_tolerance is not None and options.get("tolerance") == "auto":
+        options["tolerance"] = model.solver_tolerance
     return of_name("solvers", options["name"], options)
 
 

@@ -3,6 +3,7 @@ odd-even elimination of the block tridiagonal precision."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,12 +63,12 @@ class ChainPrecision(PosteriorPrecision):
     """A = F^T F + V^T Omega V, (T D, T D) and block tridiagonal, of all states as one vector, by its products: 2 T D^2
     operations for F and F^T each, 2 T M D for V and V^T each, and no loop over time.
 
-    entries (k,): the places among the T M of the table that a gathered chunk observes, or None for all of them, the
-    hidden ones zero.
+    entries (k,): the places among the T M of the steps that a gathered chunk observes, T M where it is padded; or None
+    for all places of a table with `width`, of which those past T M, like those that the mask hides, are zero.
     """
 
-    def __init__(self, chain: Chain, entries: Tensor | None) -> None:
-        self.chain, self.entries = chain, entries
+    def __init__(self, chain: Chain, entries: Tensor | None, width: int) -> None:
+        self.chain, self.entries, self.width = chain, entries, width
         self.steps, self.channels = chain.mask.shape
         self.states = len(chain.start)
         self.dim = self.steps * self.states
@@ -79,15 +80,14 @@ class ChainPrecision(PosteriorPrecision):
     def forward(self, x: Tensor) -> Tensor:
         seen = (self._unrolled(x) @ self.chain.rows.mT * self.chain.mask).flatten(1)
         if self.entries is None:
-            return seen[None]
-        padded = torch.cat([seen, seen.new_zeros(len(seen), 1)], dim=1)  # padding is numbered T M
-        return padded[:, self.entries][None]
+            return torch.nn.functional.pad(seen, (0, self.width - seen.shape[1]))[None]
+        return torch.nn.functional.pad(seen, (0, 1))[:, self.entries][None]
 
     def transpose(self, y: Tensor) -> Tensor:
+        places = self.steps * self.channels
         if self.entries is not None:
-            whole = y.new_zeros(y.shape[1], self.steps * self.channels + 1)
-            y = whole.index_copy(1, self.entries, y[0])[:, :-1]
-        return (y.reshape(-1, self.steps, self.channels) @ self.chain.rows).flatten(1)[None]
+            y = y.new_zeros(1, y.shape[1], places + 1).index_add(2, self.entries, y)
+        return (y[..., :places].reshape(-1, self.steps, self.channels) @ self.chain.rows).flatten(1)[None]
 
     def right_side(self, targets: Tensor) -> Tensor:
         """V^T t + F^T (L^-1 m, 0, .., 0): the states are not taken about their prior means G^(t-1) m, which grow
@@ -103,9 +103,8 @@ class ChainPrecision(PosteriorPrecision):
     @torch.no_grad()
     def perturbation(self, latent: Tensor, observed: Tensor) -> Tensor:
         if self.entries is None:
-            observed = observed * self.chain.mask.flatten()
-        elif len(self.entries):
-            observed = observed * (self.entries < self.chain.mask.numel())
+            seen = self.chain.mask.flatten()
+            observed = observed[..., : len(seen)] * seen
         return self.chain.whiten_transpose(self._unrolled(latent)).flatten(1)[None] + self.transpose(observed)
 
     def diagonal(self) -> Tensor:
@@ -114,9 +113,23 @@ class ChainPrecision(PosteriorPrecision):
         return (prior + self.chain.mask @ self.chain.rows.square()).flatten()[None]
 
     @torch.no_grad()
-    def diagonal_blocks(self) -> Tensor | None:
-        """A_tt, (1, T, D, D), for a preconditioner; None where they would take too much memory."""
-        return None if self.dim * self.states > BLOCK_ELEMENTS else self.chain.blocks()[0][None]
+    def preconditioner_blocks(self, name: str) -> Tensor | None:
+        """jacobi: A_tt, (1, T, D, D). auto: the circulant matrix of the average over time, which sees the long memory
+        of slow states that the diagonal does not; at the frequency w, (1, T // 2 + 1, D, D),
+
+            (I - G e^-iw)^H (I - G e^-iw) + V^T diag(share of the steps that each channel is observed at) V.
+
+        None where they would take too much memory."""
+        if self.dim * self.states > BLOCK_ELEMENTS:
+            return None
+        if name == "jacobi":
+            return self.chain.blocks()[0][None]
+        g, rows = self.chain.transition, self.chain.rows
+        steps = torch.arange(self.steps // 2 + 1, dtype=torch.float64)
+        turn = torch.polar(torch.ones_like(steps), -2 * math.pi / self.steps * steps).to(g.device)[:, None, None]
+        identity = torch.eye(self.states, dtype=g.dtype, device=g.device)
+        moved = identity - g * turn.to(torch.complex64 if g.dtype == torch.float32 else torch.complex128)
+        return (moved.mH @ moved + (rows.mT * self.chain.mask.mean(0)) @ rows)[None]
 
     def dense(self) -> Tensor:
         blocks, below = self.chain.blocks()
@@ -209,11 +222,12 @@ def _interleaved(first: Tensor, second: Tensor) -> Tensor:
 class ChainPosterior(ExactPosterior):
     """z | y ~ N(mean, Sigma) of the states of a chain, by elimination, in double precision whatever the chain was in.
 
-    targets: (T, M), (y - eta) over the noise's standard deviation, zero where hidden.
+    targets: (T, M), (y - eta) over the noise's standard deviation, zero where hidden. ahead: steps past T that are
+    forecast.
     """
 
-    def __init__(self, chain: Chain, targets: Tensor) -> None:
-        self.chain, self.targets = chain, targets
+    def __init__(self, chain: Chain, targets: Tensor, ahead: int = 0) -> None:
+        self.chain, self.targets, self.ahead = chain, targets, ahead
         diagonal, below = chain.blocks()
         begin = (chain.first @ chain.start_inverse.mT) @ chain.start_inverse
         right = targets @ chain.rows + torch.cat([begin[None], begin.new_zeros(len(targets) - 1, len(begin))])
@@ -230,16 +244,28 @@ class ChainPosterior(ExactPosterior):
     @cached_property
     def covariance(self) -> Tensor:
         """Sigma, (1, T D, T D)."""
-        return torch.linalg.inv(ChainPrecision(self.chain, None).dense())
+        return torch.linalg.inv(ChainPrecision(self.chain, None, 0).dense())
 
     @property
     def marginal_variance(self) -> Tensor:
         """diag(Sigma), (1, T D)."""
         return self.blocks.diagonal(dim1=1, dim2=2).flatten()[None]
 
+    @cached_property
+    def forecast(self) -> tuple[Tensor, Tensor]:
+        """Means (T + ahead, D) and covariances (T + ahead, D, D) of the states: mu' = G mu, S' = G S G^T + I."""
+        g, mean, spread = self.chain.transition, self.states[-1], self.blocks[-1]
+        identity = torch.eye(len(g), dtype=g.dtype, device=g.device)
+        means, spreads = [self.states], [self.blocks]
+        for _ in range(self.ahead):
+            mean, spread = g @ mean, g @ spread @ g.mT + identity
+            means.append(mean[None])
+            spreads.append(spread[None])
+        return torch.cat(means), torch.cat(spreads)
+
     def step_variance(self, rows: Tensor, steps: Tensor) -> Tensor:
-        """r^T Sigma_t r, (k,), for rows R (k, D) at the steps t (k,)."""
-        return ((self.blocks[steps] @ rows[:, :, None])[..., 0] * rows).sum(1).clamp_min(0.0)
+        """r^T Sigma_t r, (k,), for rows r (k, D) at the steps t (k,)."""
+        return ((self.forecast[1][steps] @ rows[:, :, None])[..., 0] * rows).sum(1).clamp_min(0.0)
 
     def log_density(self) -> Tensor:
         """log N(targets; V m.., V Gamma^-1 V^T + I) of the observed entries, m/2 log(2 pi) left out, (1,): the joint

@@ -56,6 +56,8 @@ class Model(ABC):
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
+    solver_tolerance: float | None = None  # what a solver's `auto` is, where the usual is too coarse
+
     def gradient_scale(self) -> dict[str, float]:
         """By the name of a free parameter that columns share: the inverse of how many times the Fisher information of a
         column's own it has, by which its gradient is multiplied. (Adam's steps do not depend on it.)"""

@@ -40,6 +40,7 @@ class StateSpace(Model):
     """
 
     kind = "series"
+    solver_tolerance = 1e-4  # one data point averages no errors; an innovation is small beside its state
 
     def __init__(self, latent_dim: int, noise_floor: float) -> None:
         self.latent_dim, self.noise_floor = latent_dim, noise_floor
@@ -88,9 +89,14 @@ class StateSpace(Model):
 
     def attach(self, observations: Observations) -> None:
         super().attach(observations)
-        self.steps, self.channels = observations.table_shape
+        """Steps after the last observed one are no part of what is learned: they are forecast from its state."""
+        total, self.channels = observations.table_shape
+        (chunk,) = observations.chunks
+        seen = chunk.scattered(total * self.channels)[0].view(total, -1).sum(1).nonzero()
+        self.steps = max(3, int(seen[-1]) + 1)
+        self.ahead = total - self.steps
         self.dim = self.steps * self.latent_dim
-        self._unit = observations.scale.cpu().view(self.steps, -1)[0]
+        self._unit = observations.scale.cpu().view(total, -1)[0]
         self._center = observations.column_center
 
     def gradient_scale(self) -> dict[str, float]:
@@ -100,7 +106,8 @@ class StateSpace(Model):
 
     @property
     def step_dim(self) -> int:
-        return self.latent_dim
+        """Measured on chicago and simulated series: three times the step of as many factors is the better one."""
+        return max(1, self.latent_dim // 3)
 
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
         """About 20 D^3 for each step."""
@@ -153,7 +160,7 @@ class StateSpace(Model):
 
     @property
     def dim_of_table(self) -> int:
-        return self.steps * self.channels
+        return (self.steps + self.ahead) * self.channels
 
     def _placed(self, value: Tensor) -> Tensor:
         return value.to(self.observations.device, self.observations.dtype)
@@ -201,7 +208,8 @@ class StateSpace(Model):
 
     def _grid(self, chunk: Chunk, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """weight and values as (T, M), in the precision and on the device of `like`."""
-        weight, values = (part.view(self.steps, -1) for part in chunk.scattered(self.dim_of_table))
+        parts = (part.view(-1, self.channels)[: self.steps] for part in chunk.scattered(self.dim_of_table))
+        weight, values = parts
         return (weight, values) if like is None else (weight.to(like), values.to(like))
 
     def system(self, parameters: Parameters, chunk: Chunk) -> tuple[ChainPrecision, Tensor]:
@@ -209,17 +217,17 @@ class StateSpace(Model):
         root = parameters["noise_variance"].rsqrt()
         columns = {"mean": parameters["mean"], "root": root}
         if chunk.index is None:
-            entries, (mean, root) = None, (value.repeat(self.steps) for value in columns.values())
+            entries, (mean, root) = None, (value.repeat(self.steps + self.ahead) for value in columns.values())
         else:
-            entries = chunk.index.view(-1)
+            entries = chunk.index.view(-1).clamp_max(self.steps * self.channels)
             mean, root = (value[chunk.index % self.channels] for value in columns.values())
-        return ChainPrecision(chain, entries), chunk.weight * (chunk.values - mean) * root
+        return ChainPrecision(chain, entries, self.dim_of_table), chunk.weight * (chunk.values - mean) * root
 
     def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> ChainPosterior:
         parameters = {name: _double(value) for name, value in parameters.items()}
         weight, values = self._grid(chunk, parameters["mean"])
         targets = weight * (values - parameters["mean"]) * parameters["noise_variance"].rsqrt()
-        return ChainPosterior(self._chain(parameters, weight), targets)
+        return ChainPosterior(self._chain(parameters, weight), targets, self.ahead)
 
     def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
         """1/2 E |Omega (y - eta - C z) / sqrt R|^2 + 1/2 sum omega log R + 1/2 E |F z - (L^-1 m, 0, ..)|^2 + log det L,
@@ -352,15 +360,16 @@ class StateSpace(Model):
         steps, channels = index[0] // self.channels, index[0] % self.channels
         inside = {name: value.to(posterior.states) for name, value in parameters.items()}
         rows = inside["observation"][channels]
-        mean = inside["mean"][channels] + (rows * posterior.states[steps]).sum(1)
+        mean = inside["mean"][channels] + (rows * posterior.forecast[0][steps]).sum(1)
         variance = inside["noise_variance"][channels] + posterior.step_variance(rows, steps)
         center, scale = (x.cpu()[index[0].cpu()] for x in (self.observations.center, self.observations.scale))
         return (center + scale * mean.cpu())[None], (scale**2 * variance.cpu())[None]
 
     def latents(self, parameters: Parameters, posterior: ExactPosterior) -> tuple[Tensor, Tensor]:
         """The states, (T, D), in standard deviations of their innovations."""
-        shape = (self.steps, self.latent_dim)
-        return posterior.mean.view(shape), posterior.marginal_variance.sqrt().view(shape)
+        assert isinstance(posterior, ChainPosterior)
+        mean, spread = posterior.forecast
+        return mean, spread.diagonal(dim1=1, dim2=2).sqrt()
 
     def export(self, parameters: Parameters) -> Parameters:
         inside = {name: value.detach().cpu().double() for name, value in parameters.items()}
