@@ -68,6 +68,11 @@ class Model(ABC):
         """Latents that a column has loadings of its own for, on which the size of a good step depends."""
         return self.dim
 
+    @property
+    def replicates(self) -> float:
+        """Observations behind a column's gradient, of which samples of the posterior are to be had."""
+        return self.observations.observed / self.observations.shape[1]
+
     def check(self, data: Data) -> None:
         """Raise UserError for data that this model cannot be learned from. Called before any work."""
         if data.table.kind != self.kind:

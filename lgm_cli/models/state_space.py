@@ -23,6 +23,7 @@ INITIAL_SHARE = 0.5  # of each channel's variance, explained by the states at th
 LARGEST_RADIUS = 0.98  # of the transition's eigenvalues at the start
 FEW_STEPS = 5  # so many tell half of what many do of a correlation
 SMALLEST_EXCESS = 1e-6  # of the first state's covariance over that of an innovation
+MEMORY = 5  # steps that count as one observation of a channel
 STATE_SCALE = 2.5  # usual standard deviation of a state, in those of its innovation
 
 
@@ -40,7 +41,7 @@ class StateSpace(Model):
     """
 
     kind = "series"
-    solver_tolerance = 1e-4  # one data point averages no errors; an innovation is small beside its state
+    solver_tolerance = 1e-3  # one data point averages no errors; an innovation is small beside its state
 
     def __init__(self, latent_dim: int, noise_floor: float) -> None:
         self.latent_dim, self.noise_floor = latent_dim, noise_floor
@@ -108,6 +109,11 @@ class StateSpace(Model):
     def step_dim(self) -> int:
         """Measured on chicago and simulated series: three times the step of as many factors is the better one."""
         return max(1, self.latent_dim // 3)
+
+    @property
+    def replicates(self) -> float:
+        """Steps in turn tell much the same."""
+        return self.observations.observed / self.channels / MEMORY
 
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
         """About 20 D^3 for each step."""
