@@ -16,6 +16,7 @@ from lgm_cli.data.base import Data
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, SamplePosterior
 from lgm_cli.models.base import Learned, Model, Parameters, Picture, Posterior, Statistics
+from lgm_cli.models.series import channel_pictures
 from lgm_cli.observations import Chunk, Observations
 from lgm_cli.randomness import generator
 
@@ -416,7 +417,11 @@ class StateSpace(Model):
         return torch.cat([c @ spread @ c.mT + torch.diag(exported["noise_variance"]), c @ g @ spread @ c.mT], dim=1)
 
     def pictures(self, learned: Learned) -> dict[str, Picture]:
-        return {}
+        mean, deviation = (value.double().numpy() for value in learned.inferred().values())
+        labels = list(map(str, learned.data.table.row_labels))
+        return channel_pictures(learned) | {
+            "states": lambda path: plots.states(mean, deviation, labels, path, observed=self.steps)
+        }
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         found = []
