@@ -143,7 +143,8 @@ class Preconditioner:
     @cached_property
     def _inverse(self) -> Tensor:
         """M^-1, block by block."""
-        return self._root.mH @ self._root
+        assert self._factor is not None
+        return torch.cholesky_inverse(self._factor)
 
     def _by_block(self, matrices: Tensor, x: Tensor) -> Tensor:
         """Each block of x times its matrix, in the frequency domain if they are complex."""
