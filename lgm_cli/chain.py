@@ -142,7 +142,7 @@ class ChainPrecision(PosteriorPrecision):
 
 @dataclass(frozen=True)
 class Eliminated:
-    """The solution of a block tridiagonal system and the blocks of the inverse that lie where the matrix has its own."""
+    """The solution of a block tridiagonal system, and the blocks of the inverse where the matrix has its own."""
 
     mean: Tensor  # (n, D)
     covariance: Tensor  # (n, D, D)
@@ -163,8 +163,8 @@ def eliminate(diagonal: Tensor, below: Tensor, right: Tensor) -> Eliminated:
 
     It is a Cholesky factorisation in another order, and so as stable as one; algebraically the two passes are the
     Kalman filter and the smoother of Rauch, Tung & Striebel (AIAA Journal 3 (1965) 1445-1450) in information form.
-    Golub & Van Loan, Matrix Computations, section 4.5.4; in parallel over time as Sarkka & Garcia-Fernandez, IEEE Trans.
-    Automatic Control 66 (2021) 299-306, do it. Differentiable.
+    Golub & Van Loan, Matrix Computations, section 4.5.4; Sarkka & Garcia-Fernandez, IEEE Trans. Automatic Control 66
+    (2021) 299-306, for smoothers that are parallel over time. Differentiable.
     """
     n, dim = right.shape
     factor = torch.linalg.cholesky(diagonal[::2])
@@ -236,7 +236,7 @@ class ChainPosterior(ExactPosterior):
         self.blocks = self._found.covariance  # (T, D, D), of each step
         self.next_blocks = self._found.next_covariance  # (T - 1, D, D), of z_{t+1} with z_t
 
-    @property
+    @cached_property
     def mean(self) -> Tensor:
         """(1, T D)."""
         return self.states.flatten()[None]

@@ -81,7 +81,7 @@ class PosteriorPrecision(ABC):
         a network gradient holds fixed of it is detached."""
 
     def preconditioner_blocks(self, name: str) -> Tensor | None:
-        """Blocks of a matrix near A_n, as `Preconditioner` takes them, for jacobi or auto; None where there are none."""
+        """Blocks of a matrix near A_n, as `Preconditioner` takes them, for jacobi or auto; None where it has none."""
         return None
 
     def to_solve(self, systems: int) -> PosteriorPrecision | DensePrecision:

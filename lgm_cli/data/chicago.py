@@ -19,6 +19,4 @@ def load(options: dict[str, Any], simulate: object = None) -> Table:
     frame = packaged.frame("modeldata", "Chicago")
     rides = frame.loc[:, STATIONS]
     labels = pd.Index(frame["date"].astype(str), dtype="str")
-    return arrange(
-        rectangle("chicago", rides.to_numpy(np.float64), labels, rides.columns, index_name="date"), options
-    )
+    return arrange(rectangle("chicago", rides.to_numpy(np.float64), labels, rides.columns, index_name="date"), options)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.tseries.api import guess_datetime_format
 
 from lgm_cli.data import csv
 from lgm_cli.data.base import Data, Table
@@ -72,8 +73,13 @@ def _require_variation(table: Table, steps: int, horizon: int) -> None:
 def require_more_than_season(data: Data) -> None:
     """Refuse a channel of which nothing is left once its periodic means are taken off."""
     rows, columns, values = data.train_rows, data.train_columns, data.train_values
-    left = pd.Series(values - data.seasonal(rows, columns)).groupby(columns).var(ddof=0).to_numpy()
-    whole = pd.Series(values).groupby(columns).var(ddof=0).to_numpy()
+    count = np.maximum(np.bincount(columns, minlength=data.shape[1]), 1)
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        mean = np.bincount(columns, values, data.shape[1]) / count
+        return np.bincount(columns, (values - mean[columns]) ** 2, data.shape[1])
+
+    left, whole = spread(values - data.seasonal(rows, columns)), spread(values)
     if (gone := left <= 1e-12 * whole).any():
         name = str(data.table.column_labels[int(np.flatnonzero(gone)[0])])
         raise UserError(
@@ -91,7 +97,7 @@ def continued(labels: pd.Index, count: int) -> pd.Index:
         parsed, form = dates
         spacing = _spacing(parsed)
         if spacing is None:
-            spacing = (parsed[1:] - parsed[:-1]).median() if len(parsed) > 1 else pd.Timedelta(days=1)
+            spacing = pd.Series(parsed).diff().median() if len(parsed) > 1 else pd.Timedelta(days=1)
         more = pd.date_range(parsed[-1], periods=count + 1, freq=spacing)[1:]
         return pd.Index(more.strftime(form), dtype="str")
     if (numbers := _integers(labels)) is not None:
@@ -115,7 +121,7 @@ def _dates(labels: pd.Index) -> tuple[pd.DatetimeIndex, str] | None:
     for day_first in (False, True):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a day before the month was not asked for
-            form = pd.tseries.api.guess_datetime_format(first, dayfirst=day_first)
+            form = guess_datetime_format(first, dayfirst=day_first)
         if form is not None and not (parsed := pd.to_datetime(texts, format=form, errors="coerce")).isna().any():
             return pd.DatetimeIndex(parsed), form
     return None

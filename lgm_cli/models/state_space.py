@@ -16,7 +16,7 @@ from lgm_cli.data.base import Data
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, SamplePosterior
 from lgm_cli.models.base import Learned, Model, Parameters, Picture, Posterior, Statistics
-from lgm_cli.models.series import channel_pictures
+from lgm_cli.models.series import channel_pictures, simulated_states
 from lgm_cli.observations import Chunk, Observations
 from lgm_cli.randomness import generator
 
@@ -53,41 +53,7 @@ class StateSpace(Model):
             raise UserError(f"{data.table.name} has {data.shape[0]} steps", "give at least three")
 
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """num_points steps of num_dimensions channels; latent_dim states that turn and decay, of unit variance in the
-        long run, which carry factor_share of the variance. Entries are hidden with probability hidden_share."""
-        steps, channels, dim = options["num_points"], options["num_dimensions"], options["latent_dim"]
-        kind: dict[str, Any] = {"dtype": torch.float64, "generator": generator(options["seed"], "simulate series")}
-        turned = torch.linalg.qr(torch.randn(dim, dim, **kind)).Q
-        decay = torch.linspace(0.9, 0.6, dim, dtype=torch.float64)
-        g = turned @ torch.diag(decay) @ turned.mT
-        if dim > 1:  # the first two states turn, once in about 20 steps
-            plane, angle = turned[:, :2], torch.tensor(0.3, dtype=torch.float64)
-            turn = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
-            g = g + plane @ (0.9 * turn - torch.diag(decay[:2])) @ plane.mT
-        q = torch.eye(dim, dtype=torch.float64) - g @ g.mT
-        c = torch.randn(channels, dim, **kind) / math.sqrt(dim)
-        noise = (1 / options["factor_share"] - 1) * c.square().sum(1)
-        root, z = torch.linalg.cholesky(q), torch.randn(dim, **kind)
-        states = []
-        for shock in torch.randn(steps, dim, **kind):
-            states.append(z)
-            z = g @ z + root @ shock
-        y = torch.stack(states) @ c.mT + noise.sqrt() * torch.randn(steps, channels, **kind)
-        y[torch.rand(steps, channels, **kind) < options["hidden_share"]] = math.nan
-        truth = {
-            "transition": g,
-            "transition_covariance": q,
-            "observation": c,
-            "mean": torch.zeros(channels, dtype=torch.float64),
-            "noise_variance": noise,
-            "initial_mean": torch.zeros(dim, dtype=torch.float64),
-            "initial_covariance": torch.eye(dim, dtype=torch.float64),
-        }
-        return {
-            "values": y.numpy(),
-            "truth": {name: value.numpy() for name, value in truth.items()},
-            "kind": "series",
-        }
+        return simulated_states(options)
 
     def attach(self, observations: Observations) -> None:
         super().attach(observations)
@@ -271,7 +237,9 @@ class StateSpace(Model):
         E z_t z_t^T, E z_t z_{t-1}^T and E z_{t-1} z_{t-1}^T, t = 2 .. T; the first state's mean and covariance."""
         mean = _double(posterior.mean.view(self.steps, -1))
         if isinstance(posterior, SamplePosterior):
-            samples = _double(posterior.samples.view(-1, self.steps, self.latent_dim)) / len(posterior.samples[0]) ** 0.5
+            samples = (
+                _double(posterior.samples.view(-1, self.steps, self.latent_dim)) / len(posterior.samples[0]) ** 0.5
+            )
             around = torch.einsum("kti,ktj->tij", samples, samples)
             across = torch.einsum("kti,ktj->ij", samples[:, 1:], samples[:, :-1])
         else:
@@ -297,10 +265,11 @@ class StateSpace(Model):
         return found if total is None else {name: total[name] + value for name, value in found.items()}
 
     def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
-        """[C, eta] row by row, R = mean of E (y - C z - eta)^2;  G = E z_t z_{t-1}^T (E z_{t-1} z_{t-1}^T)^-1;  m = E z_1;
-        Q and P together under P >= Q, with S = E (z_t - G z_{t-1})(..)^T / (T - 1) and S_1 = Cov z_1: in axes in which
-        S = I and S_1 = diag(s), an axis with s >= 1 has Q = 1 and P = s, another Q = P = (T - 1 + s) / T. Then the states
-        are taken in axes in which Q = I."""
+        """[C, eta] row by row, R = mean of E (y - C z - eta)^2;  G = E z_t z_{t-1}^T (E z_{t-1} z_{t-1}^T)^-1;
+        m = E z_1;  Q and P together under P >= Q, with S = E (z_t - G z_{t-1})(..)^T / (T - 1) and S_1 = Cov z_1: in
+        axes in which S = I and S_1 = diag(s), an axis with s >= 1 has Q = 1 and P = s, another Q = P = (T - 1 + s) / T.
+        (In precisions, the constrained problem is convex and unchanged by a change of an axis' sign, so its solution is
+        diagonal.) Then the states are taken in axes in which Q = I."""
         left, right = statistics["left"], statistics["right"]
         ridge = 1e-13 * left.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1.0)
         identity = torch.eye(self.latent_dim + 1, dtype=left.dtype, device=left.device)

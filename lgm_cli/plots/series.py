@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -85,9 +86,9 @@ def channels(
                 axes.axvline(steps - forecast - 0.5, color=FAINT, linewidth=1, linestyle=":")
             axes.set_title(shorten(names[channel], 40))
         for axes in grid[max(0, len(shown) - columns) : len(shown)]:
-            _time(axes, labels, begin, steps, LABELS - columns)
             axes.tick_params(labelbottom=True)
-        handles = [
+            _time(axes, labels, begin, steps, LABELS - columns)
+        handles: list[Artist] = [
             Line2D([], [], color=INK, linewidth=0.9, marker=".", markersize=4, label="learned from"),
             Line2D([], [], color=INK, marker="o", linewidth=0, markersize=3.5, markerfacecolor="white", label="hidden"),
             Line2D([], [], color=POSITIVE, linewidth=2, alpha=0.55, label="gap or hidden value: 90% interval"),

@@ -27,7 +27,9 @@ def drawn(steps: int = 40, channels: int = 4, dim: int = 3, gaps: float = 0.3, s
     """A series in units and at levels of its own, with gaps and a step without any value."""
     options = {"num_points": steps, "num_dimensions": channels, "latent_dim": dim, "seed": seed}
     options |= {"factor_share": 0.6, "hidden_share": gaps}
-    values = StateSpace(dim, 1e-3).simulate(options)["values"] * np.geomspace(0.1, 50, channels) + 7 * np.arange(channels)
+    values = StateSpace(dim, 1e-3).simulate(options)["values"] * np.geomspace(0.1, 50, channels) + 7 * np.arange(
+        channels
+    )
     values[steps // 2] = np.nan
     return values
 
@@ -123,7 +125,9 @@ def test_likelihood_and_smoothed_states_are_those_of_statsmodels() -> None:
     found = float(model.log_likelihood(parameters, chunk, posterior))
     assert found == pytest.approx(result.llf_obs.sum(), rel=1e-8)
     np.testing.assert_allclose(posterior.forecast[0], result.smoothed_state.T, rtol=1e-8, atol=1e-8)
-    np.testing.assert_allclose(posterior.forecast[1], result.smoothed_state_cov.transpose(2, 0, 1), rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(
+        posterior.forecast[1], result.smoothed_state_cov.transpose(2, 0, 1), rtol=1e-8, atol=1e-8
+    )
 
 
 @pytest.mark.parametrize("preconditioner", ["none", "jacobi", "auto"])
@@ -157,7 +161,7 @@ def test_preconditioners_save_steps() -> None:
 
 
 def test_the_circulant_blocks_are_those_of_the_chain_closed_to_a_ring() -> None:
-    model, posterior, _ = learned_from(drawn(12, 4, 2, gaps=0.0), 2)
+    _, posterior, _ = learned_from(drawn(12, 4, 2, gaps=0.0), 2)
     chain = posterior.chain
     blocks = ChainPrecision(chain, None, 0).preconditioner_blocks("auto")
     assert blocks is not None
