@@ -298,7 +298,8 @@ def test_a_series_can_be_recomputed_from_its_files(method: str, tmp_path: Path) 
     error, inverse = (values.ravel() - prior)[seen], np.linalg.inv(everything[np.ix_(seen, seen)])
     likelihood = 0.5 * (np.linalg.slogdet(inverse)[1] - error @ inverse @ error - seen.sum() * np.log(2 * np.pi))
     mean = (prior + everything[:, seen] @ inverse @ error).reshape(total, channels)
-    deviation = np.sqrt(np.diag(everything - everything[:, seen] @ inverse @ everything[seen])).reshape(mean.shape)
+    variance = np.diag(everything - everything[:, seen] @ inverse @ everything[seen])
+    deviation = np.sqrt(np.maximum(variance, 0)).reshape(mean.shape)
 
     z = (y[at] - mean[at]) / deviation[at]
     density = -0.5 * (z**2 + np.log(2 * np.pi)) - np.log(deviation[at])

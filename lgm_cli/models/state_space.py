@@ -16,14 +16,10 @@ from lgm_cli.data.base import Data
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, SamplePosterior
 from lgm_cli.models.base import Learned, Model, Parameters, Picture, Posterior, Statistics
-from lgm_cli.models.series import channel_pictures, simulated_states
+from lgm_cli.models.series import channel_pictures
+from lgm_cli.models.states import SMALLEST_EXCESS, packed, principal_start, raised_root, simulated_states, unpacked
 from lgm_cli.observations import Chunk, Observations
-from lgm_cli.randomness import generator
 
-INITIAL_SHARE = 0.5  # of each channel's variance, explained by the states at the start
-LARGEST_RADIUS = 0.98  # of the transition's eigenvalues at the start
-FEW_STEPS = 5  # so many tell half of what many do of a correlation
-SMALLEST_EXCESS = 1e-6  # of the first state's covariance over that of an innovation
 MEMORY = 5  # steps that count as one observation of a channel
 STATE_SCALE = 2.5  # usual standard deviation of a state, in those of its innovation
 
@@ -51,6 +47,12 @@ class StateSpace(Model):
         super().check(data)
         if data.shape[0] < 3:
             raise UserError(f"{data.table.name} has {data.shape[0]} steps", "give at least three")
+        steps = data.table.end - data.table.horizon
+        if self.latent_dim >= steps:
+            raise UserError(
+                f"model.latent_dim={self.latent_dim} is too much for {steps} steps to learn from",
+                f"at most model.latent_dim={steps - 1}",
+            )
 
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
         return simulated_states(options)
@@ -97,38 +99,7 @@ class StateSpace(Model):
         the scores of as many earlier steps are states, too."""
         (chunk,) = self.observations.chunks
         weight, values = (part.double().cpu() for part in self._grid(chunk))
-        together = weight.mT @ weight
-        correlation = values.mT @ values / (together + FEW_STEPS)  # few steps tell little of a pair
-        kept = min(self.latent_dim, self.channels)
-        size, axes = (part.flip(-1)[..., :kept] for part in torch.linalg.eigh(correlation))
-        draw = torch.randn(self.channels, kept, dtype=torch.float64, generator=generator(seed, "initial"))
-        axes = axes + 0.01 * draw  # no two channels alike
-        leading = axes * size.clamp_min(1e-2 * float(size[0])).sqrt()
-        share = (INITIAL_SHARE / leading.square().sum(1, keepdim=True).clamp_min(1e-6)).sqrt().clamp_max(1.0)
-        leading = leading * share
-        observed = weight.sum(1, keepdim=True).clamp_min(1.0) / self.channels
-        scores = values @ torch.linalg.pinv(leading).mT / observed
-        lags = range(math.ceil(self.latent_dim / kept))
-        z = torch.cat([scores[len(lags) - 1 - lag : len(scores) - lag] for lag in lags], dim=1)[:, : self.latent_dim]
-        identity = torch.eye(self.latent_dim, dtype=torch.float64)
-        unit = z.square().mean()
-        before = z[:-1].mT @ z[:-1] / len(z) + 1e-2 * unit * identity
-        across = z[1:].mT @ z[:-1] / len(z)
-        g = torch.linalg.solve(before, across.mT).mT
-        radius = float(torch.linalg.eigvals(g).abs().max())
-        g = g * min(1.0, LARGEST_RADIUS / max(radius, 1e-6))
-        error = z[1:] - z[:-1] @ g.mT
-        root = torch.linalg.cholesky(error.mT @ error / len(z) + 5e-2 * unit * identity)
-        inverse = torch.linalg.inv(root)
-        observation = torch.cat([leading, leading.new_zeros(self.channels, self.latent_dim - kept)], dim=1)
-        inside = {
-            "transition": inverse @ g @ root,
-            "observation": observation @ root,
-            "mean": torch.zeros(self.channels, dtype=torch.float64),
-            "noise_variance": torch.full((self.channels,), 1 - INITIAL_SHARE, dtype=torch.float64),
-            "initial_mean": torch.zeros(self.latent_dim, dtype=torch.float64),
-            **_packed(_root(inverse @ before @ inverse.mT)),
-        }
+        inside = principal_start(weight, values, self.latent_dim, seed)
         return {name: self._placed(value) for name, value in inside.items()}
 
     @property
@@ -169,7 +140,7 @@ class StateSpace(Model):
     # Posteriors ------------------------------------------------------------------------------------------------
 
     def _chain(self, parameters: Parameters, mask: Tensor) -> Chain:
-        excess = _unpacked(parameters)
+        excess = unpacked(parameters)
         identity = torch.eye(self.latent_dim, dtype=excess.dtype, device=excess.device)
         return Chain(
             parameters["transition"],
@@ -295,7 +266,7 @@ class StateSpace(Model):
             "mean": rows[:, -1],
             "noise_variance": noise.clamp_min(self.noise_floor),
             "initial_mean": inverse @ statistics["first_mean"],
-            **_packed(torch.linalg.cholesky(excess)),
+            **packed(torch.linalg.cholesky(excess)),
         }
         return {name: self._placed(value) for name, value in new.items()}
 
@@ -315,12 +286,12 @@ class StateSpace(Model):
         turned = rows @ axes
         signs = turned.gather(0, turned.abs().argmax(0, keepdim=True)).sign()
         axes = axes * torch.where(signs == 0, 1.0, signs)
-        excess = _unpacked(inside)
+        excess = unpacked(inside)
         new = inside | {
             "transition": axes.mT @ inside["transition"] @ axes,
             "observation": inside["observation"] @ axes,
             "initial_mean": axes.mT @ inside["initial_mean"],
-            **_packed(_root(axes.mT @ excess @ excess.mT @ axes)),
+            **packed(raised_root(axes.mT @ excess @ excess.mT @ axes)),
         }
         return {name: self._placed(value) for name, value in new.items()}
 
@@ -349,7 +320,7 @@ class StateSpace(Model):
 
     def export(self, parameters: Parameters) -> Parameters:
         inside = {name: value.detach().cpu().double() for name, value in parameters.items()}
-        excess = _unpacked(inside)
+        excess = unpacked(inside)
         identity = torch.eye(self.latent_dim, dtype=torch.float64)
         return {
             "transition": inside["transition"],
@@ -372,7 +343,7 @@ class StateSpace(Model):
             "mean": (exported["mean"] - self._center) / self._unit,
             "noise_variance": (exported["noise_variance"] / self._unit**2).clamp_min(self.noise_floor),
             "initial_mean": inverse @ exported["initial_mean"],
-            **_packed(_root(start - torch.eye(self.latent_dim, dtype=torch.float64))),
+            **packed(raised_root(start - torch.eye(self.latent_dim, dtype=torch.float64))),
         }
         return {name: self._placed(value) for name, value in inside.items()}
 
@@ -413,25 +384,3 @@ class StateSpace(Model):
 def _double(value: Tensor) -> Tensor:
     """In double precision, on the CPU where the device has none."""
     return (value.cpu() if value.device.type == "mps" else value).double()
-
-
-def _packed(factor: Tensor) -> Parameters:
-    """A lower triangular B (D, D) as its diagonal and, row by row, what is below it over the row's diagonal."""
-    row, column = torch.tril_indices(*factor.shape, offset=-1, device=factor.device)
-    scale = factor.diagonal()
-    return {"initial_scale": scale.clone(), "initial_lower": factor[row, column] / scale[row]}
-
-
-def _unpacked(parameters: Parameters) -> Tensor:
-    """B of the first state's covariance I + B B^T."""
-    scale, lower = parameters["initial_scale"], parameters["initial_lower"]
-    row, column = torch.tril_indices(len(scale), len(scale), offset=-1, device=scale.device)
-    return torch.diag(scale).index_put((row, column), lower * scale[row])
-
-
-def _root(excess: Tensor) -> Tensor:
-    """Cholesky factor of a matrix whose eigenvalues are raised to SMALLEST_EXCESS."""
-    size, axes = torch.linalg.eigh((excess + excess.mT) / 2)
-    if float(size[0]) < SMALLEST_EXCESS:
-        excess = (axes * size.clamp_min(SMALLEST_EXCESS)) @ axes.mT
-    return torch.linalg.cholesky((excess + excess.mT) / 2)
