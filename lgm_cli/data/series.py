@@ -99,7 +99,10 @@ def continued(labels: pd.Index, count: int) -> pd.Index:
         if spacing is None:
             spacing = pd.Series(parsed).diff().median() if len(parsed) > 1 else pd.Timedelta(days=1)
         more = pd.date_range(parsed[-1], periods=count + 1, freq=spacing)[1:]
-        return pd.Index(more.strftime(form), dtype="str")
+        texts = [str(text) for text in more.strftime(form)]
+        if str(labels[-1]).strip().endswith("Z"):  # which strftime writes as an offset
+            texts = [re.sub(r"\+00:?00$", "Z", text) for text in texts]
+        return pd.Index(texts, dtype="str")
     if (numbers := _integers(labels)) is not None:
         steps = np.diff(numbers)
         by = int(steps[0]) if len(steps) and (steps == steps[0]).all() and steps[0] else 1
@@ -141,12 +144,12 @@ def _notes(labels: pd.Index) -> tuple[str, ...]:
     if isinstance(labels, pd.RangeIndex):
         return ()
     dates = _dates(labels)
-    ordered = dates[0] if dates is not None else _integers(labels)
+    ordered = dates[0].asi8 if dates is not None else _integers(labels)
     if labels.has_duplicates:
         return (f"the label {labels[labels.duplicated()][0]} is there more than once (each row is a step)",)
     if ordered is None or len(ordered) < 3:
         return ()
-    steps = np.diff(np.asarray(ordered)).astype(np.int64)
+    steps = np.diff(ordered)
     if not (steps > 0).all():
         return ("the labels are not in order (each row is a step, in the order of the file)",)
     if (steps != steps[0]).any() and (dates is None or _spacing(dates[0]) is None):

@@ -74,6 +74,7 @@ def test_the_last_steps_alone(tmp_path: Path) -> None:
         (["2024-01-31", "2024-02-29", "2024-03-31"], ["2024-04-30", "2024-05-31"]),
         (["2024-02-27", "2024-02-28"], ["2024-02-29", "2024-03-01"]),
         (["2013-01-01 22:00", "2013-01-01 23:00", "2013-01-02 00:00"], ["2013-01-02 01:00", "2013-01-02 02:00"]),
+        (["2013-12-30T22:00:00Z", "2013-12-30T23:00:00Z"], ["2013-12-31T00:00:00Z", "2013-12-31T01:00:00Z"]),
         (["20240130", "20240131", "20240201"], ["20240202", "20240203"]),
         (["31/12/1999", "01/01/2000", "02/01/2000"], ["03/01/2000", "04/01/2000"]),
         (["1998", "2000", "2002"], ["2004", "2006"]),
@@ -118,6 +119,7 @@ def test_channels_without_anything_to_learn_are_refused(tmp_path: Path) -> None:
     [
         (lambda days: [*days[:-1], days[0]], "the label 2024-01-28 is there more than once"),
         (lambda days: days[::-1], "the labels are not in order"),
+        (lambda days: [f"{day}T00:00:00Z" for day in (*days[:-1], "2025-01-01")], "the labels are not evenly spaced"),
         (lambda days: [*days[:-1], "2025-01-01"], "the labels are not evenly spaced"),
     ],
 )
