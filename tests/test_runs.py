@@ -328,6 +328,26 @@ def test_a_series_can_be_recomputed_from_its_files(method: str, tmp_path: Path) 
     assert latent["latent_mean"].shape == latent["latent_standard_deviation"].shape == (total, 2)
 
 
+SMALL_SERIES = ["model=state_space", "data=chicago", "data.last=120", "model.latent_dim=2", "device.threads=1"]
+
+
+def test_the_closing_words_compare_forecasts_with_naive_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        folder = run(tmp_path / "run", *SMALL_SERIES, "method=em", "max_steps=5")
+    (line,) = [line for line in caplog.messages if line.startswith("forecast rmse")]
+    assert f"forecast rmse {last_of(folder)['forecast_rmse']:.4g} over the last 14 steps" in line
+    assert "the last value" in line and "the value one season before" in line and "90% intervals hold" in line
+    assert (folder / "plots" / "channels.png").exists() and (folder / "plots" / "states.png").exists()
+
+
+@pytest.mark.parametrize("gradient", ["output", "network"])
+@pytest.mark.parametrize("solver", [name for name in catalogue.choices("solver") if name != "cholesky"])
+def test_every_solver_learns_a_series(solver: str, gradient: str, tmp_path: Path) -> None:
+    own = ["method=unroll", f"method.gradient={gradient}", f"solver={solver}", "max_steps=12", "eval_every=4"]
+    folder = run(tmp_path / "run", *SMALL_SERIES, *own, "save_posterior=false")
+    assert last_of(folder)["train_log_likelihood"] > float(rows_of(folder)[0]["train_log_likelihood"]) + 0.1
+
+
 def test_the_users_gaps_are_filled_and_nothing_else(recorded: Path, table: Path) -> None:
     frame, test = users_table(recorded, table)
     expected = recomputed(recorded, frame.to_numpy(), test)

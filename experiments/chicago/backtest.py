@@ -57,8 +57,9 @@ def main() -> None:
             rows.append({"horizon": horizon, "last_day": last} | forecast(frame, end, horizon, states=8))
     table = pd.DataFrame(rows)
     table.to_csv(Path(__file__).with_name("results.csv"), index=False, float_format="%.4f")
-    print(table.round(3).to_string())
-    print(table.groupby("horizon")[["rmse", "week_before", "last_value", "coverage"]].mean().round(3).to_string())
+    print(table.to_string(float_format="%.3f"))
+    means = pd.DataFrame(table.groupby("horizon").mean(numeric_only=True))
+    print(means.to_string(float_format="%.3f"))
 
 
 if __name__ == "__main__":
