@@ -17,7 +17,8 @@ from lgm_cli.plots.style import FAINT, INK, NEGATIVE, POSITIVE, STYLE, save, sho
 
 INTERVAL = 1.645  # standard deviations on each side of a mean: 90%
 MOST = 8  # states or channels in one picture
-LABELS = 6  # on the axis of time
+LABELS = 6  # on the axis of time, at most
+ROOM, WIDEST = 90, 20  # characters below an axis of full width, and of one label
 BEFORE = 60  # steps before the horizon that are drawn with the forecasts, at least
 
 
@@ -87,7 +88,7 @@ def channels(
             axes.set_title(shorten(names[channel], 40))
         for axes in grid[max(0, len(shown) - columns) : len(shown)]:
             axes.tick_params(labelbottom=True)
-            _time(axes, labels, begin, steps, LABELS - columns)
+            _time(axes, labels, begin, steps, ROOM // columns)
         handles: list[Artist] = [
             Line2D([], [], color=INK, linewidth=0.9, marker=".", markersize=4, label="learned from"),
             Line2D([], [], color=INK, marker="o", linewidth=0, markersize=3.5, markerfacecolor="white", label="hidden"),
@@ -119,9 +120,12 @@ def _divide(axes: Axes, observed: int | None, steps: int) -> None:
         axes.axvline(observed - 0.5, color=FAINT, linewidth=1)
 
 
-def _time(axes: Axes, labels: Sequence[object], begin: int, end: int, count: int = LABELS) -> None:
-    shown = np.unique(np.linspace(begin, end - 1, max(2, count)).round().astype(int))
-    axes.set_xticks(shown, [shorten(labels[place], 16) for place in shown])
+def _time(axes: Axes, labels: Sequence[object], begin: int, end: int, room: int = ROOM) -> None:
+    """Labels of some steps, as many as there is room for in so many characters."""
+    longest = max(len(shorten(labels[place], WIDEST)) for place in (begin, end - 1))
+    count = min(max(room // (longest + 3), 2), LABELS)
+    shown = np.unique(np.linspace(begin, end - 1, count).round().astype(int))
+    axes.set_xticks(shown, [shorten(labels[place], WIDEST) for place in shown])
     axes.set_xlim(begin - 0.5, end - 0.5)
     for text, side in zip((axes.get_xticklabels()[0], axes.get_xticklabels()[-1]), ("left", "right"), strict=True):
         text.set_horizontalalignment(side)
