@@ -53,10 +53,11 @@ class Chain:
 
     def blocks(self) -> tuple[Tensor, Tensor]:
         """Diagonal blocks A_tt (T, D, D) and the block A_{t+1,t} = -G, (D, D), that all steps share."""
-        steps, dim = len(self.mask), len(self.start)
+        dim = len(self.start)
         information = (self.mask @ (self.rows[:, :, None] * self.rows[:, None, :]).flatten(1)).view(-1, dim, dim)
         first, inner, last = self.prior_blocks()
-        return information + torch.stack([first, *[inner] * (steps - 2), last]), -self.transition
+        ends = information[:1] + first, information[-1:] + last
+        return torch.cat([ends[0], information[1:-1] + inner, ends[1]]), -self.transition
 
 
 class ChainPrecision(PosteriorPrecision):
@@ -170,15 +171,14 @@ def eliminate(diagonal: Tensor, below: Tensor, right: Tensor) -> Eliminated:
     factor = torch.linalg.cholesky(diagonal[::2])
     solved = torch.linalg.solve_triangular(factor, right[::2, :, None], upper=False)
     log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum()
-    inverse = torch.cholesky_inverse(factor)
     if n == 1:
         mean = torch.linalg.solve_triangular(factor.mT, solved, upper=True)
-        return Eliminated(mean[..., 0], inverse, below, log_determinant)
+        return Eliminated(mean[..., 0], torch.cholesky_inverse(factor), below, log_determinant)
     none = below.new_zeros(1, dim, dim)
     to_right = below[::2].mT if n % 2 == 0 else torch.cat([below[::2].mT, none])  # A_er; the last may have none
     to_left = torch.cat([none, below[1::2]])  # A_el; the first has none
-    x = torch.linalg.solve_triangular(factor, torch.cat([to_right, to_left], dim=2), upper=False)
-    right_x, left_x = x[..., :dim], x[..., dim:]
+    right_x, left_x = (torch.linalg.solve_triangular(factor, x, upper=False) for x in (to_right, to_left))
+    del to_right, to_left  # memory counts where states are many
     kept = n // 2
     after = left_x[1:] if n % 2 else torch.cat([left_x[1:], none])  # of the eliminated block after each kept one
     after_solved = solved[1:] if n % 2 else torch.cat([solved[1:], solved.new_zeros(1, dim, 1)])
@@ -196,14 +196,18 @@ def eliminate(diagonal: Tensor, below: Tensor, right: Tensor) -> Eliminated:
     def at_left(x: Tensor) -> Tensor:
         return torch.cat([x.new_zeros(1, *x.shape[1:]), x[: len(factor) - 1]])
 
-    back = torch.linalg.solve_triangular(factor.mT, torch.cat([right_x, left_x, solved], dim=2), upper=True)
-    w_right, w_left, own = back[..., :dim], back[..., dim : 2 * dim], back[..., 2 * dim]
+    del before, after
+    own = torch.linalg.solve_triangular(factor.mT, solved, upper=True)[..., 0]
+    w_right = torch.linalg.solve_triangular(factor.mT, right_x, upper=True)
+    del right_x
+    w_left = torch.linalg.solve_triangular(factor.mT, left_x, upper=True)
+    del left_x
     mean = own - (w_right @ at_right(inner.mean)[..., None] + w_left @ at_left(inner.mean)[..., None])[..., 0]
     across = inner.next_covariance  # between a kept block and the kept one before it: (r, l) of the eliminated between
     across = torch.cat([none, across, none])[: len(factor)]
     s_right = -w_right @ at_right(inner.covariance) - w_left @ across.mT
     s_left = -w_right @ across - w_left @ at_left(inner.covariance)
-    covariance = inverse - s_right @ w_right.mT - s_left @ w_left.mT
+    covariance = torch.cholesky_inverse(factor) - s_right @ w_right.mT - s_left @ w_left.mT
     return Eliminated(
         _interleaved(mean, inner.mean),
         _interleaved((covariance + covariance.mT) / 2, inner.covariance),
@@ -214,9 +218,8 @@ def eliminate(diagonal: Tensor, below: Tensor, right: Tensor) -> Eliminated:
 
 def _interleaved(first: Tensor, second: Tensor) -> Tensor:
     """first[0], second[0], first[1], ..; first has as many or one more."""
-    whole = first.new_empty(len(first) + len(second), *first.shape[1:])
-    even = torch.arange(0, len(whole), 2, device=first.device)
-    return whole.index_copy(0, even, first).index_copy(0, even[: len(second)] + 1, second)
+    pairs = torch.stack([first[: len(second)], second], dim=1).flatten(0, 1)
+    return pairs if len(first) == len(second) else torch.cat([pairs, first[-1:]])
 
 
 class ChainPosterior(ExactPosterior):
