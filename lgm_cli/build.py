@@ -133,8 +133,7 @@ def method(config: Mapping[str, Any], model: Model, parameters: Parameters) -> t
     else:
         iterative = solver(config, model)
         # Minibatches bring noise of their own, which one sample a data point does not much increase.
-        per_column = observations.observed / observations.shape[1]
-        samples = 1 if per_step < blocks else min(MOST_SAMPLES, math.ceil(COLUMN_SAMPLES / per_column))
+        samples = 1 if per_step < blocks else min(MOST_SAMPLES, math.ceil(COLUMN_SAMPLES / model.replicates))
         samples = model.choices.get("num_samples", samples)
         chosen["num_samples"] = _auto(options["num_samples"], samples)
         chosen["refresh_every"] = _auto(options["refresh_every"], 1)

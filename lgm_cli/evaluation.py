@@ -196,7 +196,10 @@ class Evaluator:
 
 
 def needs_iterations(model: Model) -> bool:
-    """Whether an exact posterior of the largest data point would take too long, or more memory than there is."""
+    """Whether an exact posterior of the largest data point would take too long, or more memory than there is, and an
+    iterative one can stand in for it."""
+    if not model.standard_prior:
+        return False
     observed = np.array([max(float(chunk.weight.sum(1).max()) for chunk in model.observations.chunks)])
     if model.exact_operations(observed)[0] > SINGLE_OPERATIONS:
         return True

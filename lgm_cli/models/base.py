@@ -58,6 +58,7 @@ class Model(ABC):
         self.observations = observations
 
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
+    standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
     # What `auto` means for this model, where it is not what it means for others: learning_rate by optimiser, betas of
@@ -74,6 +75,11 @@ class Model(ABC):
     def step_dim(self) -> int:
         """Latents that a column has loadings of its own for, on which the size of a good step depends."""
         return self.dim
+
+    @property
+    def replicates(self) -> float:
+        """Observations behind a column's gradient, of which samples of the posterior are to be had."""
+        return self.observations.observed / self.observations.shape[1]
 
     def check(self, data: Data) -> None:
         """Raise UserError for data that this model cannot be learned from. Called before any work."""

@@ -20,6 +20,8 @@ class LinearModel(Model):
     Posterior computations work on the rows V = Psi^(1/2) Phi and the targets Psi^(1/2) Omega (y - eta): A = I + V^T V.
     """
 
+    standard_prior = True
+
     @abstractmethod
     def whitened_loadings(self, parameters: Parameters) -> Tensor:
         """Phi, (M, D)."""
