@@ -1,7 +1,7 @@
 """Sparse Bayesian learning of the default signal: unrolling beside EM with an exact posterior in its dual form.
 
-Prints, for each, the seconds of learning until the signal is recovered to the wanted relative error, and the error after
-50 steps. One thread; the methods take turns, and the least time of the repeats counts; evaluations are off the clock.
+Prints, for each, the seconds of learning until the signal is recovered to the wanted relative error, and the error
+after 50 steps. One thread; the methods take turns, and the least time of the repeats counts; evaluations are off the clock.
 
     dense        C = I + V V^T and diag(V^T C^-1 V) by matrix products of V (m x D)
     structured   the same by one cosine transform each (lgm_cli/operators/cosine.py)
@@ -115,9 +115,8 @@ def main() -> None:
         f"noise {options['noise']:g}; one thread, least of {arguments.repeats} repeats"
     )
     least = {name: min(runs) for name, runs in found.items()}
-    print(
-        f"{'':22}{f'to {arguments.error:g} [s]':>14}{'steps':>8}{'beside unroll':>15}{f'error at {arguments.steps}':>14}"
-    )
+    headings = f"to {arguments.error:g} [s]", f"error at {arguments.steps}"
+    print(f"{'':22}{headings[0]:>14}{'steps':>8}{'beside unroll':>15}{headings[1]:>14}")
     for name, (seconds, steps, error) in least.items():
         print(f"{name:22}{seconds:14.3f}{steps:8}{seconds / least['unroll'][0]:15.1f}{error:14.4f}")
 

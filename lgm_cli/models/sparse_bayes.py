@@ -37,7 +37,7 @@ class SparseBayes(LinearModel):
     Phi = H B^T, (M, D), is known: measurements H of a signal with the coefficients w in a basis B. The precisions
     alpha, shared by the tasks, are learned by maximising p(y | alpha); most of them grow without bound, which prunes
     their coefficients. Tipping, Sparse Bayesian learning and the relevance vector machine, JMLR 1 (2001) 211-244;
-    multi-task: Ji, Dunson & Carin, IEEE Trans. Signal Processing 57 (2009) 92-106; by samples of the posterior: Lin et al.,
+    multi-task: Ji, Dunson & Carin, IEEE Trans. Signal Processing 57 (2009) 92-106; by samples: Lin et al.,
     Covariance-free sparse Bayesian learning, IEEE Trans. Signal Processing 70 (2022) 3818-3831.
 
     Posteriors are computed in the whitened coordinates z = alpha^(1/2) w, expectations are of w.

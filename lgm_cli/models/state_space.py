@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lgm_cli import plots
 from lgm_cli.chain import Chain, ChainPosterior, ChainPrecision
 from lgm_cli.data.base import Data
 from lgm_cli.errors import UserError
@@ -37,9 +38,7 @@ class StateSpace(Model):
     """
 
     kind = "series"
-    choices: ClassVar = {
-        "tolerance": 1e-3
-    }  # one data point averages no errors; an innovation is small beside its state
+    choices: ClassVar = {"tolerance": 1e-3}  # of one data point, whose innovations are small beside its states
 
     def __init__(self, latent_dim: int, noise_floor: float) -> None:
         self.latent_dim, self.noise_floor = latent_dim, noise_floor
