@@ -38,7 +38,8 @@ MASKS = {"centre": "centre and uniform", "density": "variable density"}
 DRAWN = "centre"  # the preset's own
 WEIGHTS = np.geomspace(0.02, 0.0005, 17)  # of l1, in units of the largest pixel; each solution begins the next
 TOLERANCE, MOST = 1e-4, 5000  # of FISTA
-LEVEL, HEAD = 0.9, 0.05  # of the intervals; of the largest pixel, above which a pixel is of the head
+LEVEL, BRAIN = 0.9, 0.05  # of the intervals; of the largest pixel, above which a pixel of the truth is of the brain
+MARGIN, ERROR = 14, 0.04  # of the picture: pixels around the brain; the largest error it tells apart
 CURVE = (5, 10, 20, 30, 60)  # steps
 ZERO, L1, BAYES = "zero-filled", "l1, best weight", "sparse Bayes"
 
@@ -103,16 +104,18 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def uncertainty(mean: np.ndarray, deviation: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """What standard deviations say about the errors, and what the brightness of the reconstruction says already."""
+    """What the standard deviations say about the errors; and how much of that is the brain against the background."""
     error, width = np.abs(mean - truth), NormalDist().inv_cdf((1 + LEVEL) / 2)
-    found = {}
-    for part, where in (("all pixels", truth == truth), ("head", truth > HEAD * truth.max())):
-        e, s, m = error[where], deviation[where], mean[where]
+    brain = truth > BRAIN * truth.max()
+    found = {"rank correlation, brain or not": rank_correlation(brain, error)}
+    for part, where in (("all", np.ones_like(brain)), ("brain", brain), ("background", ~brain)):
+        e, s = error[where], deviation[where]
         found |= {
+            f"pixels, {part}": int(where.sum()),
             f"rank correlation, {part}": rank_correlation(s, e),
-            f"of the brightness, {part}": rank_correlation(np.abs(m), e),
             f"coverage, {part}": float(np.mean(e < width * s)),
-            f"error over deviation, {part}": math.sqrt(np.mean(e**2) / np.mean(s**2)),
+            f"rms error, {part}": math.sqrt(np.mean(e**2)) / truth.max(),
+            f"rms deviation, {part}": math.sqrt(np.mean(s**2)) / truth.max(),
         }
     return found
 
@@ -172,17 +175,19 @@ def reconstruction_table(results: pd.DataFrame) -> str:
 def uncertainty_table(results: pd.DataFrame) -> str:
     """What the standard deviations of sparse Bayes say."""
     lines = [
-        "| mask | pixels | rank correlation of standard deviation and error | of brightness and error "
-        f"| coverage of {LEVEL:.0%} intervals | rms error / rms standard deviation |",
+        f"| mask | pixels | rank correlation | coverage of {LEVEL:.0%} intervals | rms error "
+        "| rms standard deviation |",
         "|---" * 6 + "|",
     ]
     for mask, label in MASKS.items():
         row = results[(results["mask"] == mask) & (results["reconstruction"] == BAYES)].iloc[0]
         lines += [
-            f"| {label} | {part} | {row[f'rank correlation, {part}']:.2f} | {row[f'of the brightness, {part}']:.2f} "
-            f"| {row[f'coverage, {part}']:.1%} | {row[f'error over deviation, {part}']:.2f} |"
-            for part in ("all pixels", "head")
+            f"| {label} | {part}, {row[f'pixels, {part}']:,.0f} | {row[f'rank correlation, {part}']:.2f} "
+            f"| {row[f'coverage, {part}']:.1%} | {row[f'rms error, {part}']:.4f} "
+            f"| {row[f'rms deviation, {part}']:.4f} |"
+            for part in ("all", "brain", "background")
         ]
+        lines.append(f"| {label} | all, brain or not | {row['rank correlation, brain or not']:.2f} | | | |")
     return "\n".join(lines)
 
 
@@ -197,31 +202,28 @@ def step_table(curves: pd.DataFrame) -> str:
 
 
 def draw(images: dict[str, np.ndarray], path: Path) -> None:
-    """The image and its reconstructions above, their errors below, beside them what sparse Bayes says of its own."""
-    truth, deviation = images["truth"], images["standard deviation"]
-    peak, names = truth.max(), (ZERO, L1, BAYES)
-    errors = {name: np.abs(images[name] - truth) / peak for name in names}
-    most = float(np.quantile(np.concatenate([error.ravel() for error in errors.values()]), 0.995))
-    most = math.ceil(100 * most) / 100
-    with matplotlib.rc_context(STYLE):
-        figure = Figure((11, 6), layout="constrained")
-        panels = figure.subplots(2, 4)
-        top: dict[str, np.ndarray] = {"truth": truth / peak} | {name: images[name] / peak for name in names}
-        below = {"standard deviation,\nsparse Bayes": deviation / peak}
-        below |= {f"error,\n{name}": error for name, error in errors.items()}
-        for row, shown, limit, label in (
-            (panels[0], top, 1.0, "of the largest pixel"),
-            (panels[1], below, most, "of the largest pixel"),
-        ):
+    """The image and its reconstructions above; their errors and the standard deviation below, on their own scale."""
+    truth, names = images["truth"], (ZERO, L1, BAYES)
+    peak, where = truth.max(), np.nonzero(truth > BRAIN * truth.max())
+    cut = tuple(slice(max(places.min() - MARGIN, 0), places.max() + MARGIN + 1) for places in where)
+    above = {f"{name}, {psnr(images[name], truth):.1f} dB": images[name] for name in names}
+    errors = {f"error: {name}": np.abs(images[name] - truth) for name in names}
+    rows = (
+        ({"truth": truth} | above, 1.0),
+        ({f"standard deviation: {BAYES}": images["standard deviation"]} | errors, ERROR),
+    )
+    style: dict[Any, Any] = STYLE | {"axes.titlesize": 10}
+    with matplotlib.rc_context(style):
+        figure = Figure((11, 5.2), layout="constrained")
+        for panels, (shown, most) in zip(figure.subplots(2, 4), rows, strict=True):
             drawn = None
-            for axes, (title, image) in zip(row, shown.items(), strict=True):
-                drawn = axes.imshow(image, cmap="gray", vmin=0, vmax=limit, interpolation="nearest")
-                score = f", {psnr(images[title], truth):.1f} dB" if title in names else ""
-                axes.set_title(title + score)
+            for axes, (title, image) in zip(panels, shown.items(), strict=True):
+                drawn = axes.imshow(image[cut] / peak, cmap="gray", vmin=0, vmax=most, interpolation="nearest")
+                axes.set_title(title)
                 axes.set_axis_off()
             assert drawn is not None
-            bar = figure.colorbar(drawn, ax=list(row), shrink=0.85, pad=0.01, extend="max" if limit < 1 else "neither")
-            bar.set_label(label)
+            bar = figure.colorbar(drawn, ax=list(panels), pad=0.01, extend="neither" if most == 1 else "max")
+            bar.set_label("share of the largest pixel")
         figure.savefig(path, dpi=130)
 
 
