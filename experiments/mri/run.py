@@ -1,8 +1,8 @@
-"""An MRI slice from a quarter of its frequencies: sparse Bayesian learning beside zero filling and l1 by FISTA.
+"""An MRI slice from a quarter of its frequencies: sparse Bayesian learning beside l1 by FISTA.
 
     python experiments/mri/run.py [--threads 1] [--folder outputs/mri] [--report DIR]
 
-Two masks of the frequencies; all three reconstructions are from the same measurements, in the same wavelet basis. The
+Two masks of the frequencies; all reconstructions are from the same measurements, in the same wavelet basis. The
 weight of l1 is the one nearest to the true image, which no one could choose without it; sparse Bayesian learning is
 the preset `lgm-run experiment=mri`. The tables of README.md, the picture and results.csv are written to --report.
 """
@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 
 from lgm_cli.data import Data, load
-from lgm_cli.models.sparse_bayes import basis_of, operator_of
+from lgm_cli.models.sparse_bayes import bands_of, basis_of, group_of, operator_of
 from lgm_cli.plots import STYLE
 
 HERE = Path(__file__).parent
@@ -38,9 +38,11 @@ MASKS = {"centre": "centre and uniform", "density": "variable density"}
 DRAWN = "centre"  # the preset's own
 WEIGHTS = np.geomspace(0.02, 0.0005, 17)  # of l1, in units of the largest pixel; each solution begins the next
 TOLERANCE, MOST = 1e-4, 5000  # of FISTA
-LEVEL, HEAD = 0.9, 0.05  # of the intervals; of the largest pixel, above which a pixel is of the head
+LEVEL, BRAIN = 0.9, 0.05  # of the intervals; of the largest pixel, above which a pixel of the truth is of the brain
+MARGIN, ERROR = 14, 0.04  # of the picture: pixels around the brain; the largest error it tells apart
 CURVE = (5, 10, 20, 30, 60)  # steps
-ZERO, L1, BAYES = "zero-filled", "l1, best weight", "sparse Bayes"
+ZERO, L1, GROUPED, BAYES = "zero-filled", "l1, best weight", "l1 of 2 x 2 groups, best weight", "sparse Bayes"
+NAMES = (ZERO, L1, GROUPED, BAYES)
 
 
 def command(overrides: list[str], threads: int, folder: Path) -> float:
@@ -68,29 +70,30 @@ def zero_filled(data: Data) -> np.ndarray:
     return np.fft.ifft2(total / np.maximum(known, 1), norm="ortho").real
 
 
-def l1(data: Data, truth: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    """FISTA in float64 at the weight of WEIGHTS whose reconstruction has the highest PSNR; seconds are of that weight
-    alone, beginning at zero."""
+def l1(data: Data, truth: np.ndarray, side: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """FISTA in float64, of squares of `side` coefficients, at the weight of WEIGHTS whose reconstruction has the
+    highest PSNR; seconds are of that weight alone, beginning at zero."""
     dictionary = data.table.dictionary
     assert dictionary is not None
     basis = basis_of(dictionary)
     assert basis is not None
     operator = operator_of(dictionary, basis, torch.float64, torch.device("cpu"))
     measured = torch.as_tensor(data.train_values)
+    groups = None if side == 1 else group_of(dictionary, side, bands_of(dictionary))
 
     def image(solution: Solution) -> np.ndarray:
         return basis.transpose(solution.coefficients).view(dictionary.shape).numpy()
 
     weights, scores, start = WEIGHTS * np.abs(truth).max(), [], None
     for weight in weights:
-        solution = fista(operator, measured, weight, TOLERANCE, MOST, start)
+        solution = fista(operator, measured, weight, TOLERANCE, MOST, start, groups)
         start = solution.coefficients
         scores.append(psnr(image(solution), truth))
     best = int(np.argmax(scores))
     if best in (0, len(weights) - 1):
         raise SystemExit(f"the best weight, {weights[best]:g}, is at an end of the grid")
     begun = time.perf_counter()
-    solution = fista(operator, measured, weights[best], TOLERANCE, MOST)
+    solution = fista(operator, measured, weights[best], TOLERANCE, MOST, None, groups)
     seconds = time.perf_counter() - begun
     if not solution.converged:
         raise SystemExit(f"FISTA has not converged within {MOST} iterations")
@@ -103,16 +106,18 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def uncertainty(mean: np.ndarray, deviation: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """What standard deviations say about the errors, and what the brightness of the reconstruction says already."""
+    """What the standard deviations say about the errors; and how much of that is the brain against the background."""
     error, width = np.abs(mean - truth), NormalDist().inv_cdf((1 + LEVEL) / 2)
-    found = {}
-    for part, where in (("all pixels", truth == truth), ("head", truth > HEAD * truth.max())):
-        e, s, m = error[where], deviation[where], mean[where]
+    brain = truth > BRAIN * truth.max()
+    found = {"rank correlation, brain or not": rank_correlation(brain, error)}
+    for part, where in (("all", np.ones_like(brain)), ("brain", brain), ("background", ~brain)):
+        e, s = error[where], deviation[where]
         found |= {
+            f"pixels, {part}": int(where.sum()),
             f"rank correlation, {part}": rank_correlation(s, e),
-            f"of the brightness, {part}": rank_correlation(np.abs(m), e),
             f"coverage, {part}": float(np.mean(e < width * s)),
-            f"error over deviation, {part}": math.sqrt(np.mean(e**2) / np.mean(s**2)),
+            f"rms error, {part}": math.sqrt(np.mean(e**2)) / truth.max(),
+            f"rms deviation, {part}": math.sqrt(np.mean(s**2)) / truth.max(),
         }
     return found
 
@@ -130,19 +135,21 @@ def compare(mask: str, threads: int, folder: Path) -> tuple[list[dict[str, Any]]
     begun = time.perf_counter()
     filled = zero_filled(data)
     filling = time.perf_counter() - begun
-    sparse, how = l1(data, truth)
+    sparse, how = l1(data, truth, 1)
+    grouped, how_grouped = l1(data, truth, 2)
     learned = {
         "seconds": summary["fit_seconds"],
         "seconds of the command": seconds,
         "peak memory [MiB]": summary["peak_memory_mib"],
         "steps": summary["step"],
     }
-    images = {"truth": truth, ZERO: filled, L1: sparse, BAYES: mean}
+    images = {"truth": truth, ZERO: filled, L1: sparse, GROUPED: grouped, BAYES: mean}
     rows = [
         {"mask": mask, "reconstruction": name, "psnr_db": psnr(images[name], truth), **more}
         for name, more in (
             (ZERO, {"seconds": filling}),
             (L1, how),
+            (GROUPED, how_grouped),
             (BAYES, learned | uncertainty(mean, deviation, truth)),
         )
     ]
@@ -157,32 +164,33 @@ def curve(mask: str, threads: int, folder: Path) -> pd.DataFrame:
 
 
 def reconstruction_table(results: pd.DataFrame) -> str:
-    """PSNR and seconds of each reconstruction."""
-    names = (ZERO, L1, BAYES)
-    lines = [f"| PSNR [dB] | {' | '.join(names)} | seconds of each | weight of l1 |", "|---" * 6 + "|"]
+    """PSNR and seconds of each reconstruction, and the weights of l1."""
+    lines = [f"| PSNR [dB] | {' | '.join(NAMES)} |", "|---" * (len(NAMES) + 1) + "|"]
     for mask, label in MASKS.items():
-        rows = results[results["mask"] == mask].set_index("reconstruction").loc[list(names)]
-        scores = " | ".join(f"{value:.2f}" for value in rows["psnr_db"])
-        seconds = " / ".join(f"{value:.1f}" if value > 0.1 else f"{value:.2f}" for value in rows["seconds"])
-        weight, iterations = rows.loc[L1, ["weight", "iterations"]]
-        lines.append(f"| {label} | {scores} | {seconds} | {weight:.4f}, {iterations:.0f} iterations |")
+        rows = results[results["mask"] == mask].set_index("reconstruction").loc[list(NAMES)]
+        cells = [f"{row['psnr_db']:.2f} ({row['seconds']:.2g} s)" for _, row in rows.iterrows()]
+        for place, name in ((1, L1), (2, GROUPED)):
+            cells[place] += f"<br>{rows.loc[name, 'weight']:.4f}, {rows.loc[name, 'iterations']:.0f} iterations"
+        lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def uncertainty_table(results: pd.DataFrame) -> str:
     """What the standard deviations of sparse Bayes say."""
     lines = [
-        "| mask | pixels | rank correlation of standard deviation and error | of brightness and error "
-        f"| coverage of {LEVEL:.0%} intervals | rms error / rms standard deviation |",
+        f"| mask | pixels | rank correlation | coverage of {LEVEL:.0%} intervals | rms error "
+        "| rms standard deviation |",
         "|---" * 6 + "|",
     ]
     for mask, label in MASKS.items():
         row = results[(results["mask"] == mask) & (results["reconstruction"] == BAYES)].iloc[0]
         lines += [
-            f"| {label} | {part} | {row[f'rank correlation, {part}']:.2f} | {row[f'of the brightness, {part}']:.2f} "
-            f"| {row[f'coverage, {part}']:.1%} | {row[f'error over deviation, {part}']:.2f} |"
-            for part in ("all pixels", "head")
+            f"| {label} | {part}, {row[f'pixels, {part}']:,.0f} | {row[f'rank correlation, {part}']:.2f} "
+            f"| {row[f'coverage, {part}']:.1%} | {row[f'rms error, {part}']:.4f} "
+            f"| {row[f'rms deviation, {part}']:.4f} |"
+            for part in ("all", "brain", "background")
         ]
+        lines.append(f"| {label} | all, brain or not | {row['rank correlation, brain or not']:.2f} | | | |")
     return "\n".join(lines)
 
 
@@ -197,31 +205,28 @@ def step_table(curves: pd.DataFrame) -> str:
 
 
 def draw(images: dict[str, np.ndarray], path: Path) -> None:
-    """The image and its reconstructions above, their errors below, beside them what sparse Bayes says of its own."""
-    truth, deviation = images["truth"], images["standard deviation"]
-    peak, names = truth.max(), (ZERO, L1, BAYES)
-    errors = {name: np.abs(images[name] - truth) / peak for name in names}
-    most = float(np.quantile(np.concatenate([error.ravel() for error in errors.values()]), 0.995))
-    most = math.ceil(100 * most) / 100
-    with matplotlib.rc_context(STYLE):
-        figure = Figure((11, 6), layout="constrained")
-        panels = figure.subplots(2, 4)
-        top: dict[str, np.ndarray] = {"truth": truth / peak} | {name: images[name] / peak for name in names}
-        below = {"standard deviation,\nsparse Bayes": deviation / peak}
-        below |= {f"error,\n{name}": error for name, error in errors.items()}
-        for row, shown, limit, label in (
-            (panels[0], top, 1.0, "of the largest pixel"),
-            (panels[1], below, most, "of the largest pixel"),
-        ):
+    """The image and its reconstructions above; their errors and the standard deviation below, on their own scale."""
+    truth, names = images["truth"], (ZERO, L1, BAYES)
+    peak, where = truth.max(), np.nonzero(truth > BRAIN * truth.max())
+    cut = tuple(slice(max(places.min() - MARGIN, 0), places.max() + MARGIN + 1) for places in where)
+    above = {f"{name}, {psnr(images[name], truth):.1f} dB": images[name] for name in names}
+    errors = {f"error: {name}": np.abs(images[name] - truth) for name in names}
+    rows = (
+        ({"truth": truth} | above, 1.0),
+        ({f"standard deviation: {BAYES}": images["standard deviation"]} | errors, ERROR),
+    )
+    style: dict[Any, Any] = STYLE | {"axes.titlesize": 10}
+    with matplotlib.rc_context(style):
+        figure = Figure((11, 5.2), layout="constrained")
+        for panels, (shown, most) in zip(figure.subplots(2, 4), rows, strict=True):
             drawn = None
-            for axes, (title, image) in zip(row, shown.items(), strict=True):
-                drawn = axes.imshow(image, cmap="gray", vmin=0, vmax=limit, interpolation="nearest")
-                score = f", {psnr(images[title], truth):.1f} dB" if title in names else ""
-                axes.set_title(title + score)
+            for axes, (title, image) in zip(panels, shown.items(), strict=True):
+                drawn = axes.imshow(image[cut] / peak, cmap="gray", vmin=0, vmax=most, interpolation="nearest")
+                axes.set_title(title)
                 axes.set_axis_off()
             assert drawn is not None
-            bar = figure.colorbar(drawn, ax=list(row), shrink=0.85, pad=0.01, extend="max" if limit < 1 else "neither")
-            bar.set_label(label)
+            bar = figure.colorbar(drawn, ax=list(panels), pad=0.01, extend="neither" if most == 1 else "max")
+            bar.set_label("share of the largest pixel")
         figure.savefig(path, dpi=130)
 
 

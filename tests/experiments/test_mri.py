@@ -68,3 +68,17 @@ def test_what_is_no_minimum_violates_its_conditions() -> None:
     gradient = operator.transpose(operator.forward(w) - measured)
     assert unmet(w, gradient, 0.05) < 1e-6
     assert unmet(w, gradient + 0.01, 0.05) > 0.1
+
+
+def test_of_groups_the_lengths_are_shrunk() -> None:
+    operator, measured = problem()
+    groups, weight = torch.arange(SIZE) // 4, 0.02
+    solution = fista(operator, measured, weight, 1e-7, 20_000, groups=groups)
+    assert solution.converged
+    w = solution.coefficients.view(-1, 4)
+    gradient = operator.transpose(operator.forward(w.flatten()) - measured).view(-1, 4)
+    length = w.norm(dim=1, keepdim=True)
+    active = length[:, 0] > 0
+    assert 0 < active.sum() < SIZE // 4
+    assert gradient[~active].norm(dim=1).max() <= 2 * weight + 1e-6
+    torch.testing.assert_close(gradient[active], -2 * weight * (w / length)[active], rtol=0, atol=1e-6)
