@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,15 @@ from torch import Tensor
 from lgm_cli import plots
 from lgm_cli.data import baseline_rmse, naive_forecasts
 from lgm_cli.data.base import Data
-from lgm_cli.data.outputs import INTERVAL, gaps, write_forecast, write_imputed, write_predictions, write_season
+from lgm_cli.data.outputs import (
+    INTERVAL,
+    gaps,
+    write_columns,
+    write_forecast,
+    write_imputed,
+    write_predictions,
+    write_season,
+)
 from lgm_cli.evaluation import Evaluator
 from lgm_cli.learning import Outcome
 from lgm_cli.models.base import Learned, Model
@@ -31,37 +39,53 @@ def write(
     form."""
     parameters = model.canonical(outcome.parameters)
     exported = model.export(parameters)
-    _save_tensors(folder / "parameters.safetensors", exported)
+    save_tensors(folder / "parameters.safetensors", exported)
+    with atomic_path(folder / "columns.csv") as temporary:
+        write_columns(temporary, data.table)
+    if not evaluator.iterative and (state := model.applied_state(parameters)):
+        save_tensors(folder / "apply.safetensors", state)
     mean, deviation = evaluator.predict(parameters, data.test_rows, data.test_columns)
     with atomic_path(folder / "predictions.csv") as temporary:
         write_predictions(temporary, data, mean, deviation)
+    predict = partial(evaluator.predict, parameters)
     if data.table.is_table and "path" in config["data"]:
-        rows, columns = gaps(data.table)
-        filled = evaluator.predict(parameters, rows, columns)
-        with (
-            atomic_path(folder / "imputed.csv") as imputed,
-            atomic_path(folder / "imputed_standard_deviation.csv") as uncertain,
-        ):
-            write_imputed(imputed, uncertain, data, rows, columns, *filled)
+        fill_gaps(folder, data, predict)
     if data.table.forecast:
-        rows, columns = (place.ravel() for place in np.indices((data.table.forecast, data.shape[1])))
-        predicted = evaluator.predict(parameters, data.table.end + rows, columns)
-        with atomic_path(folder / "forecast.csv") as temporary:
-            write_forecast(temporary, data, *predicted)
+        forecast(folder, data, predict)
     if data.season is not None:
         with atomic_path(folder / "season.csv") as temporary:
             write_season(temporary, data)
-    learned = Learned(
-        data, exported, cache(lambda: evaluator.inferred(parameters)), partial(evaluator.predict, parameters)
-    )
+    learned = Learned(data, exported, cache(lambda: evaluator.inferred(parameters)), predict)
     if config["save_posterior"]:
-        _save_tensors(folder / "posterior.safetensors", learned.inferred())
+        save_tensors(folder / "posterior.safetensors", learned.inferred())
     if "loadings" in exported:
         _write_loadings(folder / "loadings.csv", exported, data)
     _draw(folder, model, learned, mean, deviation)
 
 
-def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+Predict = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # as that of `Learned`
+
+
+def fill_gaps(folder: Path, data: Data, predict: Predict) -> None:
+    """imputed.csv and imputed_standard_deviation.csv."""
+    rows, columns = gaps(data.table)
+    filled = predict(rows, columns)
+    with (
+        atomic_path(folder / "imputed.csv") as imputed,
+        atomic_path(folder / "imputed_standard_deviation.csv") as uncertain,
+    ):
+        write_imputed(imputed, uncertain, data, rows, columns, *filled)
+
+
+def forecast(folder: Path, data: Data, predict: Predict) -> None:
+    """forecast.csv."""
+    rows, columns = (place.ravel() for place in np.indices((data.table.forecast, data.shape[1])))
+    predicted = predict(data.table.end + rows, columns)
+    with atomic_path(folder / "forecast.csv") as temporary:
+        write_forecast(temporary, data, *predicted)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     with atomic_path(path) as temporary:  # save_file() would make a file that its owner alone may read
         temporary.write_bytes(save({name: value.contiguous() for name, value in tensors.items()}))
 
