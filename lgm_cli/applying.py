@@ -194,7 +194,7 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
     asker = evaluator(hidden=True) if table.kind == "regression" else known
     predict = partial(asker.predict, parameters)
     if table.kind == "regression":
-        row |= _predictions(folder / "predictions.csv", table, predict)
+        row |= results.predict_responses(folder, table, predict)
     if table.is_table:
         results.fill_gaps(folder, data, predict)
     if table.forecast:
@@ -235,26 +235,6 @@ def _require_fit(run: Path, exported: Mapping[str, Tensor], table: Table) -> Non
     sizes = {"loadings": table.shape[1], "observation": table.shape[1], "feature_mean": features, "precisions": signal}
     if not exported or any(len(exported[name]) != size for name, size in sizes.items() if name in exported):
         raise UserError(f"{run} has no parameters of the columns that it names", "learn the run again")
-
-
-def _predictions(path: Path, table: Table, predict: Any) -> dict[str, float | None]:
-    """predictions.csv: the responses, known or not; the scores of those that are."""
-    import numpy as np
-
-    from lgm_cli.data.outputs import write_entries
-    from lgm_cli.recorder import atomic_path
-
-    rows = np.arange(table.end)
-    true, columns = np.full(len(rows), np.nan), np.zeros(len(rows), np.int64)
-    true[table.rows] = table.values
-    mean, deviation = predict(rows, columns)
-    with atomic_path(path) as temporary:
-        write_entries(temporary, table, rows, columns, true, mean, deviation)
-    if not len(table.values):
-        return {}
-    error, spread = (true - mean)[table.rows], deviation[table.rows]
-    density = -0.5 * (error / spread) ** 2 - np.log(spread) - 0.5 * math.log(2 * math.pi)
-    return {"test_log_likelihood": float(density.mean()), "test_rmse": float(np.sqrt(np.mean(error**2)))}
 
 
 def _closing(asked: Applied, row: Mapping[str, float | None]) -> list[str]:

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from lgm_cli import plots
 from lgm_cli.data import baseline_rmse, naive_forecasts
-from lgm_cli.data.base import Data
+from lgm_cli.data.base import Data, Table
 from lgm_cli.data.outputs import (
     INTERVAL,
     gaps,
     write_columns,
+    write_entries,
     write_forecast,
     write_imputed,
     write_predictions,
@@ -83,6 +84,21 @@ def forecast(folder: Path, data: Data, predict: Predict) -> None:
     predicted = predict(data.table.end + rows, columns)
     with atomic_path(folder / "forecast.csv") as temporary:
         write_forecast(temporary, data, *predicted)
+
+
+def predict_responses(folder: Path, table: Table, predict: Predict) -> dict[str, float | None]:
+    """predictions.csv of a finished regression: every response, known or not; the scores of those that are known."""
+    rows = np.arange(table.end)
+    true, columns = np.full(len(rows), np.nan), np.zeros(len(rows), np.int64)
+    true[table.rows] = table.values
+    mean, deviation = predict(rows, columns)
+    with atomic_path(folder / "predictions.csv") as temporary:
+        write_entries(temporary, table, rows, columns, true, mean, deviation)
+    if not len(table.values):
+        return {}
+    error, spread = (true - mean)[table.rows], deviation[table.rows]
+    density = -0.5 * (error / spread) ** 2 - np.log(spread) - 0.5 * np.log(2 * np.pi)
+    return {"test_log_likelihood": float(density.mean()), "test_rmse": float(np.sqrt(np.mean(error**2)))}
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
