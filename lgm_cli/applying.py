@@ -21,14 +21,19 @@ from lgm_cli.errors import UserError
 from lgm_cli.mistakes import OTHER_FOLDER, unknown_choice
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from lgm_cli.data.base import Table
 
 DEVICE = ("device", "device.dtype", "device.threads")
 OPEN = ("data.path", "data.index", "data.forecast", *DEVICE, "hydra.run.dir", "save_posterior")
-NAMES_OWN = ("csv", "series")  # readers of files that have an index
+INDEXED = ("csv", "series")  # readers of files that have an index
+UNUSED = {
+    "test_fraction": 0.0,
+    "horizon": 0,
+    "forecast": 0,
+    "last": None,
+}  # of the run's own data
 SCORES = ("train_log_likelihood", "test_log_likelihood", "log_likelihood_se", "test_rmse")
 AGAIN = "it was written by another version of lgm-run: learn it again"
 
@@ -48,7 +53,7 @@ class Applied:
 
 def read(options: list[str], overrides: list[str]) -> Applied:
     """What the command line asks for; UserError when it asks for more, or when the run has nothing to apply."""
-    given = {resume.key_of(item): item.partition("=")[2] for item in overrides}
+    given = {resume.key_of(item): _unquoted(item.partition("=")[2]) for item in overrides}
     if refused := [*options, *(item for item in overrides if resume.key_of(item) not in ("apply", *OPEN))]:
         raise UserError(
             f"apply= cannot be joined by {', '.join(refused)}",
@@ -61,8 +66,9 @@ def read(options: list[str], overrides: list[str]) -> Applied:
     learned = _summary(run)
     if "data.path" not in given:
         raise UserError("data.path is missing", "add data.path=FILE, the new data")
-    if recorded["model"].keys() - {"name"} != catalogue.keys(f"model/{recorded['model']['name']}").keys():
-        raise UserError(f"{run} does not have the keys of model={recorded['model']['name']}", AGAIN)
+    model, keys = recorded["model"]["name"], recorded["model"].keys() - {"name"}
+    if model not in catalogue.choices("model") or keys != catalogue.keys(f"model/{model}").keys():
+        raise UserError(f"{run} does not have the keys of model={model}", AGAIN)
     changed = dict(recorded) | {
         "data": _data(recorded["data"], learned["data"], given),
         "device": _device(recorded, given),
@@ -72,6 +78,11 @@ def read(options: list[str], overrides: list[str]) -> Applied:
         value = {"true": True, "false": False}.get(text.lower(), text)
         changed["save_posterior"] = config.check_value("save_posterior", "config", value, rule)
     return Applied(run, _folder(run, changed, given.get("hydra.run.dir")), changed, overrides, learned)
+
+
+def _unquoted(value: str) -> str:
+    """Without the quotes that Hydra asks for around special characters: a command may have been copied."""
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
 
 
 def _summary(run: Path) -> dict[str, Any]:
@@ -93,18 +104,15 @@ def _summary(run: Path) -> dict[str, Any]:
 def _data(recorded: Mapping[str, Any], learned: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
     """The data group that reads the new file: that of the run, or the one that reads files of its kind."""
     reader = learned["reader"]
-    for key, readers in (("data.index", NAMES_OWN), ("data.forecast", ("series",))):
+    for key, readers in (("data.index", INDEXED), ("data.forecast", ("series",))):
         if key in given and reader not in readers:
             raise UserError(f"{key} is not a key of data={reader}", "leave it out: the run has learned from such data")
     keys = catalogue.keys(f"data/{reader}")
     found: dict[str, Any] = {"name": reader} | {key: recorded.get(key, entry.default) for key, entry in keys.items()}
-    found |= {key: 0 for key in ("test_fraction", "horizon", "forecast") if key in keys}
-    found |= {"last": None} if reader == "series" else {}
+    found |= {key: value for key, value in UNUSED.items() if key in keys}
     for key in given.keys() & {"data.path", "data.index", "data.forecast"}:
         name = key.partition(".")[2]
-        value = given[key] if name == "path" else resume.number(given[key]) if name == "forecast" else given[key]
-        if name == "index" and value in ("null", "none"):
-            value = None
+        value = resume.number(given[key]) if name == "forecast" or given[key] == "null" else given[key]
         found[name] = config.check_value(key, f"data/{reader}", value, config.Rule.parse(keys[name].rule))
     return found
 
@@ -148,6 +156,8 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
     settings, folder, learned = asked.config, asked.folder, asked.learned["data"]
     log.info("reading %s for the %s of %s", settings["data"]["path"], settings["model"]["name"], asked.run)
 
+    import numpy as np
+
     from lgm_cli.data import fitting
     from lgm_cli.data.base import Data
 
@@ -159,7 +169,7 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
     from lgm_cli.observations import observe
     from lgm_cli.recorder import host
 
-    exported, state = (_tensors(asked.run / f"{name}.safetensors") for name in ("parameters", "apply"))
+    exported, state = (results.load_tensors(asked.run / f"{name}.safetensors") for name in ("parameters", "apply"))
     _require_fit(asked.run, exported, table)
     model = build.model(settings)
     model.fix(exported, state)
@@ -167,13 +177,13 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
         ahead = settings["data"]["forecast"]
         whole = fitting.extended(table, max(ahead, model.least_steps - table.end))  # what is too short is filled up
         table = fitting.extended(table, ahead)
-    data = Data(table, _flags(table, False))
+    data = Data(table, np.zeros(len(table.values), bool))
     log.info("%s", data.describe())
     device = build.device(settings["device"])
     dtype = build.dtype(settings["device"], model)
 
     def evaluator(hidden: bool) -> Evaluator:
-        placed = Data(whole, _flags(whole, hidden))
+        placed = Data(whole, np.full(len(whole.values), hidden))
         model.attach(observe(placed, settings["seed"], dtype, device, units=model.units(exported)))
         build.spare_threads(settings["device"], model)
         return Evaluator(model, placed, settings["seed"])
@@ -209,23 +219,6 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
     summary |= {"data": data.summary, "warnings": list(table.notes), "last_row": row, "status": "applied"}
     for line in _closing(asked, row):
         log.info("%s", line)
-
-
-def _flags(table: Table, value: bool) -> np.ndarray:
-    import numpy as np
-
-    return np.full(len(table.values), value)
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """Those of a file; none where there is no file, which a model that needs it refuses."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path) if path.exists() else {}
-    except (OSError, SafetensorError):
-        raise UserError(f"{path} cannot be read", "learn the run again") from None
 
 
 def _require_fit(run: Path, exported: Mapping[str, Tensor], table: Table) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lgm_cli import plots
@@ -27,6 +28,7 @@ from lgm_cli.data.outputs import (
     write_predictions,
     write_season,
 )
+from lgm_cli.errors import UserError
 from lgm_cli.evaluation import Evaluator
 from lgm_cli.learning import Outcome
 from lgm_cli.models.base import Learned, Model
@@ -104,6 +106,14 @@ def predict_responses(folder: Path, table: Table, predict: Predict) -> dict[str,
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     with atomic_path(path) as temporary:  # save_file() would make a file that its owner alone may read
         temporary.write_bytes(save({name: value.contiguous() for name, value in tensors.items()}))
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Those of a file that a run has left; none where there is no file, which a model that needs it refuses."""
+    try:
+        return load_file(path) if path.exists() else {}
+    except (OSError, SafetensorError):
+        raise UserError(f"{path} cannot be read", "learn the run again") from None
 
 
 def _write_loadings(path: Path, exported: Mapping[str, Tensor], data: Data) -> None:

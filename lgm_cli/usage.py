@@ -19,7 +19,7 @@ lgm-run {__version__}: learn latent Gaussian models by EM, gradient EM and proba
 usage: lgm-run [GROUP=CHOICE ...] [KEY=VALUE ...]                    one run
        lgm-run --multirun [GROUP=A,B ...] [KEY=VALUE,VALUE ...]      a run for each combination
        lgm-run resume=RUN_DIR [max_steps=N] [max_seconds=S]          go on with a run that was stopped
-       lgm-run apply=RUN_DIR data.path=FILE                          a finished run on new data, learns nothing
+       lgm-run apply=RUN_DIR data.path=FILE                          a finished run on new data
 
 examples:
   lgm-run                                            MovieLens ratings by probabilistic unrolling

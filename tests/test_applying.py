@@ -113,7 +113,7 @@ def gaussian(y: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> tuple[f
     inverse, error = np.linalg.inv(covariance[np.ix_(seen, seen)]), (y - mean)[seen]
     density = np.linalg.slogdet(inverse)[1] - error @ inverse @ error - seen.sum() * np.log(2 * np.pi)
     across = covariance[:, seen] @ inverse
-    return density / 2, mean + across @ error, np.diag(covariance - across @ covariance[seen])
+    return density / 2, mean + across @ error, np.diag(covariance - across @ covariance[seen]).clip(0)
 
 
 def moments_of_a_row(run: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -390,7 +390,7 @@ def test_device_and_posterior_may_be_given_and_the_folder_is_a_new_one(
     write(tmp_path / "my new.csv", rows_of_a_table(5, 5), list("abcd"))
     given = ["device=cpu", "device.dtype=float32", "device.threads=1", "save_posterior=false"]
     for _ in range(2):
-        assert main([f"apply={runs['ppca']}", "data.path=my new.csv", *given]) == 0
+        assert main([f"apply={runs['ppca']}", "data.path='my new.csv'", *given]) == 0
     first, second = sorted((tmp_path / "outputs" / "applied").iterdir())
     assert first.name.endswith("-ppca-my_new") and second.name.endswith("-ppca-my_new")
     assert summary_of(first)["host"]["dtype"] == "float32"
@@ -462,6 +462,11 @@ def older(base: Path) -> None:
     path.write_text(json.dumps(summary))
 
 
+def of_another_version(base: Path) -> None:
+    path = base / "run" / ".hydra" / "config.yaml"
+    path.write_text(path.read_text().replace("  offset: false\n", ""))
+
+
 def without(name: str) -> Spoil:
     return lambda base: (base / name).unlink()
 
@@ -502,6 +507,7 @@ REFUSED: dict[str, tuple[str, Spoil | None, str]] = {
     "failed": ("apply=run data.path=new.csv", status("failed"), "run failed (apply one that has learned"),
     "going on": ("apply=run data.path=new.csv", without("run/summary.json"), "run has no summary.json"),
     "older": ("apply=run data.path=new.csv", older, "run does not say what its columns are (it was written by another"),
+    "version": ("apply=run data.path=new.csv", of_another_version, "run does not have the keys of model=factor_analy"),
     "no columns": ("apply=run data.path=new.csv", without("run/columns.csv"), "run does not say what its columns are"),
     "no record": ("apply=run data.path=new.csv", without("run/.hydra/config.yaml"), "is not the folder of a run"),
     "no parameters": ("apply=run data.path=new.csv", without("run/parameters.safetensors"), "run has no parameters"),

@@ -19,8 +19,8 @@ SHOWN = 3  # names of columns in an error
 
 
 def load(run: Path, options: dict[str, Any], learned: dict[str, Any], index_given: bool) -> Table:
-    """Read data.path as the run's data group says. learned: summary.json of the run on its data. index_given: data.index
-    is asked for now; that of the run is heeded where the new file has it too."""
+    """Read data.path as the run's data group says. learned: summary.json of the run on its data. index_given:
+    data.index is asked for now; that of the run is heeded where the new file has it too."""
     names = _recorded(run, "columns.csv", dtype={"column": np.int64 if options["name"] == "ratings" else str})
     features, columns = (list(names["column"][(names["role"] == "feature") == which]) for which in (True, False))
     if options["name"] == "image":

@@ -306,10 +306,11 @@ class Autoregressive(Model):
         values, hidden = np.full((2, length), np.nan)
         values[data.train_rows], hidden[data.test_rows] = data.train_values, data.test_values
         end = int(data.train_rows.max()) + 1
+        level = found["mean"] + data.seasonal(np.arange(length), np.zeros(length, int))
 
         def fit() -> tuple[np.ndarray, np.ndarray]:
             mean, deviation = (value[:, 0].numpy() for value in learned.inferred().values())
-            return found["mean"] + mean, deviation
+            return level + mean, deviation
 
         def predicted() -> tuple[np.ndarray, np.ndarray]:
             return learned.predict(np.arange(length), np.zeros(length, int))
@@ -323,7 +324,7 @@ class Autoregressive(Model):
         def spectrum(path: Path) -> object:
             mean, deviation = predicted()
             gap = np.isnan(values[:end])
-            complete = np.where(gap, mean[:end], values[:end]) - found["mean"]
+            complete = np.where(gap, mean[:end], values[:end]) - level[:end]
             variances = float(found["innovation_variance"]), float(found["noise_variance"])
             missing = float((deviation[:end] ** 2)[gap].sum() / end)
             return plots.spectrum(complete, found["coefficients"], *variances, path, missing=missing)
