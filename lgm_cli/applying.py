@@ -28,12 +28,7 @@ if TYPE_CHECKING:
 DEVICE = ("device", "device.dtype", "device.threads")
 OPEN = ("data.path", "data.index", "data.forecast", *DEVICE, "hydra.run.dir", "save_posterior")
 INDEXED = ("csv", "series")  # readers of files that have an index
-UNUSED = {
-    "test_fraction": 0.0,
-    "horizon": 0,
-    "forecast": 0,
-    "last": None,
-}  # of the run's own data
+UNUSED = {"test_fraction": 0.0, "horizon": 0, "forecast": 0, "last": None}  # what the run did with its own data
 SCORES = ("train_log_likelihood", "test_log_likelihood", "log_likelihood_se", "test_rmse")
 AGAIN = "it was written by another version of lgm-run: learn it again"
 
@@ -42,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Applied:
-    """What is asked for: the run, where its answer goes, and its configuration with the new data in place of its own."""
+    """What is asked for: the run, where the answer goes, the configuration with the new data in place of the run's."""
 
     run: Path
     folder: Path
