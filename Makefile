@@ -30,6 +30,7 @@ lint: $(VENV)/.dev ## format, lint and types
 
 bench: $(VENV)/.run ## what a step costs, exact and unrolled, beside the machine's own rate
 	$(BIN)/python experiments/bench/step_cost.py $(ARGS)
+	$(BIN)/python experiments/bench/sparse_signal.py
 
 clean: ## remove the set-up and the caches; outputs/ stays
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

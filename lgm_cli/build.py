@@ -29,12 +29,14 @@ MOST_SAMPLES = 10
 LEARNING_RATE = {"adam": 0.55, "rmsprop": 0.1, "adagrad": 0.5, "sgd": 1.0}  # times dim^-0.95
 
 
+def class_of(package: str, name: str) -> Any:
+    """The class of lgm_cli/<package>/<name>.py, its name in CamelCase."""
+    return getattr(import_module(f"lgm_cli.{package}.{name}"), name.title().replace("_", ""))
+
+
 def of_name(package: str, name: str, options: Mapping[str, Any]) -> Any:
-    """The class of lgm_cli/<package>/<name>.py, its name in CamelCase, with the options of its YAML."""
-    module = import_module(f"lgm_cli.{package}.{name}")
-    return getattr(module, name.title().replace("_", ""))(
-        **{key: value for key, value in options.items() if key != "name"}
-    )
+    """That class with the options of its YAML."""
+    return class_of(package, name)(**{key: value for key, value in options.items() if key != "name"})
 
 
 def model(config: Mapping[str, Any]) -> Model:
@@ -96,7 +98,9 @@ def describe(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
 
 def max_steps(config: Mapping[str, Any]) -> int:
     given = config["max_steps"]
-    return MAX_STEPS[config["method"]["update"]] if given == "auto" else given
+    if given != "auto":
+        return given
+    return class_of("models", config["model"]["name"]).choices.get("max_steps", MAX_STEPS[config["method"]["update"]])
 
 
 def block_size(config: Mapping[str, Any]) -> int | None:
@@ -129,8 +133,7 @@ def method(config: Mapping[str, Any], model: Model, parameters: Parameters) -> t
     else:
         iterative = solver(config, model)
         # Minibatches bring noise of their own, which one sample a data point does not much increase.
-        per_column = observations.observed / observations.shape[1]
-        samples = 1 if per_step < blocks else min(MOST_SAMPLES, math.ceil(COLUMN_SAMPLES / per_column))
+        samples = 1 if per_step < blocks else min(MOST_SAMPLES, math.ceil(COLUMN_SAMPLES / model.replicates))
         samples = model.choices.get("num_samples", samples)
         chosen["num_samples"] = _auto(options["num_samples"], samples)
         chosen["refresh_every"] = _auto(options["refresh_every"], 1)

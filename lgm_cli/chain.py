@@ -3,6 +3,7 @@ odd-even elimination of the block tridiagonal precision."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -52,22 +53,23 @@ class Chain:
 
     def blocks(self) -> tuple[Tensor, Tensor]:
         """Diagonal blocks A_tt (T, D, D) and the block A_{t+1,t} = -G, (D, D), that all steps share."""
-        steps, dim = len(self.mask), len(self.start)
+        dim = len(self.start)
         information = (self.mask @ (self.rows[:, :, None] * self.rows[:, None, :]).flatten(1)).view(-1, dim, dim)
         first, inner, last = self.prior_blocks()
-        return information + torch.stack([first, *[inner] * (steps - 2), last]), -self.transition
+        ends = information[:1] + first, information[-1:] + last
+        return torch.cat([ends[0], information[1:-1] + inner, ends[1]]), -self.transition
 
 
 class ChainPrecision(PosteriorPrecision):
     """A = F^T F + V^T Omega V, (T D, T D) and block tridiagonal, of all states as one vector, by its products: 2 T D^2
     operations for F and F^T each, 2 T M D for V and V^T each, and no loop over time.
 
-    entries (k,): the places among the T M of the table that a gathered chunk observes, or None for all of them, the
-    hidden ones zero.
+    entries (k,): the places among the T M of the steps that a gathered chunk observes, T M where it is padded; or None
+    for all places of a table with `width`, of which those past T M, like those that the mask hides, are zero.
     """
 
-    def __init__(self, chain: Chain, entries: Tensor | None) -> None:
-        self.chain, self.entries = chain, entries
+    def __init__(self, chain: Chain, entries: Tensor | None, width: int) -> None:
+        self.chain, self.entries, self.width = chain, entries, width
         self.steps, self.channels = chain.mask.shape
         self.states = len(chain.start)
         self.dim = self.steps * self.states
@@ -79,15 +81,14 @@ class ChainPrecision(PosteriorPrecision):
     def forward(self, x: Tensor) -> Tensor:
         seen = (self._unrolled(x) @ self.chain.rows.mT * self.chain.mask).flatten(1)
         if self.entries is None:
-            return seen[None]
-        padded = torch.cat([seen, seen.new_zeros(len(seen), 1)], dim=1)  # padding is numbered T M
-        return padded[:, self.entries][None]
+            return torch.nn.functional.pad(seen, (0, self.width - seen.shape[1]))[None]
+        return torch.nn.functional.pad(seen, (0, 1))[:, self.entries][None]
 
     def transpose(self, y: Tensor) -> Tensor:
+        places = self.steps * self.channels
         if self.entries is not None:
-            whole = y.new_zeros(y.shape[1], self.steps * self.channels + 1)
-            y = whole.index_copy(1, self.entries, y[0])[:, :-1]
-        return (y.reshape(-1, self.steps, self.channels) @ self.chain.rows).flatten(1)[None]
+            y = y.new_zeros(1, y.shape[1], places + 1).index_add(2, self.entries, y)
+        return (y[..., :places].reshape(-1, self.steps, self.channels) @ self.chain.rows).flatten(1)[None]
 
     def right_side(self, targets: Tensor) -> Tensor:
         """V^T t + F^T (L^-1 m, 0, .., 0): the states are not taken about their prior means G^(t-1) m, which grow
@@ -103,9 +104,8 @@ class ChainPrecision(PosteriorPrecision):
     @torch.no_grad()
     def perturbation(self, latent: Tensor, observed: Tensor) -> Tensor:
         if self.entries is None:
-            observed = observed * self.chain.mask.flatten()
-        elif len(self.entries):
-            observed = observed * (self.entries < self.chain.mask.numel())
+            seen = self.chain.mask.flatten()
+            observed = observed[..., : len(seen)] * seen
         return self.chain.whiten_transpose(self._unrolled(latent)).flatten(1)[None] + self.transpose(observed)
 
     def diagonal(self) -> Tensor:
@@ -114,9 +114,23 @@ class ChainPrecision(PosteriorPrecision):
         return (prior + self.chain.mask @ self.chain.rows.square()).flatten()[None]
 
     @torch.no_grad()
-    def diagonal_blocks(self) -> Tensor | None:
-        """A_tt, (1, T, D, D), for a preconditioner; None where they would take too much memory."""
-        return None if self.dim * self.states > BLOCK_ELEMENTS else self.chain.blocks()[0][None]
+    def preconditioner_blocks(self, name: str) -> Tensor | None:
+        """jacobi: A_tt, (1, T, D, D). auto: the circulant matrix of the average over time, which sees the long memory
+        of slow states that the diagonal does not; at the frequency w, (1, T // 2 + 1, D, D),
+
+            (I - G e^-iw)^H (I - G e^-iw) + V^T diag(share of the steps that each channel is observed at) V.
+
+        None where they would take too much memory."""
+        if self.dim * self.states > BLOCK_ELEMENTS:
+            return None
+        if name == "jacobi":
+            return self.chain.blocks()[0][None]
+        g, rows = self.chain.transition, self.chain.rows
+        steps = torch.arange(self.steps // 2 + 1, dtype=torch.float64)
+        turn = torch.polar(torch.ones_like(steps), -2 * math.pi / self.steps * steps).to(g.device)[:, None, None]
+        identity = torch.eye(self.states, dtype=g.dtype, device=g.device)
+        moved = identity - g * turn.to(torch.complex64 if g.dtype == torch.float32 else torch.complex128)
+        return (moved.mH @ moved + (rows.mT * self.chain.mask.mean(0)) @ rows)[None]
 
     def dense(self) -> Tensor:
         blocks, below = self.chain.blocks()
@@ -129,7 +143,7 @@ class ChainPrecision(PosteriorPrecision):
 
 @dataclass(frozen=True)
 class Eliminated:
-    """The solution of a block tridiagonal system and the blocks of the inverse that lie where the matrix has its own."""
+    """The solution of a block tridiagonal system, and the blocks of the inverse where the matrix has its own."""
 
     mean: Tensor  # (n, D)
     covariance: Tensor  # (n, D, D)
@@ -150,22 +164,21 @@ def eliminate(diagonal: Tensor, below: Tensor, right: Tensor) -> Eliminated:
 
     It is a Cholesky factorisation in another order, and so as stable as one; algebraically the two passes are the
     Kalman filter and the smoother of Rauch, Tung & Striebel (AIAA Journal 3 (1965) 1445-1450) in information form.
-    Golub & Van Loan, Matrix Computations, section 4.5.4; in parallel over time as Sarkka & Garcia-Fernandez, IEEE Trans.
-    Automatic Control 66 (2021) 299-306, do it. Differentiable.
+    Golub & Van Loan, Matrix Computations, section 4.5.4; Sarkka & Garcia-Fernandez, IEEE Trans. Automatic Control 66
+    (2021) 299-306, for smoothers that are parallel over time. Differentiable.
     """
     n, dim = right.shape
     factor = torch.linalg.cholesky(diagonal[::2])
     solved = torch.linalg.solve_triangular(factor, right[::2, :, None], upper=False)
     log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum()
-    inverse = torch.cholesky_inverse(factor)
     if n == 1:
         mean = torch.linalg.solve_triangular(factor.mT, solved, upper=True)
-        return Eliminated(mean[..., 0], inverse, below, log_determinant)
+        return Eliminated(mean[..., 0], torch.cholesky_inverse(factor), below, log_determinant)
     none = below.new_zeros(1, dim, dim)
     to_right = below[::2].mT if n % 2 == 0 else torch.cat([below[::2].mT, none])  # A_er; the last may have none
     to_left = torch.cat([none, below[1::2]])  # A_el; the first has none
-    x = torch.linalg.solve_triangular(factor, torch.cat([to_right, to_left], dim=2), upper=False)
-    right_x, left_x = x[..., :dim], x[..., dim:]
+    right_x, left_x = (torch.linalg.solve_triangular(factor, x, upper=False) for x in (to_right, to_left))
+    del to_right, to_left  # memory counts where states are many
     kept = n // 2
     after = left_x[1:] if n % 2 else torch.cat([left_x[1:], none])  # of the eliminated block after each kept one
     after_solved = solved[1:] if n % 2 else torch.cat([solved[1:], solved.new_zeros(1, dim, 1)])
@@ -183,14 +196,18 @@ def eliminate(diagonal: Tensor, below: Tensor, right: Tensor) -> Eliminated:
     def at_left(x: Tensor) -> Tensor:
         return torch.cat([x.new_zeros(1, *x.shape[1:]), x[: len(factor) - 1]])
 
-    back = torch.linalg.solve_triangular(factor.mT, torch.cat([right_x, left_x, solved], dim=2), upper=True)
-    w_right, w_left, own = back[..., :dim], back[..., dim : 2 * dim], back[..., 2 * dim]
+    del before, after
+    own = torch.linalg.solve_triangular(factor.mT, solved, upper=True)[..., 0]
+    w_right = torch.linalg.solve_triangular(factor.mT, right_x, upper=True)
+    del right_x
+    w_left = torch.linalg.solve_triangular(factor.mT, left_x, upper=True)
+    del left_x
     mean = own - (w_right @ at_right(inner.mean)[..., None] + w_left @ at_left(inner.mean)[..., None])[..., 0]
     across = inner.next_covariance  # between a kept block and the kept one before it: (r, l) of the eliminated between
     across = torch.cat([none, across, none])[: len(factor)]
     s_right = -w_right @ at_right(inner.covariance) - w_left @ across.mT
     s_left = -w_right @ across - w_left @ at_left(inner.covariance)
-    covariance = inverse - s_right @ w_right.mT - s_left @ w_left.mT
+    covariance = torch.cholesky_inverse(factor) - s_right @ w_right.mT - s_left @ w_left.mT
     return Eliminated(
         _interleaved(mean, inner.mean),
         _interleaved((covariance + covariance.mT) / 2, inner.covariance),
@@ -201,19 +218,19 @@ def eliminate(diagonal: Tensor, below: Tensor, right: Tensor) -> Eliminated:
 
 def _interleaved(first: Tensor, second: Tensor) -> Tensor:
     """first[0], second[0], first[1], ..; first has as many or one more."""
-    whole = first.new_empty(len(first) + len(second), *first.shape[1:])
-    even = torch.arange(0, len(whole), 2, device=first.device)
-    return whole.index_copy(0, even, first).index_copy(0, even[: len(second)] + 1, second)
+    pairs = torch.stack([first[: len(second)], second], dim=1).flatten(0, 1)
+    return pairs if len(first) == len(second) else torch.cat([pairs, first[-1:]])
 
 
 class ChainPosterior(ExactPosterior):
     """z | y ~ N(mean, Sigma) of the states of a chain, by elimination, in double precision whatever the chain was in.
 
-    targets: (T, M), (y - eta) over the noise's standard deviation, zero where hidden.
+    targets: (T, M), (y - eta) over the noise's standard deviation, zero where hidden. ahead: steps past T that are
+    forecast.
     """
 
-    def __init__(self, chain: Chain, targets: Tensor) -> None:
-        self.chain, self.targets = chain, targets
+    def __init__(self, chain: Chain, targets: Tensor, ahead: int = 0) -> None:
+        self.chain, self.targets, self.ahead = chain, targets, ahead
         diagonal, below = chain.blocks()
         begin = (chain.first @ chain.start_inverse.mT) @ chain.start_inverse
         right = targets @ chain.rows + torch.cat([begin[None], begin.new_zeros(len(targets) - 1, len(begin))])
@@ -222,7 +239,7 @@ class ChainPosterior(ExactPosterior):
         self.blocks = self._found.covariance  # (T, D, D), of each step
         self.next_blocks = self._found.next_covariance  # (T - 1, D, D), of z_{t+1} with z_t
 
-    @property
+    @cached_property
     def mean(self) -> Tensor:
         """(1, T D)."""
         return self.states.flatten()[None]
@@ -230,16 +247,28 @@ class ChainPosterior(ExactPosterior):
     @cached_property
     def covariance(self) -> Tensor:
         """Sigma, (1, T D, T D)."""
-        return torch.linalg.inv(ChainPrecision(self.chain, None).dense())
+        return torch.linalg.inv(ChainPrecision(self.chain, None, 0).dense())
 
     @property
     def marginal_variance(self) -> Tensor:
         """diag(Sigma), (1, T D)."""
         return self.blocks.diagonal(dim1=1, dim2=2).flatten()[None]
 
+    @cached_property
+    def forecast(self) -> tuple[Tensor, Tensor]:
+        """Means (T + ahead, D) and covariances (T + ahead, D, D) of the states: mu' = G mu, S' = G S G^T + I."""
+        g, mean, spread = self.chain.transition, self.states[-1], self.blocks[-1]
+        identity = torch.eye(len(g), dtype=g.dtype, device=g.device)
+        means, spreads = [self.states], [self.blocks]
+        for _ in range(self.ahead):
+            mean, spread = g @ mean, g @ spread @ g.mT + identity
+            means.append(mean[None])
+            spreads.append(spread[None])
+        return torch.cat(means), torch.cat(spreads)
+
     def step_variance(self, rows: Tensor, steps: Tensor) -> Tensor:
-        """r^T Sigma_t r, (k,), for rows R (k, D) at the steps t (k,)."""
-        return ((self.blocks[steps] @ rows[:, :, None])[..., 0] * rows).sum(1).clamp_min(0.0)
+        """r^T Sigma_t r, (k,), for rows r (k, D) at the steps t (k,)."""
+        return ((self.forecast[1][steps] @ rows[:, :, None])[..., 0] * rows).sum(1).clamp_min(0.0)
 
     def log_density(self) -> Tensor:
         """log N(targets; V m.., V Gamma^-1 V^T + I) of the observed entries, m/2 log(2 pi) left out, (1,): the joint

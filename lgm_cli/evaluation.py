@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from lgm_cli.data.base import Data
-from lgm_cli.gram import ExactPosterior
 from lgm_cli.iterative import IterativePosterior
 from lgm_cli.memory import available_memory
 from lgm_cli.methods.expectation import EXACT_ELEMENTS, exact_part_size
-from lgm_cli.models.base import Model, Parameters
+from lgm_cli.models.base import Model, Parameters, Reference
 from lgm_cli.observations import Chunk
 
 SUBSET_OPERATIONS = 1e10  # of one evaluation on the way; a random subset of data points is taken when all cost more
@@ -109,7 +108,7 @@ class Evaluator:
     @torch.no_grad()
     def posteriors(
         self, parameters: Parameters, chunks: Iterable[Chunk] | None = None
-    ) -> Iterator[tuple[Chunk, ExactPosterior]]:
+    ) -> Iterator[tuple[Chunk, Reference]]:
         for chunk in self._chunks if chunks is None else chunks:
             for part in chunk.split(exact_part_size(chunk, self.model.dim)):
                 if self.iterative:
@@ -157,7 +156,7 @@ class Evaluator:
         return float(density[among].mean()), float(np.sqrt(np.square(error[among]).mean()))
 
     def _predict(
-        self, parameters: Parameters, part: Chunk, posterior: ExactPosterior, wanted: _ByPoint
+        self, parameters: Parameters, part: Chunk, posterior: Reference, wanted: _ByPoint
     ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
         """Positions among the wanted entries, means and variances (float64, in the data's units)."""
         all_columns, all_positions = wanted.of(part.points.cpu().numpy())
@@ -197,7 +196,10 @@ class Evaluator:
 
 
 def needs_iterations(model: Model) -> bool:
-    """Whether an exact posterior of the largest data point would take too long, or more memory than there is."""
+    """Whether an exact posterior of the largest data point would take too long, or more memory than there is, and an
+    iterative one can stand in for it."""
+    if not model.standard_prior:
+        return False
     observed = np.array([max(float(chunk.weight.sum(1).max()) for chunk in model.observations.chunks)])
     if model.exact_operations(observed)[0] > SINGLE_OPERATIONS:
         return True

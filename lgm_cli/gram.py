@@ -80,8 +80,8 @@ class PosteriorPrecision(ABC):
         """F^T e + V_n^T Omega_n e', (n, K, D), of covariance A_n for standard normal e (n, K, D) and e' (n, K, m). What
         a network gradient holds fixed of it is detached."""
 
-    def diagonal_blocks(self) -> Tensor | None:
-        """Diagonal blocks of A_n, (n, B, d, d), that a preconditioner inverts; None where there is only a diagonal."""
+    def preconditioner_blocks(self, name: str) -> Tensor | None:
+        """Blocks of a matrix near A_n, as `Preconditioner` takes them, for jacobi or auto; None where it has none."""
         return None
 
     def to_solve(self, systems: int) -> PosteriorPrecision | DensePrecision:

@@ -80,7 +80,7 @@ class Chunk:
             return self.weight, self.values
         index = self.index.expand(len(self.points), -1)
         whole = self.weight.new_zeros(len(self.points), width + 1)
-        return tuple(whole.scatter(1, index, part)[:, :-1] for part in (self.weight, self.values))
+        return whole.scatter(1, index, self.weight)[:, :-1], whole.scatter(1, index, self.values)[:, :-1]
 
     def split(self, size: int) -> list[Chunk]:
         """The same data points, at most `size` at a time (remembered: a chunk is split alike at every step)."""

@@ -184,8 +184,9 @@ def closing(
 
 def _forecasts(folder: Path, data: Data, rmse: float | None) -> str:
     """The forecasts over the horizon beside naive ones, and how many of the values the 90% intervals hold."""
-    frame = pd.read_csv(folder / "predictions.csv")[data.ahead]
-    inside = (frame["true"] - frame["mean"]).abs() <= INTERVAL * frame["standard_deviation"]
+    frame = pd.read_csv(folder / "predictions.csv", usecols=["true", "mean", "standard_deviation"])
+    true, mean, deviation = frame.to_numpy(float)[data.ahead].T
+    inside = np.abs(true - mean) <= INTERVAL * deviation
     naive = ", ".join(f"{name} {value:.4g}" for name, value in naive_forecasts(data).items())
     return (
         f"forecast rmse {rmse:.4g} over the last {data.table.horizon} steps, {naive}; "

@@ -13,8 +13,8 @@ from lgm_cli.operators.base import LinearOperator
 
 
 class OperatorPrecision(PosteriorPrecision):
-    """A_n = I + V_n^T V_n for V_n = psi^(1/2) Omega_n Phi diag(alpha)^(-1/2), Phi (M, D) a linear operator: the posterior
-    precision of w ~ N(0, diag(alpha)^-1) in the whitened coordinates z = diag(alpha)^(1/2) w.
+    """A_n = I + V_n^T V_n for V_n = psi^(1/2) Omega_n Phi diag(alpha)^(-1/2), Phi (M, D) a linear operator: the
+    posterior precision of w ~ N(0, diag(alpha)^-1) in the whitened coordinates z = diag(alpha)^(1/2) w.
 
     norms: diag(Phi^T Omega_n Phi), (n or 1, D). index, weight: the layout of a chunk (lgm_cli.observations.Chunk).
 

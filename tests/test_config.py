@@ -165,6 +165,8 @@ def test_every_method_picks_its_solver(method: str) -> None:
         (["experiment=large_latent"], "conjugate_gradient", "simulated"),
         (["experiment=large_latent", "method=gradient_em"], "cholesky", "simulated"),
         (["experiment=large_latent", "data=bfi", "solver=nesterov"], "nesterov", "bfi"),
+        (["experiment=mri"], "conjugate_gradient", "mri"),
+        (["experiment=mri", "data=camera", "method=em"], "cholesky", "camera"),
     ],
 )
 def test_what_the_user_chooses_wins_over_what_a_choice_picks(

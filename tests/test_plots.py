@@ -383,3 +383,45 @@ def test_everything_lies_within_the_figure(path: Path, draw: Callable[[Path], Fi
     assert inches.y0 >= -0.02
     assert inches.x1 <= width + 0.02
     assert inches.y1 <= height + 0.02
+
+
+# Series --------------------------------------------------------------------------------------------------------
+
+
+def waves(steps: int = 120, channels: int = 3) -> np.ndarray:
+    return np.sin(np.arange(steps)[:, None] / 5 + np.arange(channels))
+
+
+@pytest.mark.parametrize("count", [1, 2, 20])
+def test_channels_show_what_was_hidden_and_the_intervals_of_forecasts(path: Path, count: int) -> None:
+    """The band begins with the horizon and has the 90% interval's width; hidden values are there as they are."""
+    values = waves(channels=count)
+    hidden, given = np.full(values.shape, np.nan), values.copy()
+    hidden[50], hidden[100:110] = values[50], values[100:110]
+    given[50] = given[100:] = np.nan
+    mean, deviation = (np.where(np.isnan(given), level, np.nan) for level in (0.25, 0.5))
+    labels = [f"day {step}" for step in range(120)]
+    names = [f"channel ${channel}" for channel in range(count)]
+    figure = plots.channels(given, hidden, mean, deviation, names, labels, path, 40, horizon=10, forecast=10)
+    drawn = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(drawn) == min(count, 8)
+    for channel, axes in enumerate(drawn):
+        (band,) = [part for part in axes.collections if isinstance(part, PolyCollection)]
+        corners = band.get_paths()[0].vertices
+        assert corners[:, 0].min() == 100 and corners[:, 0].max() == 119
+        assert {round(float(height), 4) for height in corners[:, 1]} == {
+            round(0.25 - 0.8225, 4),
+            round(0.25 + 0.8225, 4),
+        }
+        (circles,) = [line for line in axes.lines if line.get_marker() == "o"]
+        seen = np.asarray(circles.get_ydata(), float)
+        np.testing.assert_array_equal(seen[np.isfinite(seen)], hidden[np.isfinite(hidden[:, channel]), channel])
+    assert (f"8 of {count}" in figure.get_suptitle()) == (count > 8)
+
+
+def test_states_have_bands_and_say_how_many_there_are(path: Path) -> None:
+    mean = waves(channels=10)
+    figure = plots.states(mean, np.full(mean.shape, 0.1), [str(step) for step in range(120)], path, observed=100)
+    assert len(figure.axes) == 8
+    assert "the first 8 of 10" in figure.get_suptitle()
+    np.testing.assert_array_equal(np.asarray(figure.axes[2].lines[0].get_ydata()), mean[:, 2])

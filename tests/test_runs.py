@@ -297,6 +297,98 @@ def test_an_autoregression_can_be_recomputed_from_its_files(method: str, tmp_pat
     np.testing.assert_allclose(found["latent_standard_deviation"] ** 2, np.diag(covariance)[:, None], rtol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["em", "unroll"])
+def test_a_series_can_be_recomputed_from_its_files(method: str, tmp_path: Path) -> None:
+    """Likelihood, gaps, the horizon and what follows, with a season: by the joint Gaussian of all values, in NumPy."""
+    random, steps, channels = np.random.default_rng(2), 70, 3
+    z = np.zeros((steps, 2))
+    for t in range(1, steps):
+        z[t] = [0.9, 0.5] * z[t - 1] + random.normal(size=2)
+    wave = np.outer(np.sin(2 * np.pi * np.arange(steps) / 7), [30, 0.2, 1])
+    y = [100, 1, -5] + wave + [20, 0.1, 3] * (z @ random.normal(size=(2, 3)) + 0.5 * random.normal(size=(steps, 3)))
+    y[random.random(y.shape) < 0.15] = np.nan
+    y[20:23] = np.nan
+    names, days = ["north", "south", "east"], pd.date_range("2024-02-01", periods=steps + 4).strftime("%Y-%m-%d")
+    frame = pd.DataFrame(y, columns=pd.Index(names), index=pd.Index(days[:steps], name="day"))
+    frame.to_csv(tmp_path / "rain.csv")
+    own = ["model=state_space", "data=series", f"data.path={tmp_path / 'rain.csv'}", "data.index=day", "data.season=7"]
+    own += ["data.horizon=5", "data.forecast=4", f"method={method}", "max_steps=30", "device.threads=1"]
+    folder = run(tmp_path / "run", *own, "model.latent_dim=2", "device.dtype=float64")
+    p, hidden = load_file(folder / "parameters.safetensors"), pd.read_csv(folder / "predictions.csv")
+    season = pd.read_csv(folder / "season.csv", index_col="phase")[names].to_numpy()
+    at = frame.index.get_indexer(hidden["row"]), frame.columns.get_indexer(hidden["column"])
+    np.testing.assert_array_equal(hidden["true"], y[at])
+    ahead = at[0] >= steps - 5
+    assert ahead.sum() == np.isfinite(y[-5:]).sum() and (~ahead).sum() == round(0.1 * np.isfinite(y[:-5]).sum())
+
+    total = steps + 4
+    g, q, c = p["transition"], p["transition_covariance"], p["observation"]
+    shift, spread = np.zeros((total, 2)), np.zeros((total, 2, total, 2))
+    shift[0], spread[0, :, 0] = p["initial_mean"], p["initial_covariance"]
+    for t in range(1, total):
+        shift[t], spread[t, :, t] = g @ shift[t - 1], g @ spread[t - 1, :, t - 1] @ g.T + q
+        for s in range(t):
+            spread[t, :, s] = g @ spread[t - 1, :, s]
+            spread[s, :, t] = spread[t, :, s].T
+    prior = (p["mean"] + season[np.arange(total) % 7] + shift @ c.T).ravel()
+    signal = np.einsum("mi,tisj,nj->tmsn", c, spread, c).reshape(total * channels, -1)
+    everything = signal + np.diag(np.tile(p["noise_variance"], total))
+    values = np.r_[y, np.full((4, channels), np.nan)]
+    values[at] = np.nan
+    seen = np.isfinite(values).ravel()
+    error, inverse = (values.ravel() - prior)[seen], np.linalg.inv(everything[np.ix_(seen, seen)])
+    likelihood = 0.5 * (np.linalg.slogdet(inverse)[1] - error @ inverse @ error - seen.sum() * np.log(2 * np.pi))
+    mean = (prior + everything[:, seen] @ inverse @ error).reshape(total, channels)
+    variance = np.diag(everything - everything[:, seen] @ inverse @ everything[seen])
+    deviation = np.sqrt(np.maximum(variance, 0)).reshape(mean.shape)
+
+    z = (y[at] - mean[at]) / deviation[at]
+    density = -0.5 * (z**2 + np.log(2 * np.pi)) - np.log(deviation[at])
+    rmse = {among: np.sqrt(np.mean((y[at] - mean[at])[chosen] ** 2)) for among, chosen in ((0, ~ahead), (1, ahead))}
+    found = last_of(folder)
+    same_scores(folder, {
+        "train_log_likelihood": likelihood / seen.sum(),
+        "test_log_likelihood": density[~ahead].mean(),
+        "test_rmse": rmse[0],
+    })  # fmt: skip
+    assert found["forecast_log_likelihood"] == pytest.approx(density[ahead].mean(), abs=1e-8)
+    assert found["forecast_rmse"] == pytest.approx(rmse[1], rel=1e-8)
+    np.testing.assert_allclose(hidden["mean"], mean[at], rtol=1e-7)
+    np.testing.assert_allclose(hidden["standard_deviation"], deviation[at], rtol=1e-7)
+    filled, missing = pd.read_csv(folder / "imputed.csv", index_col="day"), np.isnan(y)
+    assert filled.shape == y.shape
+    np.testing.assert_allclose(filled.to_numpy()[missing], mean[:steps][missing], rtol=1e-7)
+    np.testing.assert_array_equal(filled.to_numpy()[~missing], y[~missing])
+    forecast = pd.read_csv(folder / "forecast.csv")
+    assert list(forecast["row"]) == list(np.repeat(days[steps:], 3)) and list(forecast["column"]) == names * 4
+    np.testing.assert_allclose(forecast["mean"], mean[steps:].ravel(), rtol=1e-7)
+    np.testing.assert_allclose(forecast["standard_deviation"], deviation[steps:].ravel(), rtol=1e-7)
+    inside = (forecast[["upper_90", "lower_90"]].to_numpy() - forecast[["mean"]].to_numpy()) / 1.6448536269514722
+    np.testing.assert_allclose(inside, forecast[["standard_deviation"]].to_numpy() * [1, -1], rtol=1e-9)
+    latent = load_file(folder / "posterior.safetensors")
+    assert latent["latent_mean"].shape == latent["latent_standard_deviation"].shape == (total, 2)
+
+
+SMALL_SERIES = ["model=state_space", "data=chicago", "data.last=120", "model.latent_dim=2", "device.threads=1"]
+
+
+def test_the_closing_words_compare_forecasts_with_naive_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        folder = run(tmp_path / "run", *SMALL_SERIES, "method=em", "max_steps=5")
+    (line,) = [line for line in caplog.messages if line.startswith("forecast rmse")]
+    assert f"forecast rmse {last_of(folder)['forecast_rmse']:.4g} over the last 14 steps" in line
+    assert "the last value" in line and "the value one season before" in line and "90% intervals hold" in line
+    assert (folder / "plots" / "channels.png").exists() and (folder / "plots" / "states.png").exists()
+
+
+@pytest.mark.parametrize("gradient", ["output", "network"])
+@pytest.mark.parametrize("solver", [name for name in catalogue.choices("solver") if name != "cholesky"])
+def test_every_solver_learns_a_series(solver: str, gradient: str, tmp_path: Path) -> None:
+    own = ["method=unroll", f"method.gradient={gradient}", f"solver={solver}", "max_steps=12", "eval_every=4"]
+    folder = run(tmp_path / "run", *SMALL_SERIES, *own, "save_posterior=false")
+    assert last_of(folder)["train_log_likelihood"] > float(rows_of(folder)[0]["train_log_likelihood"]) + 0.1
+
+
 def test_the_users_gaps_are_filled_and_nothing_else(recorded: Path, table: Path) -> None:
     frame, test = users_table(recorded, table)
     expected = recomputed(recorded, frame.to_numpy(), test)

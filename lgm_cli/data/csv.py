@@ -20,11 +20,12 @@ from lgm_cli.errors import UserError, nearest
 MISSING = {"", "nan", "na"}  # NA is what R writes
 
 
-def load(options: dict[str, Any], simulate: object = None) -> Table:
+def load(options: dict[str, Any], simulate: object = None, in_time: bool = False) -> Table:
     """Read data.path; data.index names a column of labels that is carried through to the outputs, data.target the
-    response of a regression on the other columns. With `target_may_lack` a file without it has unknown responses."""
+    response of a regression on the other columns. With `target_may_lack` a file without it has unknown responses.
+    in_time: a blank line of a single column is a row without a value."""
     path = find(options)
-    records = _records(path)
+    records = _records(path, in_time)
     header = _header(records)
     _check_header(path, header)
     names, index = list(header), None
@@ -51,7 +52,7 @@ def load(options: dict[str, Any], simulate: object = None) -> Table:
     infinite = np.argwhere(np.isinf(values))
     if len(infinite):
         row, column = infinite[0]
-        line, _ = next(itertools.islice(_records(path), 1 + row, None))
+        line, _ = next(itertools.islice(_records(path, in_time), 1 + row, None))
         raise UserError(
             f"{path}, line {line}, column {names[column]!r} is infinite",
             "leave the field empty if it is missing",
@@ -97,15 +98,20 @@ def _regression(
     )  # fmt: skip
 
 
-def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The line that each record starts on, and its fields; blank lines are passed over."""
-    line = 1
+def _records(path: Path, in_time: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """The line that each record starts on, and its fields; blank lines are passed over, but, in_time, not those between
+    the records of a single column."""
+    line, single, blank = 1, False, []
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, skipinitialspace=True, strict=True)
         try:
             for fields in reader:
                 if len(fields) > 1 or "".join(fields).strip():
+                    yield from ((number, [""]) for number in blank)
                     yield line, fields
+                    single, blank = in_time and len(fields) == 1, []
+                elif single:
+                    blank.append(line)
                 line = reader.line_num + 1
         except csv.Error as error:
             raise UserError(f"{path}, line {line}: {error}", "look for a quote that is not closed") from None

@@ -34,7 +34,7 @@ def load(run: Path, options: dict[str, Any], learned: dict[str, Any], index_give
             table = csv.load(options | {"target": columns[0], "target_may_lack": True})
             table = _features_in_order(table, features)
         else:
-            table = _in_order(csv.load(options | {"target": None}), columns)
+            table = _in_order(csv.load(options | {"target": None}, in_time=options["name"] == "series"), columns)
         if options["name"] == "series":
             table = _series(table, run, options["season"])
     if not len(table.values) and not features:
@@ -44,10 +44,8 @@ def load(run: Path, options: dict[str, Any], learned: dict[str, Any], index_give
 
 def extended(table: Table, ahead: int) -> Table:
     """A series with so many steps without values past its end."""
-    labels = table.row_labels
-    known = isinstance(labels, pd.RangeIndex) or len(labels) > 1
-    more = continued(labels, ahead) if known else pd.Index([f"+{k + 1}" for k in range(ahead)], dtype="str")
-    return dataclasses.replace(table, row_labels=labels.append(more), forecast=ahead)
+    labels = table.row_labels.append(continued(table.row_labels, ahead))
+    return dataclasses.replace(table, row_labels=labels, forecast=ahead)
 
 
 def _recorded(run: Path, name: str, **options: Any) -> pd.DataFrame:

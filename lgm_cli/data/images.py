@@ -85,6 +85,6 @@ def _check_levels(name: str, shape: tuple[int, int], levels: int) -> None:
     if levels > most:
         pixels = " x ".join(map(str, shape))
         raise UserError(
-            f"data.levels={levels} wavelet levels need sides that are multiples of {2**levels}, and {name} has {pixels}",
+            f"data.levels={levels} needs sides that are multiples of {2**levels}, and {name} has {pixels} pixels",
             f"data.levels={most}" if most else "data.basis=cosine, or crop the image to even sides",
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.tseries.api import guess_datetime_format
 
 from lgm_cli.data import csv
 from lgm_cli.data.base import Data, Table
@@ -16,7 +18,7 @@ from lgm_cli.errors import UserError
 
 def load(options: dict[str, Any], simulate: object = None) -> Table:
     """Read data.path; data.index names a column of dates or identifiers that is carried through to the outputs."""
-    return arrange(csv.load(options), options)
+    return arrange(csv.load(options, in_time=True), options)
 
 
 def arrange(table: Table, options: dict[str, Any]) -> Table:
@@ -70,13 +72,15 @@ def _require_variation(table: Table, steps: int, horizon: int) -> None:
 
 def require_more_than_season(data: Data) -> None:
     """Refuse a channel of which nothing is left once its periodic means are taken off."""
-    whole, left = (np.zeros(data.shape[1]) for _ in range(2))
-    values, columns = data.train_values, data.train_columns
-    count = np.bincount(columns, minlength=data.shape[1])
-    mean = np.bincount(columns, values, data.shape[1]) / np.maximum(count, 1)
-    np.add.at(whole, columns, (values - mean[columns]) ** 2)
-    np.add.at(left, columns, (values - data.seasonal(data.train_rows, columns) - mean[columns]) ** 2)
-    if (gone := left < 1e-12 * whole).any():
+    rows, columns, values = data.train_rows, data.train_columns, data.train_values
+    count = np.maximum(np.bincount(columns, minlength=data.shape[1]), 1)
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        mean = np.bincount(columns, values, data.shape[1]) / count
+        return np.bincount(columns, (values - mean[columns]) ** 2, data.shape[1])
+
+    left, whole = spread(values - data.seasonal(rows, columns)), spread(values)
+    if (gone := left <= 1e-12 * whole).any():
         name = str(data.table.column_labels[int(np.flatnonzero(gone)[0])])
         raise UserError(
             f"{data.table.name} has nothing in {name!r} but its periodic means", "another data.season, or leave it out"
@@ -91,10 +95,14 @@ def continued(labels: pd.Index, count: int) -> pd.Index:
         return pd.RangeIndex(len(labels), len(labels) + count)
     if (dates := _dates(labels)) is not None:
         parsed, form = dates
-        step = pd.infer_freq(parsed) if len(parsed) > 2 else None
-        spacing = step if step is not None else (parsed[1:] - parsed[:-1]).median()
+        spacing = _spacing(parsed)
+        if spacing is None:
+            spacing = pd.Series(parsed).diff().median() if len(parsed) > 1 else pd.Timedelta(days=1)
         more = pd.date_range(parsed[-1], periods=count + 1, freq=spacing)[1:]
-        return pd.Index(more.strftime(form), dtype="str")
+        texts = [str(text) for text in more.strftime(form)]
+        if str(labels[-1]).strip().endswith("Z"):  # which strftime writes as an offset
+            texts = [re.sub(r"\+00:?00$", "Z", text) for text in texts]
+        return pd.Index(texts, dtype="str")
     if (numbers := _integers(labels)) is not None:
         steps = np.diff(numbers)
         by = int(steps[0]) if len(steps) and (steps == steps[0]).all() and steps[0] else 1
@@ -112,11 +120,23 @@ def _dates(labels: pd.Index) -> tuple[pd.DatetimeIndex, str] | None:
     first = str(labels[0]).strip() if len(labels) else ""
     if not first or (first.isdigit() and len(first) != 8):
         return None
-    form = pd.tseries.api.guess_datetime_format(first)
-    if form is None:
+    texts = pd.Series([str(label).strip() for label in labels])
+    for day_first in (False, True):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a day before the month was not asked for
+            form = guess_datetime_format(first, dayfirst=day_first)
+        if form is not None and not (parsed := pd.to_datetime(texts, format=form, errors="coerce")).isna().any():
+            return pd.DatetimeIndex(parsed), form
+    return None
+
+
+def _spacing(dates: pd.DatetimeIndex) -> Any:
+    """The calendar's rule that the dates follow, such as the ends of months; None where they follow none."""
+    if len(dates) < 3:
         return None
-    parsed = pd.to_datetime(pd.Series([str(label).strip() for label in labels]), format=form, errors="coerce")
-    return None if parsed.isna().any() else (pd.DatetimeIndex(parsed), form)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that pandas will return an object instead of its name
+        return pd.infer_freq(dates)
 
 
 def _notes(labels: pd.Index) -> tuple[str, ...]:
@@ -124,15 +144,15 @@ def _notes(labels: pd.Index) -> tuple[str, ...]:
     if isinstance(labels, pd.RangeIndex):
         return ()
     dates = _dates(labels)
-    ordered = dates[0] if dates is not None else _integers(labels)
+    ordered = dates[0].asi8 if dates is not None else _integers(labels)
     if labels.has_duplicates:
         return (f"the label {labels[labels.duplicated()][0]} is there more than once (each row is a step)",)
     if ordered is None or len(ordered) < 3:
         return ()
-    steps = np.diff(np.asarray(ordered)).astype(np.int64)
+    steps = np.diff(ordered)
     if not (steps > 0).all():
         return ("the labels are not in order (each row is a step, in the order of the file)",)
-    if (steps != steps[0]).any() and (dates is None or pd.infer_freq(dates[0]) is None):
+    if (steps != steps[0]).any() and (dates is None or _spacing(dates[0]) is None):
         return ("the labels are not evenly spaced (each row is a step: give a missing one as an empty row)",)
     return ()
 

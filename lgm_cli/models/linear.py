@@ -8,8 +8,8 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from lgm_cli.gram import ExactPosterior, GramPrecision, SamplePosterior
-from lgm_cli.models.base import Model, Parameters, Posterior
+from lgm_cli.gram import ExactPosterior, GramPrecision, PosteriorPrecision, SamplePosterior
+from lgm_cli.models.base import Model, Parameters, Posterior, Reference
 from lgm_cli.observations import Chunk, Observations
 
 
@@ -19,6 +19,8 @@ class LinearModel(Model):
     A model says what Phi (M, D), eta (M,) and the noise variances 1 / Psi (M,) are, differentiable in its parameters.
     Posterior computations work on the rows V = Psi^(1/2) Phi and the targets Psi^(1/2) Omega (y - eta): A = I + V^T V.
     """
+
+    standard_prior = True
 
     @abstractmethod
     def whitened_loadings(self, parameters: Parameters) -> Tensor:
@@ -48,11 +50,11 @@ class LinearModel(Model):
             rows, (root, shift, log_noise) = packed[..., : self.dim], packed[..., self.dim :].unbind(-1)
         return rows, torch.addcmul(root * chunk.values, shift, chunk.weight, value=-1), log_noise
 
-    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[GramPrecision, Tensor]:
+    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[PosteriorPrecision, Tensor]:
         rows, targets, _ = self._columns(parameters, chunk)
         return GramPrecision(rows, chunk.mask), targets
 
-    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> ExactPosterior:
+    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
         rows, targets, _ = self._columns(parameters, chunk.gathered)
         return ExactPosterior(rows if rows.dim() == 3 else rows[None], targets)
 

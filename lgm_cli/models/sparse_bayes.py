@@ -10,16 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lgm_cli import plots
 from lgm_cli.data.base import Data, Dictionary
+from lgm_cli.dictionary import bands_of, basis_of, group_of, operator_of
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, SamplePosterior
-from lgm_cli.models.base import Parameters, Posterior, Statistics
+from lgm_cli.models.base import Learned, Parameters, Picture, Posterior, Reference, Statistics
 from lgm_cli.models.linear import LinearModel
 from lgm_cli.observations import Chunk, Observations
 from lgm_cli.operators.base import LinearOperator, Squares
-from lgm_cli.operators.cosine import Cosine, subsampled_cosine
+from lgm_cli.operators.cosine import subsampled_cosine
 from lgm_cli.operators.entries import Dense, Diagonal, Masked
-from lgm_cli.operators.fourier import subsampled_fourier
 from lgm_cli.operators.wavelet import Wavelet
 from lgm_cli.randomness import generator
 from lgm_cli.structured import DualPosterior, OperatorPrecision
@@ -33,10 +34,10 @@ PROBES = 256  # behind an estimate of them: each is known to 9%
 class SparseBayes(LinearModel):
     """y_j = Phi w_j + noise,  w_jd ~ N(0, 1 / alpha_d),  noise ~ N(0, I / psi),  j = 1..J signals (tasks).
 
-    Phi = H B^T, (M, D), is known: measurements H of a signal with the coefficients w in a basis B. The precisions alpha,
-    shared by the tasks, are learned by maximising p(y | alpha); most of them grow without bound, which prunes their
-    coefficients. Tipping, Sparse Bayesian learning and the relevance vector machine, JMLR 1 (2001) 211-244; multi-task:
-    Ji, Dunson & Carin, IEEE Trans. Signal Processing 57 (2009) 92-106; by samples of the posterior: Lin et al.,
+    Phi = H B^T, (M, D), is known: measurements H of a signal with the coefficients w in a basis B. The precisions
+    alpha, shared by the tasks, are learned by maximising p(y | alpha); most of them grow without bound, which prunes
+    their coefficients. Tipping, Sparse Bayesian learning and the relevance vector machine, JMLR 1 (2001) 211-244;
+    multi-task: Ji, Dunson & Carin, IEEE Trans. Signal Processing 57 (2009) 92-106; by samples: Lin et al.,
     Covariance-free sparse Bayesian learning, IEEE Trans. Signal Processing 70 (2022) 3818-3831.
 
     Posteriors are computed in the whitened coordinates z = alpha^(1/2) w, expectations are of w.
@@ -67,6 +68,7 @@ class SparseBayes(LinearModel):
         "noise": "signs",
         "tolerance": 0.2,
         "max_iterations": 1000,
+        "max_steps": 300,
     }
 
     def check(self, data: Data) -> None:
@@ -213,7 +215,7 @@ class SparseBayes(LinearModel):
         precision = OperatorPrecision(self.operator, self._each(parameters), root, norms, chunk.index, chunk.weight)
         return precision, root * chunk.values
 
-    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> ExactPosterior | DualPosterior:
+    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
         """By the operator's own products where data points observe the same m <= D entries, else by its matrix."""
         chunk = chunk.gathered
         index, columns = chunk.index, chunk.values.shape[1]
@@ -232,7 +234,8 @@ class SparseBayes(LinearModel):
         return Masked(index, self.operator.out_dim) @ self.operator
 
     def _moments(self, parameters: Parameters, posterior: Posterior) -> Tensor:
-        """sum_n E[w_nd^2], summed over what shares a precision, (G,): fixed for a posterior held fixed, else live in alpha."""
+        """sum_n E[w_nd^2], summed over what shares a precision, (G,): fixed for a posterior held fixed, else live in
+        alpha."""
         if isinstance(posterior, SamplePosterior):
             square = posterior.mean.square().sum(0) + posterior.samples.square().mean(1).sum(0)
         else:
@@ -317,7 +320,7 @@ class SparseBayes(LinearModel):
     def log_volume(self, parameters: Parameters) -> Tensor:
         return 0.5 * self._each(parameters).log().sum()
 
-    def predict(self, parameters: Parameters, posterior: Any, index: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(posterior, ExactPosterior):
             return super().predict(parameters, posterior, index)
         scale = self._each(parameters).rsqrt()
@@ -338,12 +341,12 @@ class SparseBayes(LinearModel):
         unit = float(self._unit)
         return unit * mean.cpu().double(), unit**2 * variance.cpu().double()
 
-    def latents(self, parameters: Parameters, posterior: Any) -> tuple[Tensor, Tensor]:
+    def latents(self, parameters: Parameters, posterior: Reference) -> tuple[Tensor, Tensor]:
         """The coefficients w."""
         scale = float(self._unit) * self._each(parameters).rsqrt()
         return scale * posterior.mean, (scale * posterior.marginal_variance.sqrt()).expand_as(posterior.mean)
 
-    def inferred(self, parameters: Parameters, posterior: Any) -> dict[str, Tensor]:
+    def inferred(self, parameters: Parameters, posterior: Reference) -> dict[str, Tensor]:
         mean, deviation = self.latents(parameters, posterior)
         shape = (len(mean), *self.dictionary.shape)
         signal, spread = self._signal(mean), deviation
@@ -356,7 +359,7 @@ class SparseBayes(LinearModel):
     def _signal(self, coefficients: Tensor) -> Tensor:
         return coefficients if self.basis is None else self.basis.transpose(coefficients)
 
-    def _signal_variance(self, parameters: Parameters, posterior: Any) -> Tensor:
+    def _signal_variance(self, parameters: Parameters, posterior: Reference) -> Tensor:
         """diag(B^T Cov(w) B), (n or 1, n of the signal)."""
         assert self.basis is not None
         scale = self._each(parameters).rsqrt()
@@ -391,8 +394,7 @@ class SparseBayes(LinearModel):
         kept = ("precisions", "noise_variance") if self.learn_noise else ("precisions",)
         unit = {"precisions": self._unit**2, "noise_variance": self._unit**-2}
         inside = {name: (exported[name] * unit[name]).to(self._norms) for name in kept}
-        inside["precisions"] = torch.minimum(self._average(inside["precisions"]), 1 / self._floor)
-        return inside
+        return inside | {"precisions": self._average(inside["precisions"])}
 
     def implied_covariance(self, exported: Parameters) -> Tensor:
         dense = self.operator.dense(torch.empty(0, dtype=torch.float64)).cpu()
@@ -403,7 +405,7 @@ class SparseBayes(LinearModel):
         known = ["relative_error", "psnr_db"] if data.table.truth and "signal" in data.table.truth else []
         return [*known, "active"] if known else [*super().own_columns(data), "active"]
 
-    def measure(self, parameters: Parameters, chunk: Chunk, posterior: Any) -> dict[str, Tensor]:
+    def measure(self, parameters: Parameters, chunk: Chunk, posterior: Reference) -> dict[str, Tensor]:
         """Squared distance to the true signals, and their squared length."""
         truth = self.observations.signal
         if truth is None:
@@ -427,6 +429,34 @@ class SparseBayes(LinearModel):
         ratio = float(truth.abs().max()) ** 2 * truth.numel() / max(error, 1e-300)
         return {"relative_error": math.sqrt(error / power), "psnr_db": 10 * math.log10(ratio)} | active
 
+    def pictures(self, learned: Learned) -> dict[str, Picture]:
+        """The first signal: an image beside its zero-filled reconstruction H^T y, which for orthonormal rows of H is
+        the least-squares solution of least norm; or a window of a signal and its coefficients."""
+        table, shape = learned.data.table, self.dictionary.shape
+        assert table.dictionary is not None
+        inferred = {name: value.double().numpy() for name, value in learned.inferred().items()}
+        first = [inferred[f"signal_{name}"].reshape(-1, *shape)[0] for name in ("mean", "standard_deviation")]
+        truth = None if self.observations.signal is None else self.observations.signal[0].cpu().numpy().reshape(shape)
+        seen = learned.data.train_rows == 0
+        y = torch.zeros(self.operator.out_dim, dtype=torch.float64)
+        y[torch.as_tensor(learned.data.train_columns[seen])] = torch.as_tensor(learned.data.train_values[seen])
+        if len(shape) == 2:
+            zero_filled = self._signal(self.operator.transpose(y.to(self._norms))).cpu().double().numpy().reshape(shape)
+            ratios = None if truth is None else (_decibels(zero_filled, truth), _decibels(first[0], truth))
+            return {"reconstruction": lambda path: plots.image(first[0], first[1], zero_filled, path, truth, ratios)}
+        measured = None
+        if self.dictionary.sensing == "samples":
+            places = np.asarray(self.dictionary.kept)[learned.data.train_columns[seen]]
+            measured = places, learned.data.train_values[seen]
+        true_coefficients = None
+        if truth is not None:
+            signal = torch.as_tensor(truth)
+            true_coefficients = (signal if self.basis is None else self.basis.forward(signal)).numpy()
+        found = inferred["latent_mean"][0]
+        return {
+            "signal": lambda path: plots.signal(first[0], first[1], measured, found, path, truth, true_coefficients)
+        }
+
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         if not self.learn_noise:
             return []
@@ -445,56 +475,6 @@ class SparseBayes(LinearModel):
         return found
 
 
-def bands_of(dictionary: Dictionary) -> Tensor:
-    """Which band of a wavelet basis each coefficient is of, in the order of lgm_cli.operators.wavelet, (D,); zero in
-    other bases."""
-    n = math.prod(dictionary.shape)
-    if dictionary.basis != "wavelet":
-        return torch.zeros(n, dtype=torch.long)
-    kinds = 2 ** len(dictionary.shape)
-    sizes = [n >> (len(dictionary.shape) * dictionary.levels)]
-    for level in range(dictionary.levels, 0, -1):
-        sizes += [n >> (len(dictionary.shape) * level)] * (kinds - 1)
-    return torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-
-
-def group_of(dictionary: Dictionary, side: int, bands: Tensor) -> Tensor:
-    """Which precision each coefficient has, (D,): squares of neighbours, or runs of them in a signal, within a band."""
-    if side == 1:
-        return torch.arange(len(bands))
-    groups, first = [], 0
-    for size in torch.bincount(bands).tolist():
-        scale = round((size / len(bands)) ** (-1 / len(dictionary.shape)))
-        places = [torch.arange(length // scale) // side for length in dictionary.shape]
-        index = places[0]
-        if len(places) == 2:
-            index = places[0][:, None] * (int(places[1][-1]) + 1) + places[1]
-        groups.append(first + index.flatten())
-        first = int(groups[-1].max()) + 1
-    return torch.cat(groups)
-
-
-def basis_of(dictionary: Dictionary) -> LinearOperator | None:
-    """B, from a signal to its coefficients."""
-    if dictionary.basis == "cosine":
-        return Cosine(dictionary.shape)
-    if dictionary.basis == "wavelet":
-        return Wavelet(dictionary.shape, dictionary.wavelet, dictionary.levels)
-    return None
-
-
-def operator_of(
-    dictionary: Dictionary, basis: LinearOperator | None, dtype: torch.dtype, device: torch.device
-) -> LinearOperator:
-    """Phi = H B^T."""
-    if dictionary.sensing == "matrix":
-        sensing: LinearOperator = Dense(torch.as_tensor(dictionary.matrix).to(device, dtype))
-    else:
-        kept = torch.as_tensor(dictionary.kept, device=device)
-        if dictionary.sensing == "fourier":
-            sensing = subsampled_fourier(dictionary.shape, kept)
-        elif dictionary.basis == "cosine":
-            return subsampled_cosine(dictionary.shape, kept)
-        else:
-            sensing = Masked(kept, math.prod(dictionary.shape))
-    return sensing if basis is None else sensing @ basis.adjoint()
+def _decibels(found: np.ndarray, true: np.ndarray) -> float:
+    """10 log10(max |x0|^2 / mean (x - x0)^2)."""
+    return 10 * math.log10(float(np.abs(true).max()) ** 2 / max(float(np.square(found - true).mean()), 1e-300))

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lgm_cli import plots
 from lgm_cli.chain import Chain, ChainPosterior, ChainPrecision
 from lgm_cli.data.base import Data
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, SamplePosterior
 from lgm_cli.models.base import Learned, Model, Parameters, Picture, Posterior, Statistics
+from lgm_cli.models.series import channel_pictures
+from lgm_cli.models.states import SMALLEST_EXCESS, packed, principal_start, raised_root, simulated_states, unpacked
 from lgm_cli.observations import Chunk, Observations
-from lgm_cli.randomness import generator
 
-INITIAL_SHARE = 0.5  # of each channel's variance, explained by the states at the start
-INITIAL_TRANSITION = (0.95, 0.7)  # of the first and of the last state
-SMALLEST_EXCESS = 1e-6  # of the first state's covariance over that of an innovation
+MEMORY = 5  # steps that count as one observation of a channel
 STATE_SCALE = 2.5  # usual standard deviation of a state, in those of its innovation
 
 
@@ -39,6 +39,7 @@ class StateSpace(Model):
 
     kind = "series"
     least_steps = 3
+    choices: ClassVar = {"tolerance": 1e-3}  # of one data point, whose innovations are small beside its states
 
     def __init__(self, latent_dim: int, noise_floor: float) -> None:
         self.latent_dim, self.noise_floor = latent_dim, noise_floor
@@ -47,49 +48,26 @@ class StateSpace(Model):
         super().check(data)
         if data.shape[0] < 3:
             raise UserError(f"{data.table.name} has {data.shape[0]} steps", "give at least three")
+        steps = data.table.end - data.table.horizon
+        if self.latent_dim >= steps:
+            raise UserError(
+                f"model.latent_dim={self.latent_dim} is too much for {steps} steps to learn from",
+                f"at most model.latent_dim={steps - 1}",
+            )
 
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """num_points steps of num_dimensions channels; latent_dim states that turn and decay, of unit variance in the
-        long run, which carry factor_share of the variance. Entries are hidden with probability hidden_share."""
-        steps, channels, dim = options["num_points"], options["num_dimensions"], options["latent_dim"]
-        kind: dict[str, Any] = {"dtype": torch.float64, "generator": generator(options["seed"], "simulate series")}
-        turned = torch.linalg.qr(torch.randn(dim, dim, **kind)).Q
-        decay = torch.linspace(0.9, 0.6, dim, dtype=torch.float64)
-        g = turned @ torch.diag(decay) @ turned.mT
-        if dim > 1:  # the first two states turn, once in about 20 steps
-            plane, angle = turned[:, :2], torch.tensor(0.3, dtype=torch.float64)
-            turn = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
-            g = g + plane @ (0.9 * turn - torch.diag(decay[:2])) @ plane.mT
-        q = torch.eye(dim, dtype=torch.float64) - g @ g.mT
-        c = torch.randn(channels, dim, **kind) / math.sqrt(dim)
-        noise = (1 / options["factor_share"] - 1) * c.square().sum(1)
-        root, z = torch.linalg.cholesky(q), torch.randn(dim, **kind)
-        states = []
-        for shock in torch.randn(steps, dim, **kind):
-            states.append(z)
-            z = g @ z + root @ shock
-        y = torch.stack(states) @ c.mT + noise.sqrt() * torch.randn(steps, channels, **kind)
-        y[torch.rand(steps, channels, **kind) < options["hidden_share"]] = math.nan
-        truth = {
-            "transition": g,
-            "transition_covariance": q,
-            "observation": c,
-            "mean": torch.zeros(channels, dtype=torch.float64),
-            "noise_variance": noise,
-            "initial_mean": torch.zeros(dim, dtype=torch.float64),
-            "initial_covariance": torch.eye(dim, dtype=torch.float64),
-        }
-        return {
-            "values": y.numpy(),
-            "truth": {name: value.numpy() for name, value in truth.items()},
-            "kind": "series",
-        }
+        return simulated_states(options)
 
     def attach(self, observations: Observations) -> None:
         super().attach(observations)
-        self.steps, self.channels = observations.table_shape
+        """Steps after the last observed one are no part of what is learned: they are forecast from its state."""
+        total, self.channels = observations.table_shape
+        (chunk,) = observations.chunks
+        seen = chunk.scattered(total * self.channels)[0].view(total, -1).sum(1).nonzero()
+        self.steps = max(3, int(seen[-1]) + 1)
+        self.ahead = total - self.steps
         self.dim = self.steps * self.latent_dim
-        self._unit = observations.scale.cpu().view(self.steps, -1)[0]
+        self._unit = observations.scale.cpu().view(total, -1)[0]
         self._center = observations.column_center
 
     def gradient_scale(self) -> dict[str, float]:
@@ -99,7 +77,13 @@ class StateSpace(Model):
 
     @property
     def step_dim(self) -> int:
-        return self.latent_dim
+        """Measured on chicago and simulated series: three times the step of as many factors is the better one."""
+        return max(1, self.latent_dim // 3)
+
+    @property
+    def replicates(self) -> float:
+        """Steps in turn tell much the same."""
+        return self.observations.observed / self.channels / MEMORY
 
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
         """About 20 D^3 for each step."""
@@ -111,34 +95,17 @@ class StateSpace(Model):
     # Parameters ------------------------------------------------------------------------------------------------
 
     def initial(self, seed: int) -> Parameters:
-        """States that decay slowly, seen through the leading principal axes of the channels (each pair's correlation
-        from the steps at which both were observed); with more states than axes, through the same again."""
+        """The leading principal axes of the channels (each pair's correlation from the steps at which both were
+        observed), and the regression of a step's scores on those of the step before; with more states than channels,
+        the scores of as many earlier steps are states, too."""
         (chunk,) = self.observations.chunks
-        weight, values = (part.double().cpu().view(self.steps, -1) for part in chunk.scattered(self.dim_of_table))
-        together = weight.mT @ weight
-        correlation = (values.mT @ values) / together.clamp_min(1.0)
-        correlation = correlation * (together / (together + 5))  # few steps tell little of a pair
-        size, axes = torch.linalg.eigh(correlation)
-        places = torch.arange(self.latent_dim) % self.channels
-        leading = axes.flip(1)[:, places] * size.flip(0)[places].clamp_min(1e-2 * float(size[-1])).sqrt()
-        draw = torch.randn(self.channels, self.latent_dim, dtype=torch.float64, generator=generator(seed, "initial"))
-        leading = leading + 0.01 * draw
-        decay = torch.linspace(*INITIAL_TRANSITION, self.latent_dim, dtype=torch.float64)
-        share = INITIAL_SHARE / leading.square().sum(1, keepdim=True).clamp_min(1e-3)
-        variance = 1 / (1 - decay**2)
-        inside = {
-            "transition": torch.diag(decay),
-            "observation": leading * share.sqrt() * variance.rsqrt(),
-            "mean": torch.zeros(self.channels, dtype=torch.float64),
-            "noise_variance": torch.full((self.channels,), 1 - INITIAL_SHARE, dtype=torch.float64),
-            "initial_mean": torch.zeros(self.latent_dim, dtype=torch.float64),
-            **_packed(torch.diag((variance - 1).sqrt())),
-        }
+        weight, values = (part.double().cpu() for part in self._grid(chunk))
+        inside = principal_start(weight, values, self.latent_dim, seed)
         return {name: self._placed(value) for name, value in inside.items()}
 
     @property
     def dim_of_table(self) -> int:
-        return self.steps * self.channels
+        return (self.steps + self.ahead) * self.channels
 
     def _placed(self, value: Tensor) -> Tensor:
         return value.to(self.observations.device, self.observations.dtype)
@@ -174,7 +141,7 @@ class StateSpace(Model):
     # Posteriors ------------------------------------------------------------------------------------------------
 
     def _chain(self, parameters: Parameters, mask: Tensor) -> Chain:
-        excess = _unpacked(parameters)
+        excess = unpacked(parameters)
         identity = torch.eye(self.latent_dim, dtype=excess.dtype, device=excess.device)
         return Chain(
             parameters["transition"],
@@ -186,7 +153,8 @@ class StateSpace(Model):
 
     def _grid(self, chunk: Chunk, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """weight and values as (T, M), in the precision and on the device of `like`."""
-        weight, values = (part.view(self.steps, -1) for part in chunk.scattered(self.dim_of_table))
+        parts = (part.view(-1, self.channels)[: self.steps] for part in chunk.scattered(self.dim_of_table))
+        weight, values = parts
         return (weight, values) if like is None else (weight.to(like), values.to(like))
 
     def system(self, parameters: Parameters, chunk: Chunk) -> tuple[ChainPrecision, Tensor]:
@@ -194,17 +162,17 @@ class StateSpace(Model):
         root = parameters["noise_variance"].rsqrt()
         columns = {"mean": parameters["mean"], "root": root}
         if chunk.index is None:
-            entries, (mean, root) = None, (value.repeat(self.steps) for value in columns.values())
+            entries, (mean, root) = None, (value.repeat(self.steps + self.ahead) for value in columns.values())
         else:
-            entries = chunk.index.view(-1)
+            entries = chunk.index.view(-1).clamp_max(self.steps * self.channels)
             mean, root = (value[chunk.index % self.channels] for value in columns.values())
-        return ChainPrecision(chain, entries), chunk.weight * (chunk.values - mean) * root
+        return ChainPrecision(chain, entries, self.dim_of_table), chunk.weight * (chunk.values - mean) * root
 
     def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> ChainPosterior:
         parameters = {name: _double(value) for name, value in parameters.items()}
         weight, values = self._grid(chunk, parameters["mean"])
         targets = weight * (values - parameters["mean"]) * parameters["noise_variance"].rsqrt()
-        return ChainPosterior(self._chain(parameters, weight), targets)
+        return ChainPosterior(self._chain(parameters, weight), targets, self.ahead)
 
     def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
         """1/2 E |Omega (y - eta - C z) / sqrt R|^2 + 1/2 sum omega log R + 1/2 E |F z - (L^-1 m, 0, ..)|^2 + log det L,
@@ -269,10 +237,11 @@ class StateSpace(Model):
         return found if total is None else {name: total[name] + value for name, value in found.items()}
 
     def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
-        """[C, eta] row by row, R = mean of E (y - C z - eta)^2;  G = E z_t z_{t-1}^T (E z_{t-1} z_{t-1}^T)^-1;  m = E z_1;
-        Q and P together under P >= Q, with S = E (z_t - G z_{t-1})(..)^T / (T - 1) and S_1 = Cov z_1: in axes in which
-        S = I and S_1 = diag(s), an axis with s >= 1 has Q = 1 and P = s, another Q = P = (T - 1 + s) / T. Then the states
-        are taken in axes in which Q = I."""
+        """[C, eta] row by row, R = mean of E (y - C z - eta)^2;  G = E z_t z_{t-1}^T (E z_{t-1} z_{t-1}^T)^-1;
+        m = E z_1;  Q and P together under P >= Q, with S = E (z_t - G z_{t-1})(..)^T / (T - 1) and S_1 = Cov z_1: in
+        axes in which S = I and S_1 = diag(s), an axis with s >= 1 has Q = 1 and P = s, another Q = P = (T - 1 + s) / T.
+        (In precisions, the constrained problem is convex and unchanged by a change of an axis' sign, so its solution is
+        diagonal.) Then the states are taken in axes in which Q = I."""
         left, right = statistics["left"], statistics["right"]
         ridge = 1e-13 * left.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1.0)
         identity = torch.eye(self.latent_dim + 1, dtype=left.dtype, device=left.device)
@@ -298,7 +267,7 @@ class StateSpace(Model):
             "mean": rows[:, -1],
             "noise_variance": noise.clamp_min(self.noise_floor),
             "initial_mean": inverse @ statistics["first_mean"],
-            **_packed(torch.linalg.cholesky(excess)),
+            **packed(torch.linalg.cholesky(excess)),
         }
         return {name: self._placed(value) for name, value in new.items()}
 
@@ -318,12 +287,12 @@ class StateSpace(Model):
         turned = rows @ axes
         signs = turned.gather(0, turned.abs().argmax(0, keepdim=True)).sign()
         axes = axes * torch.where(signs == 0, 1.0, signs)
-        excess = _unpacked(inside)
+        excess = unpacked(inside)
         new = inside | {
             "transition": axes.mT @ inside["transition"] @ axes,
             "observation": inside["observation"] @ axes,
             "initial_mean": axes.mT @ inside["initial_mean"],
-            **_packed(_root(axes.mT @ excess @ excess.mT @ axes)),
+            **packed(raised_root(axes.mT @ excess @ excess.mT @ axes)),
         }
         return {name: self._placed(value) for name, value in new.items()}
 
@@ -339,19 +308,20 @@ class StateSpace(Model):
         steps, channels = index[0] // self.channels, index[0] % self.channels
         inside = {name: value.to(posterior.states) for name, value in parameters.items()}
         rows = inside["observation"][channels]
-        mean = inside["mean"][channels] + (rows * posterior.states[steps]).sum(1)
+        mean = inside["mean"][channels] + (rows * posterior.forecast[0][steps]).sum(1)
         variance = inside["noise_variance"][channels] + posterior.step_variance(rows, steps)
         center, scale = (x.cpu()[index[0].cpu()] for x in (self.observations.center, self.observations.scale))
         return (center + scale * mean.cpu())[None], (scale**2 * variance.cpu())[None]
 
     def latents(self, parameters: Parameters, posterior: ExactPosterior) -> tuple[Tensor, Tensor]:
         """The states, (T, D), in standard deviations of their innovations."""
-        shape = (self.steps, self.latent_dim)
-        return posterior.mean.view(shape), posterior.marginal_variance.sqrt().view(shape)
+        assert isinstance(posterior, ChainPosterior)
+        mean, spread = posterior.forecast
+        return mean, spread.diagonal(dim1=1, dim2=2).sqrt()
 
     def export(self, parameters: Parameters) -> Parameters:
         inside = {name: value.detach().cpu().double() for name, value in parameters.items()}
-        excess = _unpacked(inside)
+        excess = unpacked(inside)
         identity = torch.eye(self.latent_dim, dtype=torch.float64)
         return {
             "transition": inside["transition"],
@@ -380,7 +350,7 @@ class StateSpace(Model):
             "mean": (exported["mean"] - self._center) / self._unit,
             "noise_variance": (exported["noise_variance"] / self._unit**2).clamp_min(self.noise_floor),
             "initial_mean": inverse @ exported["initial_mean"],
-            **_packed(_root(start - torch.eye(self.latent_dim, dtype=torch.float64))),
+            **packed(raised_root(start - torch.eye(self.latent_dim, dtype=torch.float64))),
         }
         return {name: self._placed(value) for name, value in inside.items()}
 
@@ -394,7 +364,11 @@ class StateSpace(Model):
         return torch.cat([c @ spread @ c.mT + torch.diag(exported["noise_variance"]), c @ g @ spread @ c.mT], dim=1)
 
     def pictures(self, learned: Learned) -> dict[str, Picture]:
-        return {}
+        mean, deviation = (value.double().numpy() for value in learned.inferred().values())
+        labels = list(map(str, learned.data.table.row_labels))
+        return channel_pictures(learned) | {
+            "states": lambda path: plots.states(mean, deviation, labels, path, observed=self.steps)
+        }
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         found = []
@@ -417,25 +391,3 @@ class StateSpace(Model):
 def _double(value: Tensor) -> Tensor:
     """In double precision, on the CPU where the device has none."""
     return (value.cpu() if value.device.type == "mps" else value).double()
-
-
-def _packed(factor: Tensor) -> Parameters:
-    """A lower triangular B (D, D) as its diagonal and, row by row, what is below it over the row's diagonal."""
-    row, column = torch.tril_indices(*factor.shape, offset=-1, device=factor.device)
-    scale = factor.diagonal()
-    return {"initial_scale": scale.clone(), "initial_lower": factor[row, column] / scale[row]}
-
-
-def _unpacked(parameters: Parameters) -> Tensor:
-    """B of the first state's covariance I + B B^T."""
-    scale, lower = parameters["initial_scale"], parameters["initial_lower"]
-    row, column = torch.tril_indices(len(scale), len(scale), offset=-1, device=scale.device)
-    return torch.diag(scale).index_put((row, column), lower * scale[row])
-
-
-def _root(excess: Tensor) -> Tensor:
-    """Cholesky factor of a matrix whose eigenvalues are raised to SMALLEST_EXCESS."""
-    size, axes = torch.linalg.eigh((excess + excess.mT) / 2)
-    if float(size[0]) < SMALLEST_EXCESS:
-        excess = (axes * size.clamp_min(SMALLEST_EXCESS)) @ axes.mT
-    return torch.linalg.cholesky((excess + excess.mT) / 2)

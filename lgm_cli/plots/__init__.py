@@ -6,11 +6,13 @@ Every function writes a PNG to `path` and returns its Figure; matplotlib's globa
 from lgm_cli.plots.autoregression import series, spectrum
 from lgm_cli.plots.factors import factor_extremes, latent_scatter, loadings_table
 from lgm_cli.plots.run import convergence, predictions
+from lgm_cli.plots.series import channels, first_drawn, states
+from lgm_cli.plots.signals import image, signal
 from lgm_cli.plots.style import COLOURS, QUIET, STYLE
 from lgm_cli.plots.weights import weights
 
 __all__ = [
     "COLOURS", "QUIET", "STYLE",
-    "convergence", "factor_extremes", "latent_scatter", "loadings_table", "predictions", "series", "spectrum",
-    "weights",
+    "channels", "convergence", "factor_extremes", "first_drawn", "image", "latent_scatter", "loadings_table",
+    "predictions", "series", "signal", "spectrum", "states", "weights",
 ]  # fmt: skip

@@ -23,6 +23,8 @@ TRACKS = {  # column: the label of its axis, and whether more is better (1) or l
     "train_log_likelihood": ("train log-likelihood\n[nats per entry]", 1),
     "test_log_likelihood": ("test log-likelihood\n[nats per entry]", 1),
     "test_rmse": ("test rmse\n[{unit}]", -1),
+    "relative_error": ("relative error\nof the signal", -1),
+    "active": ("active\ncoefficients", -1),
 }
 CLOCKS = {"fit_seconds": "time spent learning [s]", "step": "step"}
 DRAWN = 100_000  # points of a density, at most
@@ -72,7 +74,8 @@ def convergence(
 
 def _read(run: pd.DataFrame | Path) -> dict[str, np.ndarray]:
     frame = run if isinstance(run, pd.DataFrame) else pd.read_csv(run)
-    return {name: frame[name].to_numpy(dtype=float) for name in (*CLOCKS, *TRACKS, "log_likelihood_se")}
+    frame = frame.reindex(columns=[*CLOCKS, *TRACKS, "log_likelihood_se"])  # some are another model's
+    return {name: frame[name].to_numpy(dtype=float) for name in frame.columns}
 
 
 def _told_apart(labels: Sequence[str]) -> tuple[str, list[str]]:

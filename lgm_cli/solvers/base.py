@@ -54,8 +54,8 @@ class Solver(ABC):
     tolerance: a system stops once |b - A x| <= tolerance |b|, or, where the precision has a scale of its own for
         residuals (`residual_scale`), tolerance times that; "auto" for 1e-2. One below the dtype's rounding unit
         counts as that unit: further steps would change nothing but the denominators of their lengths, which underflow.
-    preconditioner: "none", "jacobi" for diag(A), or for its diagonal blocks where A has them, or "auto" for the latter, or where the precision says that its diagonal is uneven
-        alone.
+    preconditioner: "none", "jacobi" for diag(A), or its diagonal blocks where A has them, or "auto" for the best that A
+        itself offers (see `Preconditioner`).
     warm_start: whether the caller should start from its previous solution.
     """
 
@@ -116,61 +116,74 @@ class Watch:
 
 
 class Preconditioner:
-    """M = L L^T near A, as two linear maps of (N, R, D): diag(A) with `jacobi`, or, where the precision has them
-    (`diagonal_blocks`), the diagonal blocks of A, each by its Cholesky factor; the identity with `none`.
+    """M = L L^T near A, as linear maps of (N, R, D): diag(A) with `jacobi`, the identity with `none`.
 
-    `auto` is `jacobi` where there are blocks or the precision says so (`uneven`), otherwise `none`. Blocks are a constant to differentiation.
+    A precision may have better: `preconditioner_blocks` gives it, for `jacobi` and `auto`, blocks of a matrix near A.
+    Real ones (N, B, d, d) lie on its diagonal. Complex ones (N, T // 2 + 1, d, d) are those of a circulant matrix of
+    T x T blocks after a Fourier transform over the T parts of a vector; their Cholesky factors are conjugate at
+    conjugate frequencies, and so are those of a real L. Blocks are a constant to differentiation. Without them,
+    `auto` is `none`, or `jacobi` where the precision says that its diagonal is uneven (`uneven`).
     """
 
     def __init__(self, precision: Precision, name: str) -> None:
-        blocks = getattr(precision, "diagonal_blocks", lambda: None)() if name != "none" else None
-        self._blocks = self._scale = None
+        blocks = None if name == "none" else getattr(precision, "preconditioner_blocks", lambda _: None)(name)
+        self._factor = self._scale = None
         if blocks is not None:
-            factor = torch.linalg.cholesky(blocks)  # (N, B, d, d)
-            identity = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device).expand_as(blocks)
-            self._blocks = factor, torch.linalg.solve_triangular(factor, identity, upper=False)
+            self._factor = torch.linalg.cholesky(blocks)
+            self._parts = precision.dim // blocks.shape[-1]
         elif name == "jacobi" or (name == "auto" and getattr(precision, "uneven", False)):
             self._scale = precision.diagonal().rsqrt()[:, None, :]
 
-    def _by_block(self, matrices: Tensor, x: Tensor) -> Tensor:
-        """Each block of x times its matrix."""
-        n, count, size, _ = matrices.shape
-        parts = x.view(n, -1, count, size).permute(0, 2, 3, 1)  # (N, B, d, R)
-        return (matrices @ parts).permute(0, 3, 1, 2).reshape(x.shape)
-
-    def shrink(self, b: Tensor) -> Tensor:
-        """L^-1 b."""
-        if self._blocks is not None:
-            return self._by_block(self._blocks[1], b)
-        return b if self._scale is None else self._scale * b
-
-    def expand(self, y: Tensor) -> Tensor:
-        """L^-T y."""
-        if self._blocks is not None:
-            return self._by_block(self._blocks[1].mT, y)
-        return y if self._scale is None else self._scale * y
-
-    def undo_shrink(self, r: Tensor) -> Tensor:
-        """L r."""
-        if self._blocks is not None:
-            return self._by_block(self._blocks[0], r)
-        return r if self._scale is None else r / self._scale
-
-    def undo_expand(self, x: Tensor) -> Tensor:
-        """L^T x."""
-        if self._blocks is not None:
-            return self._by_block(self._blocks[0].mT, x)
-        return x if self._scale is None else x / self._scale
+    @cached_property
+    def _root(self) -> Tensor:
+        """L^-1, block by block."""
+        assert self._factor is not None
+        identity = torch.eye(self._factor.shape[-1], dtype=self._factor.dtype, device=self._factor.device)
+        return torch.linalg.solve_triangular(self._factor, identity.expand_as(self._factor), upper=False)
 
     @cached_property
     def _inverse(self) -> Tensor:
         """M^-1, block by block."""
-        assert self._blocks is not None
-        return self._blocks[1].mT @ self._blocks[1]
+        assert self._factor is not None
+        return torch.cholesky_inverse(self._factor)
+
+    def _by_block(self, matrices: Tensor, x: Tensor) -> Tensor:
+        """Each block of x times its matrix, in the frequency domain if they are complex."""
+        parts = x.view(*x.shape[:2], self._parts, -1)  # (N, R, T, d)
+        if matrices.is_complex():
+            parts = torch.fft.rfft(parts, dim=2)
+        product = (matrices @ parts.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        if matrices.is_complex():
+            product = torch.fft.irfft(product, n=self._parts, dim=2)
+        return product.reshape(x.shape)
+
+    def shrink(self, b: Tensor) -> Tensor:
+        """L^-1 b."""
+        if self._factor is not None:
+            return self._by_block(self._root, b)
+        return b if self._scale is None else self._scale * b
+
+    def expand(self, y: Tensor) -> Tensor:
+        """L^-T y."""
+        if self._factor is not None:
+            return self._by_block(self._root.mH, y)
+        return y if self._scale is None else self._scale * y
+
+    def undo_shrink(self, r: Tensor) -> Tensor:
+        """L r."""
+        if self._factor is not None:
+            return self._by_block(self._factor, r)
+        return r if self._scale is None else r / self._scale
+
+    def undo_expand(self, x: Tensor) -> Tensor:
+        """L^T x."""
+        if self._factor is not None:
+            return self._by_block(self._factor.mH, x)
+        return x if self._scale is None else x / self._scale
 
     def solve(self, r: Tensor) -> Tensor:
         """M^-1 r."""
-        if self._blocks is not None:
+        if self._factor is not None:
             return self._by_block(self._inverse, r)
         return r if self._scale is None else self._scale.square() * r
 

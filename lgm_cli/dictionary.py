@@ -1,0 +1,70 @@
+"""The linear operators of a dictionary, its bands, and which coefficients belong together."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lgm_cli.data.base import Dictionary
+from lgm_cli.operators.base import LinearOperator
+from lgm_cli.operators.cosine import Cosine, subsampled_cosine
+from lgm_cli.operators.entries import Dense, Masked
+from lgm_cli.operators.fourier import subsampled_fourier
+from lgm_cli.operators.wavelet import Wavelet
+
+
+def bands_of(dictionary: Dictionary) -> Tensor:
+    """Which band of a wavelet basis each coefficient is of, in the order of lgm_cli.operators.wavelet, (D,); zero in
+    other bases."""
+    n = math.prod(dictionary.shape)
+    if dictionary.basis != "wavelet":
+        return torch.zeros(n, dtype=torch.long)
+    kinds = 2 ** len(dictionary.shape)
+    sizes = [n >> (len(dictionary.shape) * dictionary.levels)]
+    for level in range(dictionary.levels, 0, -1):
+        sizes += [n >> (len(dictionary.shape) * level)] * (kinds - 1)
+    return torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+
+
+def group_of(dictionary: Dictionary, side: int, bands: Tensor) -> Tensor:
+    """Which precision each coefficient has, (D,): squares of neighbours, or runs of them in a signal, within a band."""
+    if side == 1:
+        return torch.arange(len(bands))
+    groups, first = [], 0
+    for size in torch.bincount(bands).tolist():
+        scale = round((size / len(bands)) ** (-1 / len(dictionary.shape)))
+        places = [torch.arange(length // scale) // side for length in dictionary.shape]
+        index = places[0]
+        if len(places) == 2:
+            index = places[0][:, None] * (int(places[1][-1]) + 1) + places[1]
+        groups.append(first + index.flatten())
+        first = int(groups[-1].max()) + 1
+    return torch.cat(groups)
+
+
+def basis_of(dictionary: Dictionary) -> LinearOperator | None:
+    """B, from a signal to its coefficients."""
+    if dictionary.basis == "cosine":
+        return Cosine(dictionary.shape)
+    if dictionary.basis == "wavelet":
+        return Wavelet(dictionary.shape, dictionary.wavelet, dictionary.levels)
+    return None
+
+
+def operator_of(
+    dictionary: Dictionary, basis: LinearOperator | None, dtype: torch.dtype, device: torch.device
+) -> LinearOperator:
+    """Phi = H B^T."""
+    if dictionary.sensing == "matrix":
+        sensing: LinearOperator = Dense(torch.as_tensor(dictionary.matrix).to(device, dtype))
+    else:
+        kept = torch.as_tensor(dictionary.kept, device=device)
+        if dictionary.sensing == "fourier":
+            sensing = subsampled_fourier(dictionary.shape, kept)
+        elif dictionary.basis == "cosine":
+            return subsampled_cosine(dictionary.shape, kept)
+        else:
+            sensing = Masked(kept, math.prod(dictionary.shape))
+    return sensing if basis is None else sensing @ basis.adjoint()
