@@ -1,7 +1,8 @@
 """Sparse Bayesian learning of the default signal: unrolling beside EM with an exact posterior in its dual form.
 
 Prints, for each, the seconds of learning until the signal is recovered to the wanted relative error, and the error
-after 50 steps. One thread; the methods take turns, and the least time of the repeats counts; evaluations are off the clock.
+after 50 steps. One thread; the methods take turns, and the least time of the repeats counts; evaluations are off the
+clock.
 
     dense        C = I + V V^T and diag(V^T C^-1 V) by matrix products of V (m x D)
     structured   the same by one cosine transform each (lgm_cli/operators/cosine.py)

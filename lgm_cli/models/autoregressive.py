@@ -317,7 +317,7 @@ class Autoregressive(Model):
 
         def series(path: Path) -> object:
             names = str(data.table.column_labels[0]), data.table.index_name or "step"
-            return plots.series(
+            return plots.fitted_series(
                 data.table.row_labels.to_numpy(), values, hidden, *fit(), *predicted(), end, *names, path
             )
 

@@ -3,7 +3,7 @@
 Every function writes a PNG to `path` and returns its Figure; matplotlib's global state stays as it was.
 """
 
-from lgm_cli.plots.autoregression import series, spectrum
+from lgm_cli.plots.autoregression import fitted_series, spectrum
 from lgm_cli.plots.factors import factor_extremes, latent_scatter, loadings_table
 from lgm_cli.plots.run import convergence, predictions
 from lgm_cli.plots.series import channels, first_drawn, states
@@ -13,6 +13,6 @@ from lgm_cli.plots.weights import weights
 
 __all__ = [
     "COLOURS", "QUIET", "STYLE",
-    "channels", "convergence", "factor_extremes", "first_drawn", "image", "latent_scatter", "loadings_table",
-    "predictions", "series", "signal", "spectrum", "states", "weights",
+    "channels", "convergence", "factor_extremes", "first_drawn", "fitted_series", "image", "latent_scatter", "loadings_table",
+    "predictions", "signal", "spectrum", "states", "weights",
 ]  # fmt: skip

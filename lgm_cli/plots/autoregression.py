@@ -18,7 +18,7 @@ BANDS = 150  # of frequencies, that a long periodogram is averaged over
 DOTS = 600  # steps up to which each value has a dot
 
 
-def series(
+def fitted_series(
     labels: np.ndarray,  # (T,) of the steps
     learned: np.ndarray,  # (T,) values that were learned from, NaN elsewhere
     hidden: np.ndarray,  # (T,) values that were not, NaN elsewhere

@@ -301,7 +301,9 @@ def test_a_series_is_drawn(labels: str, tmp_path: Path) -> None:
         "words": np.array([f"step {random.random()}" for _ in range(120)], object),
     }[labels]
     spread = np.full(120, 0.1)
-    figure = plots.series(index, values, hidden, z, spread, z, 3 * spread, 100, "y$1", "when", tmp_path / "a.png")
+    figure = plots.fitted_series(
+        index, values, hidden, z, spread, z, 3 * spread, 100, "y$1", "when", tmp_path / "a.png"
+    )
     assert (tmp_path / "a.png").stat().st_size > 10_000
     assert figure.axes[-1].get_xlabel() == ("step" if labels == "words" else "when")
 
