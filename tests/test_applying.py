@@ -250,6 +250,21 @@ def test_a_series_is_as_dense_computation_says(name: str, how: str, runs: dict[s
     assert len(load_file(tmp_path / "out" / "posterior.safetensors")["latent_mean"]) == steps
 
 
+@pytest.mark.parametrize("name", SERIES)
+def test_a_run_predicts_its_hidden_steps_with_its_season(name: str, runs: dict[str, Path]) -> None:
+    """What new data are held to holds for the run's own."""
+    channels = 1 if name.startswith("a") else 3
+    y, hidden = steps_of_a_series(90, channels, 1), pd.read_csv(runs[name] / "predictions.csv")
+    at = hidden["row"].to_numpy(), hidden["column"].map(dict(zip("uvw", range(3), strict=True))).to_numpy()
+    np.testing.assert_allclose(hidden["true"], y[at], rtol=1e-12)
+    y[at] = np.nan
+    density, mean, variance = gaussian(y.ravel(), *moments_of_a_series(runs[name], 90))
+    value = summary_of(runs[name])["last_row"]["train_log_likelihood"]
+    assert value == pytest.approx(density / (~np.isnan(y)).sum(), rel=1e-8)
+    np.testing.assert_allclose(hidden["mean"], mean.reshape(y.shape)[at], rtol=1e-7)
+    np.testing.assert_allclose(hidden["standard_deviation"], np.sqrt(variance.reshape(y.shape)[at]), rtol=1e-7)
+
+
 def test_a_series_shorter_than_the_model_needs_has_no_more_steps_than_its_own(
     runs: dict[str, Path], tmp_path: Path
 ) -> None:
