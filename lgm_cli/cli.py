@@ -13,12 +13,12 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lgm_cli import __version__, catalogue, config, resume, usage
+from lgm_cli import __version__, applying, catalogue, config, resume, usage
 from lgm_cli.errors import RunFailed, UserError
 from lgm_cli.mistakes import OTHER_FOLDER, explain
 
@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 # A folder that holds any of these belongs to a run.
 RECORD = (
     *(".hydra", "run.log", "metrics.csv", "summary.json", "plots", "checkpoint"),
-    *("parameters.safetensors", "posterior.safetensors", "predictions.csv", "loadings.csv"),
-    *("imputed.csv", "imputed_standard_deviation.csv"),
+    *("parameters.safetensors", "apply.safetensors", "posterior.safetensors", "predictions.csv", "loadings.csv"),
+    *("columns.csv", "imputed.csv", "imputed_standard_deviation.csv", "forecast.csv", "season.csv"),
 )
 
 
@@ -91,6 +91,8 @@ def _dispatch(arguments: list[str]) -> list[Exception]:
         sys.stdout.write(f"lgm-run {__version__}\n")
     elif resume.asked(options.overrides):
         _resume(resume.read(usage.hydra_options(options), options.overrides))
+    elif resume.asked(options.overrides, "apply"):
+        _apply(applying.read(usage.hydra_options(options), options.overrides))
     else:
         return _launch(usage.hydra_options(options), options.overrides)
     return []
@@ -98,14 +100,47 @@ def _dispatch(arguments: list[str]) -> list[Exception]:
 
 def _resume(run: resume.Resumed) -> None:
     """Go on with a run, its log continued."""
-    console, file = logging.StreamHandler(sys.stdout), logging.FileHandler(run.folder / "run.log", delay=True)
-    console.setFormatter(logging.Formatter("%(message)s"))
-    file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[console, file], force=True)
+    _log_to(run.folder)
 
     from lgm_cli import runner
 
     _judge(runner.run(run.config, run.folder, run.overrides, resumed=True), run.folder)
+
+
+def _apply(asked: applying.Applied) -> None:
+    """Put new data to a finished run, in a folder of its own, which is taken back when the data do not fit."""
+    folder = asked.folder
+    _refuse_used(folder)
+    made = [path for path in (folder, *folder.parents[:2]) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}", OTHER_FOLDER) from error
+    _log_to(folder)
+
+    from lgm_cli import runner
+
+    try:
+        runner.recorded(asked.config, folder, asked.overrides, lambda summary, _: applying.work(asked, summary))
+    except UserError as error:
+        if error.exit_code == UserError.exit_code:
+            _withdraw(folder, made)
+        raise
+    finally:
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # it held the lock alone
+
+
+def _log_to(folder: Path) -> None:
+    """Log to the console and to the folder's run.log, as Hydra does for a run."""
+    console, file = logging.StreamHandler(sys.stdout), logging.FileHandler(folder / "run.log", delay=True)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[console, file], force=True)
+
+
+def _refuse_used(folder: Path) -> None:
+    if used := [name for name in RECORD if (folder / name).exists()]:
+        raise UserError(f"{folder} holds a run already, {used[0]} at least", OTHER_FOLDER)
 
 
 def _launch(options: list[str], overrides: list[str]) -> list[Exception]:
@@ -171,15 +206,14 @@ def _is_sweep(settings: HydraConf) -> bool:
 def _run(composed: DictConfig, settings: HydraConf) -> None:
     """Check one run's configuration and folder, then run it. Nothing is written before both are good."""
     folder = Path(settings.runtime.output_dir)
-    if used := [name for name in RECORD if (folder / name).exists()]:
-        raise UserError(f"{folder} holds a run already, {used[0]} at least", OTHER_FOLDER)
+    _refuse_used(folder)
     try:
         checked = _checked(composed)
     except UserError as error:
         if _is_sweep(settings):
             _record_refusal(folder, error, settings)
         else:
-            _remove_empty(folder, settings)
+            _remove_empty(_own_folders(folder, settings))
         raise
     _record_configuration(folder, checked, settings)
 
@@ -190,7 +224,9 @@ def _run(composed: DictConfig, settings: HydraConf) -> None:
         _judge(runner.run(checked, folder, list(settings.overrides.task), bar=alone), folder)
     except UserError as error:
         if error.exit_code == UserError.exit_code and not _is_sweep(settings):
-            _withdraw(folder, settings)  # so that the same command can be given again, once the data are mended
+            _withdraw(
+                folder, _own_folders(folder, settings)
+            )  # so that the same command can be given again, once the data are mended
         raise
 
 
@@ -237,22 +273,25 @@ def _record_refusal(folder: Path, error: UserError, settings: HydraConf) -> None
     write_json_atomic(folder / "summary.json", record)
 
 
-def _withdraw(folder: Path, settings: HydraConf) -> None:
-    """Take back what was written of a run that could not begin."""
+def _withdraw(folder: Path, own: Iterable[Path]) -> None:
+    """Take back what was written of a run that could not begin, and its own folders, as far as they are empty."""
     with suppress(OSError):
         if json.loads((folder / "summary.json").read_text(encoding="utf-8"))["status"] == "failed":
             for name in (".hydra", "checkpoint"):
                 shutil.rmtree(folder / name, ignore_errors=True)
             for name in ("summary.json", "run.log"):
                 (folder / name).unlink(missing_ok=True)
-    _remove_empty(folder, settings)
+    _remove_empty(own)
 
 
-def _remove_empty(folder: Path, settings: HydraConf) -> None:
-    """Take back the folders that were made for a run that did not begin, as far as they are empty; one that the user
-    named stays."""
-    if any(override.startswith("hydra.run.dir") for override in settings.overrides.hydra):
-        return
+def _own_folders(folder: Path, settings: HydraConf) -> tuple[Path, ...]:
+    """The folders that were made for a run, the innermost first; not one that the user named."""
+    named = any(override.startswith("hydra.run.dir") for override in settings.overrides.hydra)
+    return () if named else (folder, *folder.parents[:2])
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Take back the folders that were made for a run that did not begin, as far as they are empty."""
     with suppress(OSError):
-        for path in (folder, *folder.parents[:2]):
+        for path in folders:
             path.rmdir()

@@ -29,7 +29,7 @@ def unknown_key(key: str) -> UserError:
         return UserError(f"{key} is not a key of the chosen {group}", f"it belongs to {group}={', '.join(having)}")
     known = catalogue.all_keys()
     same_ending = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
-    close = nearest(key, [*known, *catalogue.GROUPS, "resume", "hydra.run.dir", "hydra.sweep.dir"])
+    close = nearest(key, [*known, *catalogue.GROUPS, "resume", "apply", "hydra.run.dir", "hydra.sweep.dir"])
     meant = " or ".join(same_ending) or close
     return UserError(f"there is no key {key}", f"did you mean {meant}?" if meant else SEE_HELP)
 

@@ -144,10 +144,19 @@ def standardisation(data: Data) -> tuple[np.ndarray, np.ndarray]:
 
 
 def observe(
-    data: Data, seed: int, dtype: torch.dtype, device: torch.device, block_size: int | None = None
+    data: Data,
+    seed: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    block_size: int | None = None,
+    units: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Observations:
-    """Lay out the visible entries of `data` for learning. block_size: data points of a block at most."""
-    center, scale = standardisation(data)
+    """Lay out the visible entries of `data` for learning. block_size: data points of a block at most. units: center and
+    scale of each column, or of all, in place of those of the data, which may be constant, or a single row."""
+    if units is None:
+        center, scale = standardisation(data)
+    else:
+        center, scale = (np.full(data.shape[1], value, np.float64) for value in units)
     points, columns = data.train_rows, data.train_columns
     values = (data.train_values - data.seasonal(points, columns) - center[columns]) / scale[columns]
     column_center = torch.as_tensor(center, dtype=torch.float64)

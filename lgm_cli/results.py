@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lgm_cli import plots
 from lgm_cli.data import baseline_rmse, naive_forecasts
-from lgm_cli.data.base import Data
-from lgm_cli.data.outputs import INTERVAL, gaps, write_forecast, write_imputed, write_predictions, write_season
+from lgm_cli.data.base import Data, Table
+from lgm_cli.data.outputs import (
+    INTERVAL,
+    gaps,
+    write_columns,
+    write_entries,
+    write_forecast,
+    write_imputed,
+    write_predictions,
+    write_season,
+)
+from lgm_cli.errors import UserError
 from lgm_cli.evaluation import Evaluator
 from lgm_cli.learning import Outcome
 from lgm_cli.models.base import Learned, Model
@@ -31,39 +42,78 @@ def write(
     form."""
     parameters = model.canonical(outcome.parameters)
     exported = model.export(parameters)
-    _save_tensors(folder / "parameters.safetensors", exported)
+    save_tensors(folder / "parameters.safetensors", exported)
+    with atomic_path(folder / "columns.csv") as temporary:
+        write_columns(temporary, data.table)
+    if not evaluator.iterative and (state := model.applied_state(parameters)):
+        save_tensors(folder / "apply.safetensors", state)
     mean, deviation = evaluator.predict(parameters, data.test_rows, data.test_columns)
     with atomic_path(folder / "predictions.csv") as temporary:
         write_predictions(temporary, data, mean, deviation)
+    predict = partial(evaluator.predict, parameters)
     if data.table.is_table and "path" in config["data"]:
-        rows, columns = gaps(data.table)
-        filled = evaluator.predict(parameters, rows, columns)
-        with (
-            atomic_path(folder / "imputed.csv") as imputed,
-            atomic_path(folder / "imputed_standard_deviation.csv") as uncertain,
-        ):
-            write_imputed(imputed, uncertain, data, rows, columns, *filled)
+        fill_gaps(folder, data, predict)
     if data.table.forecast:
-        rows, columns = (place.ravel() for place in np.indices((data.table.forecast, data.shape[1])))
-        predicted = evaluator.predict(parameters, data.table.end + rows, columns)
-        with atomic_path(folder / "forecast.csv") as temporary:
-            write_forecast(temporary, data, *predicted)
+        forecast(folder, data, predict)
     if data.season is not None:
         with atomic_path(folder / "season.csv") as temporary:
             write_season(temporary, data)
-    learned = Learned(
-        data, exported, cache(lambda: evaluator.inferred(parameters)), partial(evaluator.predict, parameters)
-    )
+    learned = Learned(data, exported, cache(lambda: evaluator.inferred(parameters)), predict)
     if config["save_posterior"]:
-        _save_tensors(folder / "posterior.safetensors", learned.inferred())
+        save_tensors(folder / "posterior.safetensors", learned.inferred())
     if "loadings" in exported:
         _write_loadings(folder / "loadings.csv", exported, data)
     _draw(folder, model, learned, mean, deviation)
 
 
-def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+Predict = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # as that of `Learned`
+
+
+def fill_gaps(folder: Path, data: Data, predict: Predict) -> None:
+    """imputed.csv and imputed_standard_deviation.csv."""
+    rows, columns = gaps(data.table)
+    filled = predict(rows, columns)
+    with (
+        atomic_path(folder / "imputed.csv") as imputed,
+        atomic_path(folder / "imputed_standard_deviation.csv") as uncertain,
+    ):
+        write_imputed(imputed, uncertain, data, rows, columns, *filled)
+
+
+def forecast(folder: Path, data: Data, predict: Predict) -> None:
+    """forecast.csv."""
+    rows, columns = (place.ravel() for place in np.indices((data.table.forecast, data.shape[1])))
+    predicted = predict(data.table.end + rows, columns)
+    with atomic_path(folder / "forecast.csv") as temporary:
+        write_forecast(temporary, data, *predicted)
+
+
+def predict_responses(folder: Path, table: Table, predict: Predict) -> dict[str, float | None]:
+    """predictions.csv of a finished regression: every response, known or not; the scores of those that are known."""
+    rows = np.arange(table.end)
+    true, columns = np.full(len(rows), np.nan), np.zeros(len(rows), np.int64)
+    true[table.rows] = table.values
+    mean, deviation = predict(rows, columns)
+    with atomic_path(folder / "predictions.csv") as temporary:
+        write_entries(temporary, table, rows, columns, true, mean, deviation)
+    if not len(table.values):
+        return {}
+    error, spread = (true - mean)[table.rows], deviation[table.rows]
+    density = -0.5 * (error / spread) ** 2 - np.log(spread) - 0.5 * np.log(2 * np.pi)
+    return {"test_log_likelihood": float(density.mean()), "test_rmse": float(np.sqrt(np.mean(error**2)))}
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     with atomic_path(path) as temporary:  # save_file() would make a file that its owner alone may read
         temporary.write_bytes(save({name: value.contiguous() for name, value in tensors.items()}))
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Those of a file that a run has left; none where there is no file, which a model that needs it refuses."""
+    try:
+        return load_file(path) if path.exists() else {}
+    except (OSError, SafetensorError):
+        raise UserError(f"{path} cannot be read", "learn the run again") from None
 
 
 def _write_loadings(path: Path, exported: Mapping[str, Tensor], data: Data) -> None:

@@ -30,15 +30,15 @@ class Resumed:
     overrides: list[str]
 
 
-def asked(overrides: list[str]) -> bool:
-    """Whether a command line is one that resumes a run."""
-    return any(_key(item) == "resume" for item in overrides)
+def asked(overrides: list[str], key: str = "resume") -> bool:
+    """Whether a command line is one that resumes a run, or has another such key."""
+    return any(key_of(item) == key for item in overrides)
 
 
 def read(options: list[str], overrides: list[str]) -> Resumed:
     """What the command line asks for; UserError when it asks for more, or when there is nothing to go on from."""
-    given = {_key(item): item.partition("=")[2] for item in overrides}
-    others = [item for item in overrides if _key(item) not in ("resume", *OPEN)]
+    given = {key_of(item): item.partition("=")[2] for item in overrides}
+    others = [item for item in overrides if key_of(item) not in ("resume", *OPEN)]
     if refused := [*options, *others]:
         raise UserError(
             f"resume= cannot be joined by {', '.join(refused)}",
@@ -46,8 +46,8 @@ def read(options: list[str], overrides: list[str]) -> Resumed:
         )
     if len(given) < len(overrides):
         raise UserError("a key is given twice", f"{' '.join(overrides)} must name each once")
-    folder = _folder(given.pop("resume"))
-    recorded, earlier = _recorded(folder)
+    folder = folder_of("resume", given.pop("resume"))
+    recorded, earlier = recorded_in(folder)
     status = status_of(folder)
     if status == "converged":
         raise UserError(
@@ -60,7 +60,7 @@ def read(options: list[str], overrides: list[str]) -> Resumed:
     if not (folder / "checkpoint" / "state.pt").is_file():
         raise UserError(f"{folder} holds no checkpoint", "start the run anew in another folder")
     changed = {key: _value(key, text, recorded) for key, text in given.items()}
-    kept = [item for item in earlier if _key(item) not in changed]
+    kept = [item for item in earlier if key_of(item) not in changed]
     return Resumed(folder, _with(recorded, changed), kept + [f"{key}={text}" for key, text in given.items()])
 
 
@@ -90,23 +90,24 @@ def record(folder: Path, config: Mapping[str, Any], overrides: list[str]) -> Non
             temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def _key(item: str) -> str:
+def key_of(item: str) -> str:
     return item.partition("=")[0].lstrip("+~")
 
 
-def _folder(name: str) -> Path:
+def folder_of(key: str, name: str) -> Path:
+    """The folder that resume=NAME, or another key, means."""
     folder = Path(name).expanduser().absolute()
     if name and folder.is_dir():
         return folder
     if name and folder.exists():
-        raise UserError(f"resume={name} is a file", "give the folder of the run")
+        raise UserError(f"{key}={name} is a file", "give the folder of the run")
     beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
     close = nearest(folder.name, beside) if name else None
-    mend = f"did you mean resume={Path(name).with_name(close)}?" if close else "give the folder of a run"
-    raise UserError(f"resume={name} does not exist" if name else "resume= names no folder", mend)
+    mend = f"did you mean {key}={Path(name).with_name(close)}?" if close else "give the folder of a run"
+    raise UserError(f"{key}={name} does not exist" if name else f"{key}= names no folder", mend)
 
 
-def _recorded(folder: Path) -> tuple[dict[str, Any], list[str]]:
+def recorded_in(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """Configuration and overrides as the run has recorded them."""
     try:
         recorded, overrides = (
@@ -127,7 +128,7 @@ def _value(key: str, text: str, recorded: Mapping[str, Any]) -> Any:
     """A value given anew, by its rule, and not below what it was."""
     source, name = OPEN[key], key.rpartition(".")[2]
     rule = config.Rule.parse(catalogue.keys(source)[name].rule)
-    value = config.check_value(key, source, _number(text), rule)
+    value = config.check_value(key, source, number(text), rule)
     before = _get(recorded, key)
     if key in LIMITS and _limit(value) < _limit(before):
         own = f"{key}={'none' if before is None else before}"
@@ -135,7 +136,7 @@ def _value(key: str, text: str, recorded: Mapping[str, Any]) -> Any:
     return value
 
 
-def _number(text: str) -> int | float | str | None:
+def number(text: str) -> int | float | str | None:
     """A value as it stands on the command line."""
     for kind in (int, float):
         with suppress(ValueError):

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,27 @@ def run(
     RunFailed: the disk is full, the folder gone, the memory used up, the program wrong; as much as can be is recorded.
     Interrupted: by SIGINT or SIGTERM; while learning, the first is answered when everything has been written.
     """
+
+    def work(summary: dict[str, Any], stop: Stop) -> None:
+        _run(config, folder, summary, stop, resumed, bar)
+
+    return recorded(config, folder, overrides, work, resumed)
+
+
+def recorded(
+    config: Mapping[str, Any],
+    folder: Path,
+    overrides: list[str],
+    work: Callable[[dict[str, Any], Stop], None],
+    resumed: bool = False,
+) -> dict[str, Any]:
+    """Do the work, which fills the summary, in a folder that is claimed for it, and write how it ended."""
     begun = time.monotonic()
     summary: dict[str, Any] = {"status": "failed", "warnings": [], "error": None, "last_row": {}}
     summary |= {"seed": config["seed"], "overrides": overrides, "versions": versions(), "total_seconds": 0.0}
     with claimed(folder), Stop() as stop:
         try:
-            _run(config, folder, summary, stop, resumed, bar)
+            work(summary, stop)
             summary["total_seconds"] += time.monotonic() - begun
             write_json_atomic(folder / "summary.json", summary)
         except (Exception, KeyboardInterrupt) as error:
@@ -74,7 +89,7 @@ def _run(
             f"the data are not those that the run in {folder} was learning from",
             "bring them back as they were, or start a run of its own on the new ones",
         )
-    summary["data"] = {"name": data.table.name, "shape": list(data.shape), "fingerprint": data.fingerprint}
+    summary["data"] = data.summary
 
     # torch is imported from here on: what can be refused without it has been
     from lgm_cli import build, results

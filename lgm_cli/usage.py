@@ -19,6 +19,7 @@ lgm-run {__version__}: learn latent Gaussian models by EM, gradient EM and proba
 usage: lgm-run [GROUP=CHOICE ...] [KEY=VALUE ...]                    one run
        lgm-run --multirun [GROUP=A,B ...] [KEY=VALUE,VALUE ...]      a run for each combination
        lgm-run resume=RUN_DIR [max_steps=N] [max_seconds=S]          go on with a run that was stopped
+       lgm-run apply=RUN_DIR data.path=FILE                          a finished run on new data
 
 examples:
   lgm-run                                            MovieLens ratings by probabilistic unrolling
@@ -30,12 +31,17 @@ examples:
   lgm-run --multirun method=em,unroll seed=0,1,2     six runs
   lgm-run max_seconds=60 device.dtype=float64        at most a minute of learning, in double precision
   lgm-run resume=outputs/runs/RUN max_seconds=120    a minute more for that run
+  lgm-run apply=outputs/runs/RUN data.path=new.csv   its scores, likelihood and filled gaps of new rows
 """
 
 TAIL = """\
 stopping: Ctrl-C or SIGTERM ends a run after its step and writes everything; a second one ends it at once.
 With resume=RUN_DIR a run that was stopped or killed, or that has met max_steps or max_seconds, goes on from
 its last checkpoint as if it had not stopped. Only those two, to be raised, and device.threads may be given.
+
+With apply=RUN_DIR data.path=FILE a finished run is put to new data with the same columns: their posterior and
+likelihood, gaps filled, responses predicted, a series forecast, in a folder of its own in outputs/applied.
+Only data.index, data.forecast, device, device.*, save_posterior and hydra.run.dir may be given besides.
 
 results: every run gets a folder of its own in outputs/runs, a sweep in outputs/sweeps; hydra.run.dir=DIR and
 hydra.sweep.dir=DIR choose another. A folder that holds a run already is refused: nothing is overwritten.

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lgm_cli import build, catalogue, evaluation, resume, stopping
+from lgm_cli import applying, build, catalogue, evaluation, resume, stopping
 from lgm_cli.cli import main
 from lgm_cli.config import check
 from lgm_cli.models.base import ACCURATE
@@ -73,6 +73,10 @@ def test_a_command_composes_and_is_allowed(
         (folder,) = [value for key, value in (item.split("=") for item in overrides) if key == "resume"]
         assert any(f"hydra.run.dir={folder}" in other for other in lines("lgm-run"))
         assert {item.split("=")[0] for item in overrides} - {"resume"} <= resume.OPEN.keys()
+    elif resume.asked(overrides, "apply"):
+        given = dict(item.split("=", 1) for item in overrides)
+        assert any(f"hydra.run.dir={given['apply']}" in other for other in lines("lgm-run"))
+        assert given.keys() <= {"apply", *applying.OPEN}
     else:
         assert options in ([], ["--multirun"])
         runs = choices_of([item for item in overrides if not item.startswith("hydra")])

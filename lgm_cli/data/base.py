@@ -89,6 +89,9 @@ class Table:
     target_position: int = 0  # of the response among the columns of the user's table
     dictionary: Dictionary | None = None  # of a signal
     season: int | None = None  # rows of a period of a series, whose means are taken off before learning
+    periodic: np.ndarray | None = (
+        None  # (season, M), these means where they are known, from a run that has learned them
+    )
     horizon: int = 0  # last rows of a series that are hidden, to be forecast
     forecast: int = 0  # rows past the end of a series that was given, appended without values
     truth: dict[str, np.ndarray] | None = None  # what simulated data were drawn with: parameters, a signal
@@ -107,6 +110,15 @@ class Table:
     def joint(self) -> bool:
         """Whether the whole table is one data point."""
         return KINDS[self.kind].joint
+
+    @property
+    def reader(self) -> str | None:
+        """The choice of the data group that reads a user's file of this kind; None where no file has one."""
+        if self.kind == "signal":
+            return "image" if self.dictionary is not None and self.dictionary.is_image else None
+        if self.kind == "series":
+            return "series"
+        return "csv" if self.is_table else "ratings"
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,8 +175,8 @@ class Data:
     def season(self) -> np.ndarray | None:
         """Periodic means of the visible entries less their average over the period, (season, M): row p is of the rows
         p, p + season, ..; zero where nothing is visible. None without a season."""
-        if self.table.season is None:
-            return None
+        if self.table.season is None or self.table.periodic is not None:
+            return self.table.periodic
         shape = (self.table.season, self.shape[1])
         phase = self.train_rows % self.table.season, self.train_columns
         total, count = np.zeros(shape), np.zeros(shape)
@@ -198,6 +210,14 @@ class Data:
         ):
             digest.update(np.ascontiguousarray(array, dtype).data)
         return digest.hexdigest()
+
+    @property
+    def summary(self) -> dict[str, object]:
+        """What summary.json says of the data; kind, reader and signal are what `lgm-run apply=` goes by."""
+        table = self.table
+        found: dict[str, object] = {"name": table.name, "shape": list(self.shape), "fingerprint": self.fingerprint}
+        found |= {"kind": table.kind, "reader": table.reader}
+        return found | ({} if table.dictionary is None else {"signal": list(table.dictionary.shape)})
 
     def describe(self) -> str:
         """One line: the size of the data, how much was observed and hidden, what was decided in reading."""

@@ -22,10 +22,11 @@ MISSING = {"", "nan", "na"}  # NA is what R writes
 
 def load(options: dict[str, Any], simulate: object = None, in_time: bool = False) -> Table:
     """Read data.path; data.index names a column of labels that is carried through to the outputs, data.target the
-    response of a regression on the other columns. in_time: a blank line of a single column is a row without a value."""
+    response of a regression on the other columns. With `target_may_lack` a file without it has unknown responses.
+    in_time: a blank line of a single column is a row without a value."""
     path = find(options)
     records = _records(path, in_time)
-    header = [name.strip() for name in next(records, (1, [""]))[1]]
+    header = _header(records)
     _check_header(path, header)
     names, index = list(header), None
     if options.get("index") is not None:
@@ -61,6 +62,9 @@ def load(options: dict[str, Any], simulate: object = None, in_time: bool = False
     if options.get("target") is not None:
         if options["target"] == options.get("index"):
             raise UserError(f"data.target={options['target']} is the index, too", "name another column for one of them")
+        if options.get("target_may_lack") and options["target"] not in names:
+            names.append(str(options["target"]))
+            values = np.column_stack([values, np.full(count, np.nan)])
         target = _position(path, names, "target", str(options["target"]))
         return _regression(path, values, names, target, row_labels, index_name)
     return rectangle(
@@ -111,6 +115,15 @@ def _records(path: Path, in_time: bool = False) -> Iterator[tuple[int, list[str]
                 line = reader.line_num + 1
         except csv.Error as error:
             raise UserError(f"{path}, line {line}: {error}", "look for a quote that is not closed") from None
+
+
+def header(options: dict[str, Any]) -> list[str]:
+    """The names of the columns of data.path, as they stand there."""
+    return _header(_records(find(options)))
+
+
+def _header(records: Iterator[tuple[int, list[str]]]) -> list[str]:
+    return [name.strip() for name in next(records, (1, [""]))[1]]
 
 
 def _check_header(path: Path, header: list[str]) -> None:

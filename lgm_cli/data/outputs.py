@@ -22,16 +22,29 @@ def gaps(table: Table) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_predictions(path: Path, data: Data, mean: np.ndarray, standard_deviation: np.ndarray) -> None:
-    """The hidden entries beside their predictions, which come in the order of data.test_rows.
+    """The hidden entries beside their predictions, which come in the order of data.test_rows."""
+    places = data.test_rows, data.test_columns
+    write_entries(path, data.table, *places, data.test_values, mean, standard_deviation)
+
+
+def write_entries(
+    path: Path,
+    table: Table,
+    rows: np.ndarray,  # (entries,)
+    columns: np.ndarray,
+    true: np.ndarray,  # NaN where it is not known, which is written as an empty cell
+    mean: np.ndarray,
+    standard_deviation: np.ndarray,
+) -> None:
+    """Entries of the table by its labels, beside their predictions.
 
     Numbers are written in full (the shortest decimals that read back as the same number).
     """
-    row, column = data.table.row_labels.take(data.test_rows), data.table.column_labels.take(data.test_columns)
     frame = pd.DataFrame(
         {
-            "row": row,
-            "column": column,
-            "true": data.test_values,
+            "row": table.row_labels.take(rows),
+            "column": table.column_labels.take(columns),
+            "true": true,
             "mean": np.asarray(mean, np.float64),
             "standard_deviation": np.asarray(standard_deviation, np.float64),
         }
@@ -83,6 +96,18 @@ def write_forecast(path: Path, data: Data, mean: np.ndarray, standard_deviation:
         }
     )
     frame.to_csv(path, index=False)
+
+
+def write_columns(path: Path, table: Table) -> None:
+    """The names of the columns and what each is to the model, by which new data are known to fit; nothing of the
+    measurements of a signal, which have no names."""
+    labels, roles = list(table.column_labels), ["column"] * table.shape[1]
+    if table.features is not None:
+        assert table.feature_labels is not None
+        labels, roles = [*table.feature_labels, *labels], ["feature"] * len(table.feature_labels) + ["target"]
+    if table.dictionary is not None:
+        labels, roles = [], []
+    pd.DataFrame({"column": labels, "role": roles}).to_csv(path, index=False)
 
 
 def write_season(path: Path, data: Data) -> None:

@@ -118,7 +118,7 @@ class Autoregressive(Model):
     def attach(self, observations: Observations) -> None:
         super().attach(observations)
         self.dim, self._observed = observations.shape[1], observations.observed
-        self._center, self._scale = float(observations.center[0]), float(observations.scale[0])
+        self._center, self._scale = float(observations.column_center[0]), float(observations.scale[0])
 
     def initial(self, seed: int) -> Parameters:
         """Yule and Walker's reflection coefficients of the series with zeros in its gaps, which makes the sequence of
@@ -253,7 +253,7 @@ class Autoregressive(Model):
         index, inside = index.cpu(), _local(parameters)
         mean = inside["mean"] + posterior.mean[0][index]
         variance = inside["noise_variance"] + posterior.marginal_variance[0][index]
-        return self._center + self._scale * mean, self._scale**2 * variance
+        return self.observations.center.cpu()[index] + self._scale * mean, self._scale**2 * variance
 
     def latents(self, parameters: Parameters, posterior: Any) -> tuple[Tensor, Tensor]:
         """z in the data's own units, (T, 1)."""
@@ -268,6 +268,13 @@ class Autoregressive(Model):
             "mean": self._center + self._scale * inside["mean"],
             "noise_variance": self._scale**2 * inside["noise_variance"],
         }
+
+    @property
+    def least_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.order + 1
+
+    def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
+        return exported["mean"].numpy(), np.sqrt(_covariances(exported, 1)[0])
 
     def restore(self, exported: Parameters) -> Parameters:
         """Coefficients of a lower order are those of this one with zeros."""
@@ -299,10 +306,11 @@ class Autoregressive(Model):
         values, hidden = np.full((2, length), np.nan)
         values[data.train_rows], hidden[data.test_rows] = data.train_values, data.test_values
         end = int(data.train_rows.max()) + 1
+        level = found["mean"] + data.seasonal(np.arange(length), np.zeros(length, int))
 
         def fit() -> tuple[np.ndarray, np.ndarray]:
             mean, deviation = (value[:, 0].numpy() for value in learned.inferred().values())
-            return found["mean"] + mean, deviation
+            return level + mean, deviation
 
         def predicted() -> tuple[np.ndarray, np.ndarray]:
             return learned.predict(np.arange(length), np.zeros(length, int))
@@ -316,7 +324,7 @@ class Autoregressive(Model):
         def spectrum(path: Path) -> object:
             mean, deviation = predicted()
             gap = np.isnan(values[:end])
-            complete = np.where(gap, mean[:end], values[:end]) - found["mean"]
+            complete = np.where(gap, mean[:end], values[:end]) - level[:end]
             variances = float(found["innovation_variance"]), float(found["noise_variance"])
             missing = float((deviation[:end] ** 2)[gap].sum() / end)
             return plots.spectrum(complete, found["coefficients"], *variances, path, missing=missing)

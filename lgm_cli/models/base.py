@@ -90,6 +90,27 @@ class Model(ABC):
                 f"{needed.data}; or {given.model}",
             )
 
+    # Hooks of `lgm-run apply=RUN_DIR`, which works on new data with the parameters of a finished run:
+
+    noise_floor: float  # lower bound of noise variances, as a fraction of the variance of the data
+
+    def applied_state(self, parameters: Parameters) -> dict[str, Tensor]:
+        """What new data need beside the parameters, for apply.safetensors: nothing, but of a model whose one latent
+        vector was inferred from the data learned from. Empty, too, where it would take too much memory."""
+        return {}
+
+    def fix(self, exported: Parameters, state: Mapping[str, Tensor]) -> None:
+        """Before `attach`: `restore` is to take these parameters as they are. Floors are in units of the data learned
+        from, and new data have others. state: what `applied_state` gave; UserError when it lacks what is needed."""
+        self.noise_floor = 0.0
+
+    @abstractmethod
+    def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
+        """Center and scale, (M,) or () for all columns, in which data from these parameters are standardised, whatever
+        the data: a single row, a column without values."""
+
+    least_steps = 1  # of a series that posteriors can be computed of; steps without values are added to a shorter one
+
     @abstractmethod
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Draw {"values": (N, M) array with NaN for hidden entries, "truth": parameters in the data's units}."""

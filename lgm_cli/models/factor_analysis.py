@@ -263,6 +263,11 @@ class FactorAnalysis(LinearModel):
             exported["offset_variance"] = inside["offset_variance"] * self._offset_unit.cpu() ** 2
         return exported
 
+    def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
+        variance = exported["loadings"].square().sum(1) + exported["noise_variance"]
+        variance = variance + exported.get("offset_variance", 0.0)
+        return exported["mean"].numpy(), variance.sqrt().numpy()
+
     def restore(self, exported: Parameters) -> Parameters:
         center, scale = self.observations.center.cpu(), self.observations.scale.cpu()
         inside = {

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from lgm_cli import plots
+from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior
 from lgm_cli.models.base import ACCURATE, Learned, Parameters, Picture, Posterior, Statistics
 from lgm_cli.models.linear import LinearModel
 from lgm_cli.observations import Chunk, Observations
 from lgm_cli.randomness import generator
 
+STATE_ENTRIES = 1 << 24  # of the posterior of the weights in apply.safetensors, at most (128 or 256 MiB)
 INITIAL_SHARE = 0.5  # of the variance of the response, explained at the start
 
 
@@ -39,6 +41,7 @@ class LinearRegression(LinearModel):
 
     def __init__(self, noise_floor: float) -> None:
         self.noise_floor = noise_floor
+        self._state: Mapping[str, Tensor] | None = None  # posterior of the weights, where it is known
 
     @property
     def step_dim(self) -> int:
@@ -67,6 +70,10 @@ class LinearRegression(LinearModel):
     def attach(self, observations: Observations) -> None:
         super().attach(observations)
         assert observations.features is not None
+        self._unit = observations.scale[0].cpu()
+        if self._state is not None:
+            self._attach_state(self._state, observations)
+            return
         count = torch.zeros(observations.shape[1], dtype=observations.dtype, device=observations.device)
         for chunk in observations.chunks:
             chunk.add_to_columns(count, chunk.weight)
@@ -79,17 +86,67 @@ class LinearRegression(LinearModel):
         self._feature_unit = torch.where(unit > 0, unit, 1.0)
         self._features = (centred / self._feature_unit).to(observations.device, observations.dtype)
         self.dim = centred.shape[1]
-        self._unit = observations.scale[0].cpu()
+
+    def applied_state(self, parameters: Parameters) -> dict[str, Tensor]:
+        """The posterior w = E[w] + R z, z ~ N(0, I), in units of the response per unit of each feature: weight_mean and
+        weight_standard_deviation (p,), and R in the cheaper form, with A = L L^T or C = L L^T,
+
+            primal   weight_root = u L^-T, (p, p)
+            dual     u (I - weight_left weight_right), (p, m) and (m, p): V^T L^-T (L + I)^-1 and V
+
+        (Andrews, A square root formulation of the Kalman covariance equations, AIAA J. 6 (1968) 1165-1166), where u is
+        weight_deviation, the prior's."""
+        (chunk,) = self.observations.chunks
+        if self.dim * min(self.dim, round(chunk.observed)) > STATE_ENTRIES:
+            return {}
+        posterior = self.exact_posterior(parameters, chunk)
+        unit = float(self._unit / self._feature_unit) * parameters["weight_precision"].rsqrt()
+        mean, deviation = (value[0] for value in self.latents(parameters, posterior))
+        rows, factor = posterior.rows[0], posterior.factor[0]
+        identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
+        found = {"weight_mean": mean, "weight_standard_deviation": deviation}
+        if posterior.dual:
+            half = torch.linalg.solve_triangular(factor, rows, upper=False)
+            left = torch.linalg.solve_triangular((factor + identity).mT, half, upper=True).mT
+            found |= {"weight_left": left, "weight_right": rows, "weight_deviation": unit}
+        else:
+            found["weight_root"] = unit * torch.linalg.solve_triangular(factor.mT, identity, upper=True)
+        return {name: value.detach().cpu().double() for name, value in found.items()}
+
+    def fix(self, exported: Parameters, state: Mapping[str, Tensor]) -> None:
+        super().fix(exported, state)
+        if "weight_mean" not in state:
+            p = len(exported["feature_mean"])
+            raise UserError(
+                f"the run has no apply.safetensors, the posterior of its {p:,} weights",
+                f"it is written where the smaller of responses and weights times weights is at most {STATE_ENTRIES:,}",
+            )
+        self._feature_mean, self._state = exported["feature_mean"], state
+
+    def _attach_state(self, state: Mapping[str, Tensor], observations: Observations) -> None:
+        """Weights w = E[w] + R z: the rows of X R, and X E[w] beside the intercept."""
+        assert observations.features is not None
+        centred = observations.features - self._feature_mean
+        if "weight_root" in state:
+            rows = centred @ state["weight_root"]
+        else:
+            rows = state["weight_deviation"] * (centred - (centred @ state["weight_left"]) @ state["weight_right"])
+        explained = centred @ state["weight_mean"]
+        like = {"dtype": observations.dtype, "device": observations.device}
+        self._feature_unit = torch.ones((), dtype=torch.float64)
+        self._features, self._explained = ((value / self._unit).to(**like) for value in (rows, explained))
+        self.dim = rows.shape[1]
 
     def gradient_scale(self) -> dict[str, float]:
         responses = 1 / self.observations.observed
         return {"weight_precision": 1 / self.dim, "intercept": responses, "noise_variance": responses}
 
     def whitened_loadings(self, parameters: Parameters) -> Tensor:
-        return self._features * parameters["weight_precision"].rsqrt()
+        return self._features if self._state is not None else self._features * parameters["weight_precision"].rsqrt()
 
     def mean_of_columns(self, parameters: Parameters) -> Tensor:
-        return parameters["intercept"].expand(self.observations.shape[1])
+        intercept = parameters["intercept"].expand(self.observations.shape[1])
+        return intercept if self._state is None else intercept + self._explained
 
     def noise_of_columns(self, parameters: Parameters) -> Tensor:
         return parameters["noise_variance"].expand(self.observations.shape[1])
@@ -153,7 +210,9 @@ class LinearRegression(LinearModel):
         }
 
     def latents(self, parameters: Parameters, posterior: ExactPosterior) -> tuple[Tensor, Tensor]:
-        """The weights, in units of the response per unit of each feature."""
+        """The weights, in units of the response per unit of each feature; of a finished run as it has learned them."""
+        if self._state is not None:
+            return self._state["weight_mean"][None], self._state["weight_standard_deviation"][None]
         unit = float(self._unit / self._feature_unit) * parameters["weight_precision"].rsqrt()
         return posterior.mean * unit, posterior.marginal_variance.sqrt() * unit
 
@@ -165,6 +224,9 @@ class LinearRegression(LinearModel):
             "intercept": self.observations.center[0].cpu() + self._unit * inside["intercept"],
             "noise_variance": inside["noise_variance"] * self._unit**2,
         }
+
+    def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
+        return exported["intercept"].numpy(), exported["noise_variance"].sqrt().numpy()
 
     def restore(self, exported: Parameters) -> Parameters:
         noise = (exported["noise_variance"] / self._unit**2).clamp_min(self.noise_floor)

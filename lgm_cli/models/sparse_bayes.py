@@ -381,6 +381,15 @@ class SparseBayes(LinearModel):
         noise, precisions = (inside[name].detach().cpu().double() for name in ("noise_variance", "precisions"))
         return {"precisions": precisions / self._unit**2, "noise_variance": noise * self._unit**2}
 
+    def fix(self, exported: Parameters, state: Mapping[str, Tensor]) -> None:
+        """No bound on the precisions, and the run's noise, whatever that of the new measurements."""
+        super().fix(exported, state)
+        self.smallest_variance, self.given_noise = 0.0, float(exported["noise_variance"])
+
+    def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
+        variance = (1 / exported["precisions"]).mean() + exported["noise_variance"]
+        return np.zeros(()), variance.sqrt().numpy()
+
     def restore(self, exported: Parameters) -> Parameters:
         kept = ("precisions", "noise_variance") if self.learn_noise else ("precisions",)
         unit = {"precisions": self._unit**2, "noise_variance": self._unit**-2}
@@ -411,7 +420,7 @@ class SparseBayes(LinearModel):
     def own_scores(self, parameters: Parameters, sums: Mapping[str, Tensor], data: Data) -> dict[str, float]:
         """relative_error = |x - x0| / |x0|; psnr_db = 10 log10(max |x0|^2 / mean (x - x0)^2); active: coefficients with
         a prior variance of more than twice its bound."""
-        active: dict[str, float] = {"active": self._active(parameters)}
+        active: dict[str, float] = {"active": self._active(parameters)} if self.smallest_variance else {}
         if not sums:
             return super().own_scores(parameters, sums, data) | active
         error, power = float(sums["error"]), float(sums["power"])

@@ -38,6 +38,7 @@ class StateSpace(Model):
     """
 
     kind = "series"
+    least_steps = 3
     choices: ClassVar = {"tolerance": 1e-3}  # of one data point, whose innovations are small beside its states
 
     def __init__(self, latent_dim: int, noise_floor: float) -> None:
@@ -331,6 +332,12 @@ class StateSpace(Model):
             "initial_mean": inside["initial_mean"],
             "initial_covariance": identity + excess @ excess.mT,
         }
+
+    def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
+        """The variance of a first state and of an innovation: that of states in the long run may not exist."""
+        spread, c = exported["initial_covariance"] + exported["transition_covariance"], exported["observation"]
+        variance = ((c @ spread) * c).sum(1) + exported["noise_variance"]
+        return exported["mean"].numpy(), variance.sqrt().numpy()
 
     def restore(self, exported: Parameters) -> Parameters:
         """In axes in which Q = I; a covariance of the first state below Q is raised to it."""

@@ -1,0 +1,132 @@
+"""A user's new file as a table that a finished run can be applied to: with the run's columns, in the run's order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lgm_cli.data import csv, image, ratings
+from lgm_cli.data.base import Table
+from lgm_cli.data.series import continued
+from lgm_cli.errors import UserError
+
+SHOWN = 3  # names of columns in an error
+
+
+def load(run: Path, options: dict[str, Any], learned: dict[str, Any], index_given: bool) -> Table:
+    """Read data.path as the run's data group says. learned: summary.json of the run on its data. index_given:
+    data.index is asked for now; that of the run is heeded where the new file has it too."""
+    names = _recorded(run, "columns.csv", dtype={"column": np.int64 if options["name"] == "ratings" else str})
+    features, columns = (list(names["column"][(names["role"] == "feature") == which]) for which in (True, False))
+    if options["name"] == "image":
+        table = _measured_alike(image.load(options), learned["signal"])
+    elif options["name"] == "ratings":
+        table = _known(ratings.load(options), np.asarray(columns))
+    else:
+        if not index_given and options["index"] not in csv.header(options):
+            options = options | {"index": None}
+        if features:
+            table = csv.load(options | {"target": columns[0], "target_may_lack": True})
+            table = _features_in_order(table, features)
+        else:
+            table = _in_order(csv.load(options | {"target": None}, in_time=options["name"] == "series"), columns)
+        if options["name"] == "series":
+            table = _series(table, run, options["season"])
+    if not len(table.values) and not features:
+        raise UserError(f"{table.name} has no value", "nothing can be inferred from it")
+    return table
+
+
+def extended(table: Table, ahead: int) -> Table:
+    """A series with so many steps without values past its end."""
+    labels = table.row_labels.append(continued(table.row_labels, ahead))
+    return dataclasses.replace(table, row_labels=labels, forecast=ahead)
+
+
+def _recorded(run: Path, name: str, **options: Any) -> pd.DataFrame:
+    try:
+        return pd.read_csv(run / name, keep_default_na=False, **options)
+    except (OSError, ValueError) as error:  # not there, or not as it was written
+        reason = getattr(error, "strerror", None) or "it is not as it was written"
+        raise UserError(f"{run / name} cannot be read: {reason}", "learn the run again") from None
+
+
+def _positions(table: Table, given: Sequence[Any], wanted: Sequence[Any], what: str) -> np.ndarray:
+    """Where each of the given columns is among those of the run; UserError unless they are the same."""
+    given, wanted = [str(name) for name in given], [str(name) for name in wanted]
+    missing, extra = ([n for n in one if n not in set(other)] for one, other in ((wanted, given), (given, wanted)))
+    if missing or extra:
+        lists = [f"{_listed(names)} {how}" for names, how in ((missing, "missing"), (extra, "too much")) if names]
+        raise UserError(
+            f"{table.name} does not have the {what} that the run has learned from: {'; '.join(lists)}",
+            "give these and no others; data.index=NAME for a column of labels",
+        )
+    place = {name: position for position, name in enumerate(wanted)}
+    return np.array([place[name] for name in given], np.int64)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(map(repr, names[:SHOWN])) + more
+
+
+def _in_order(table: Table, columns: list[str]) -> Table:
+    place = _positions(table, list(table.column_labels), columns, "columns")
+    moved = place[table.columns]
+    order = np.lexsort((moved, table.rows))
+    return dataclasses.replace(
+        table, rows=table.rows[order], columns=moved[order], values=table.values[order],
+        column_labels=pd.Index(columns, dtype="str"),
+    )  # fmt: skip
+
+
+def _features_in_order(table: Table, features: list[str]) -> Table:
+    assert table.features is not None and table.feature_labels is not None
+    place = _positions(table, list(table.feature_labels), features, "features")
+    arranged = np.ascontiguousarray(table.features[:, np.argsort(place)])
+    return dataclasses.replace(table, features=arranged, feature_labels=pd.Index(features, dtype="str"))
+
+
+def _known(table: Table, columns: np.ndarray) -> Table:
+    """Ratings without those of users (or items, where users are the data points) that the run does not know."""
+    place = pd.Index(columns).get_indexer(table.column_labels)
+    moved, unknown = place[table.columns], int((place < 0).sum())
+    if unknown == len(place):
+        raise UserError(
+            f"none of the {unknown:,} columns of {table.name} is known to the run",
+            "give ratings by those that it has learned from, in the same data.points",
+        )
+    kept = np.flatnonzero(moved >= 0)
+    order = kept[np.lexsort((moved[kept], table.rows[kept]))]
+    gone = len(moved) - len(kept)
+    note = f"{gone:,} ratings of {unknown:,} columns that the run does not know are left out"
+    return dataclasses.replace(
+        table, rows=table.rows[order], columns=moved[order], values=table.values[order],
+        column_labels=pd.Index(columns), notes=(*table.notes, note) if unknown else table.notes,
+    )  # fmt: skip
+
+
+def _measured_alike(table: Table, shape: list[int]) -> Table:
+    assert table.dictionary is not None
+    if list(table.dictionary.shape) != shape:
+        given, needed = (" x ".join(map(str, each)) for each in (table.dictionary.shape, shape))
+        raise UserError(f"{table.name} has {given} pixels, and the run has learned from {needed}", "crop or resize it")
+    return table
+
+
+def _series(table: Table, run: Path, season: int | None) -> Table:
+    """With the periodic means that the run has learned, of which phase 0 is that of the first row here too."""
+    if season is None:
+        return dataclasses.replace(table, kind="series")
+    means = _recorded(run, "season.csv", index_col="phase")
+    names = list(table.column_labels)
+    if [*means.index] != [*range(season)] or [*means.columns] != names:
+        raise UserError(f"{run / 'season.csv'} is not that of the run's columns", "learn the run again")
+    note = f"the first row is taken to be in the phase of the run's first row, of {season} steps"
+    periodic = means.to_numpy(np.float64)
+    return dataclasses.replace(table, kind="series", season=season, periodic=periodic, notes=(*table.notes, note))
