@@ -26,7 +26,7 @@ from lgm_cli.randomness import generator
 from lgm_cli.structured import DualPosterior, OperatorPrecision
 
 NOISE_SHARE = 0.1  # of the measurements' mean square, where a noise variance is to be learned and none is given
-SIMULATED_PRUNED = 100.0  # precision of what is not active in simulated data
+SIMULATED_QUIET = 10.0  # precision of what is not active in simulated data, within the usual bound
 FEW_ENTRIES = 1 << 26  # of Phi, up to which column norms without a closed form are exact
 PROBES = 256  # behind an estimate of them: each is known to 9%
 
@@ -84,12 +84,12 @@ class SparseBayes(LinearModel):
 
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """num_points tasks, num_dimensions measurements of twice as many unknowns by a random matrix with columns of
-        length about one; a fifth of the unknowns are active, with precisions drawn around one; factor_share of the
-        variance is theirs, the rest noise. Entries are hidden with probability hidden_share."""
+        length about one; a fifth of the unknowns have precisions drawn around one, the others SIMULATED_QUIET;
+        factor_share of the variance is theirs, the rest noise. Entries are hidden with probability hidden_share."""
         n, m = options["num_points"], options["num_dimensions"]
         kind: dict[str, Any] = {"dtype": torch.float64, "generator": generator(options["seed"], "simulate signals")}
         matrix = torch.randn(m, 2 * m, **kind) / math.sqrt(m)
-        precisions = torch.full((2 * m,), SIMULATED_PRUNED, dtype=torch.float64)
+        precisions = torch.full((2 * m,), SIMULATED_QUIET, dtype=torch.float64)
         active = torch.randperm(2 * m, generator=kind["generator"])[: max(1, 2 * m // 5)]
         precisions[active] = (0.5 * torch.randn(len(active), **kind)).exp()
         explained = (matrix.square() / precisions).sum() / m
