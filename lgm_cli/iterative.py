@@ -12,7 +12,7 @@ from lgm_cli.gram import PosteriorPrecision
 from lgm_cli.randomness import generator
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
 
-SAMPLES = 100  # of the posterior, for its variances: each is known to 14%
+SAMPLES = 100  # of the posterior, for its standard deviations: each is known to 7%
 PROBES = 8
 LANCZOS_STEPS = 200  # at most
 PIECE = 1 << 24  # numbers that the vectors of one solution may take
