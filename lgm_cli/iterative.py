@@ -67,9 +67,9 @@ class IterativePosterior:
 
     def log_density(self) -> Tensor:
         """1/2 (t^T V mean - t^T t - log det A), (n,); `standard_error` is that of the last."""
-        explained = (self._right[:, 0].double() * self.mean.double()).sum(-1)
+        right, mean, targets = (part.cpu().double() for part in (self._right[:, 0], self.mean, self.targets))
         log_det = self._log_determinants.mean(-1)
-        return 0.5 * (explained - self.targets.double().square().sum(-1) - log_det)
+        return (0.5 * ((right * mean).sum(-1) - targets.square().sum(-1) - log_det)).to(self.targets)
 
     @property
     def standard_error(self) -> Tensor:
@@ -86,24 +86,24 @@ class IterativePosterior:
         signs = torch.randint(2, (len(scale), PROBES, self.precision.dim), generator=draw, device=scale.device)
         probes = (2 * signs - 1).to(scale.dtype)
         found = lanczos_log(lambda x: scale * self.precision.matvec(scale * x), probes)
-        return diagonal.double().log().sum(-1, keepdim=True) + found
+        return diagonal.cpu().double().log().sum(-1, keepdim=True) + found
 
 
 def lanczos_log(matvec, probes: Tensor) -> Tensor:
     """u^T log(A) u for vectors u (..., D), with A symmetric positive definite, (...): Gauss quadrature by Lanczos'
     recursion, until another tenth of the steps changes the mean over the vectors by less than a tenth of its standard
     error over them; float64."""
-    norm = torch.linalg.vector_norm(probes.double(), dim=-1)
-    before, current = torch.zeros_like(probes), probes / norm.to(probes.dtype)[..., None]
+    norm = torch.linalg.vector_norm(probes.cpu().double(), dim=-1)
+    before, current = torch.zeros_like(probes), probes / norm.to(probes)[..., None]
     diagonals, off_diagonals = [], []
     off = torch.zeros_like(norm)
     value, due = None, 10
     for step in range(1, LANCZOS_STEPS + 1):
-        image = matvec(current) - off.to(probes.dtype)[..., None] * before
+        image = matvec(current) - off.to(probes)[..., None] * before
         diagonal = (image * current).sum(-1)
         image = image - diagonal[..., None] * current
-        off = torch.linalg.vector_norm(image, dim=-1).double()
-        diagonals.append(diagonal.double())
+        off = torch.linalg.vector_norm(image, dim=-1).cpu().double()
+        diagonals.append(diagonal.cpu().double())
         if step >= due or step == LANCZOS_STEPS or bool((off < 1e-6).all()):
             found = _quadrature(diagonals, off_diagonals, norm)
             count = math.sqrt(max(1, found.shape[-1] - 1))
@@ -114,7 +114,7 @@ def lanczos_log(matvec, probes: Tensor) -> Tensor:
             if bool((off < 1e-6).all()):
                 return found
         off_diagonals.append(off)
-        before, current = current, image / off.clamp_min(1e-30).to(probes.dtype)[..., None]
+        before, current = current, image / off.clamp_min(1e-30).to(probes)[..., None]
     assert value is not None
     return value
 
@@ -124,6 +124,6 @@ def _quadrature(diagonals: list[Tensor], off_diagonals: list[Tensor], norm: Tens
     if off_diagonals:
         beside = torch.diag_embed(torch.stack(off_diagonals, -1), offset=1)
         tridiagonal = tridiagonal + beside + beside.mT
-    values, vectors = torch.linalg.eigh(tridiagonal.cpu())
+    values, vectors = torch.linalg.eigh(tridiagonal)
     weights = vectors[..., 0, :].square()
-    return norm.square() * (weights * values.clamp_min(1e-300).log()).sum(-1).to(norm.device)
+    return norm.square() * (weights * values.clamp_min(1e-300).log()).sum(-1)

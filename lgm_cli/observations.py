@@ -117,7 +117,7 @@ class Observations:
     device: torch.device
     table_shape: tuple[int, int]  # of a joint table other than `shape`
     dictionary: Dictionary | None = None  # of signals
-    signal: Tensor | None = None  # (N, n), float64, where it is known
+    signal: Tensor | None = None  # (N, n), float64, on the CPU, where it is known
     features: Tensor | None = None  # (N, p) of a regression, float64, as they are
 
     @property
@@ -184,7 +184,7 @@ def observe(
     return Observations(
         data.layout, blocks, torch.as_tensor(center, **as_tensor), torch.as_tensor(scale, **as_tensor),
         column_center, float(len(values)), dtype, device, data.shape,
-        data.table.dictionary, None if signal is None else torch.as_tensor(signal, **as_tensor),
+        data.table.dictionary, None if signal is None else torch.as_tensor(signal),
         None if data.table.features is None else torch.as_tensor(data.table.features),
     )  # fmt: skip
 

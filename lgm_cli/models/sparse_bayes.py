@@ -411,8 +411,8 @@ class SparseBayes(LinearModel):
         if truth is None:
             return {}
         found = float(self._unit) * self._signal(self._each(parameters).rsqrt() * posterior.mean)
-        true = truth[chunk.points]
-        return {"error": (found.double() - true).square().sum(), "power": true.square().sum()}
+        true = truth[chunk.points.cpu()]
+        return {"error": (found.cpu().double() - true).square().sum(), "power": true.square().sum()}
 
     def _active(self, parameters: Parameters) -> int:
         return int(self._size[1 / parameters["precisions"] > 2 * self._floor].sum())
