@@ -66,10 +66,11 @@ class IterativePosterior:
         return self.samples.square().mean(1)
 
     def log_density(self) -> Tensor:
-        """1/2 (t^T V mean - t^T t - log det A), (n,); `standard_error` is that of the last."""
-        right, mean, targets = (part.cpu().double() for part in (self._right[:, 0], self.mean, self.targets))
-        log_det = self._log_determinants.mean(-1)
-        return (0.5 * ((right * mean).sum(-1) - targets.square().sum(-1) - log_det)).to(self.targets)
+        """-1/2 (|t - V mean|^2 + |mean|^2 + log det A), (n,), in which nothing cancels; `standard_error` is that of the
+        last."""
+        residual = self.targets - self.precision.forward(self.mean[:, None])[:, 0]
+        misfit = (residual.cpu().double().square().sum(-1), self.mean.cpu().double().square().sum(-1))
+        return (-0.5 * (misfit[0] + misfit[1] + self._log_determinants.mean(-1))).to(self.targets)
 
     @property
     def standard_error(self) -> Tensor:

@@ -19,9 +19,12 @@ def available_memory(device: torch.device) -> float:
     except (OSError, IndexError, ValueError):
         if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
             limits.append(float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE"))
-    try:  # a container's own limit
-        limit = float(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
-        limits.append(limit - float(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii")))
-    except (OSError, ValueError):
+    group = Path("/sys/fs/cgroup")  # a container's own limit; its page cache can be had back
+    try:
+        limit = float((group / "memory.max").read_text(encoding="ascii"))
+        used = float((group / "memory.current").read_text(encoding="ascii"))
+        cache = (group / "memory.stat").read_text(encoding="ascii").split("inactive_file ")[1].split()[0]
+        limits.append(limit - used + float(cache))
+    except (OSError, ValueError, IndexError):
         pass
     return min(limits)

@@ -86,15 +86,21 @@ class DualPosterior:
     It takes O(m^2) memory; what forming C and the last diagonal cost is the operator's to say (`gram` and
     `quadratic_diagonal`): a subsampled cosine transform takes one transform for each.
 
+    In double precision inside, where the device has it: 1 - diag(..) cancels where the data tell almost everything.
+
     operator: those m rows. precisions: (D,). root: psi^(1/2), (). targets: (n, m).
     """
 
     dual = True
 
-    def __init__(self, operator: LinearOperator, precisions: Tensor, root: Tensor, targets: Tensor) -> None:
-        self.operator, self.root, self.targets = operator, root, targets
-        self.scale = precisions.rsqrt()
-        gram = root.square() * operator.gram(1 / precisions)
+    def __init__(
+        self, operator: LinearOperator, precisions: Tensor, root: Tensor, targets: Tensor,
+        inside: torch.dtype = torch.float64,
+    ) -> None:  # fmt: skip
+        exact = torch.float32 if targets.device.type == "mps" else inside
+        self.operator, self.root, self.targets, self._dtype = operator, root.to(exact), targets.to(exact), targets.dtype
+        self.scale = precisions.to(exact).rsqrt()
+        gram = self.root.square() * operator.gram(self.scale.square())
         gram.diagonal().add_(1.0)
         self.factor = torch.linalg.cholesky(gram)
 
@@ -108,7 +114,7 @@ class DualPosterior:
     @cached_property
     def mean(self) -> Tensor:
         """(n, D)."""
-        return self._transpose(torch.cholesky_solve(self.targets.mT, self.factor).mT)
+        return self._transpose(torch.cholesky_solve(self.targets.mT, self.factor).mT).to(self._dtype)
 
     @cached_property
     def inverse(self) -> Tensor:
@@ -119,20 +125,20 @@ class DualPosterior:
     def marginal_variance(self) -> Tensor:
         """diag(Sigma), (1, D)."""
         known = (self.scale * self.root).square() * self.operator.quadratic_diagonal(self.inverse)
-        return (1 - known).clamp_min(0.0)[None]
+        return (1 - known).clamp_min(0.0)[None].to(self._dtype)
 
     @property
     def fitted_variance(self) -> Tensor:
         """diag(V Sigma V^T) = diag(I - C^-1), (1, m)."""
-        return (1 - self.inverse.diagonal()).clamp_min(0.0)[None]
+        return (1 - self.inverse.diagonal()).clamp_min(0.0)[None].to(self._dtype)
 
     @property
     def covariance(self) -> Tensor:
         """Sigma, (1, D, D)."""
         identity = torch.eye(len(self.scale), dtype=self.scale.dtype, device=self.scale.device)
-        return (identity - self._transpose(self.forward(identity) @ self.inverse))[None]
+        return (identity - self._transpose(self.forward(identity) @ self.inverse))[None].to(self._dtype)
 
     def log_density(self) -> Tensor:
         """log N(t; 0, C) + m/2 log(2 pi), (n,)."""
         half = torch.linalg.solve_triangular(self.factor, self.targets.mT, upper=False)
-        return -0.5 * half.square().sum(0) - self.factor.diagonal().log().sum()
+        return (-0.5 * half.square().sum(0) - self.factor.diagonal().log().sum()).to(self._dtype)

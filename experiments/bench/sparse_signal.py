@@ -30,6 +30,15 @@ from lgm_cli.models.base import Parameters, Reference
 from lgm_cli.models.linear import LinearModel
 from lgm_cli.models.sparse_bayes import SparseBayes
 from lgm_cli.observations import Chunk, observe
+from lgm_cli.structured import DualPosterior
+
+
+class SingleSparseBayes(SparseBayes):
+    """With the structured dual form in single precision throughout, as the other two; `method=em` takes more digits."""
+
+    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
+        root = self._noise.rsqrt()
+        return DualPosterior(self.operator, parameters["precisions"], root, root * chunk.values, inside=torch.float32)
 
 
 class DenseSparseBayes(SparseBayes):
@@ -102,7 +111,7 @@ def main() -> None:
     torch.set_num_threads(1)
     methods: dict[str, Callable[[int], Method]] = {
         "unroll": unrolled,
-        "EM, structured dual": lambda seed: exact(SparseBayes, seed),
+        "EM, structured dual": lambda seed: exact(SingleSparseBayes, seed),
         "EM, dense dual": lambda seed: exact(DenseSparseBayes, seed),
     }
     found: dict[str, list[tuple[float, int, float]]] = {name: [] for name in methods}

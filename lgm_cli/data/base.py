@@ -11,6 +11,7 @@ import pandas as pd
 
 from lgm_cli.errors import UserError
 
+BACKFITS = 20  # turns between the level and the periodic means of a series
 SMALLEST = 1e-100  # spread of a column; its square is far from the limits of double precision
 
 
@@ -173,18 +174,13 @@ class Data:
 
     @cached_property
     def season(self) -> np.ndarray | None:
-        """Periodic means of the visible entries less their average over the period, (season, M): row p is of the rows
-        p, p + season, ..; zero where nothing is visible. None without a season."""
+        """Periodic means of the visible entries about a moving level, less their average over the period, (season, M):
+        row p is of the rows p, p + season, ..; zero where nothing is visible. None without a season."""
         if self.table.season is None or self.table.periodic is not None:
             return self.table.periodic
-        shape = (self.table.season, self.shape[1])
-        phase = self.train_rows % self.table.season, self.train_columns
-        total, count = np.zeros(shape), np.zeros(shape)
-        np.add.at(total, phase, self.train_values)
-        np.add.at(count, phase, 1)
-        mean = np.where(count > 0, total / np.maximum(count, 1), 0.0)
-        average = mean.sum(0) / np.maximum((count > 0).sum(0), 1)
-        return np.where(count > 0, mean - average, 0.0)
+        visible = np.full(self.shape, np.nan)
+        visible[self.train_rows, self.train_columns] = self.train_values
+        return periodic_means(visible, self.table.season)
 
     def seasonal(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """The periodic part of entries of the table."""
@@ -215,7 +211,7 @@ class Data:
     def summary(self) -> dict[str, object]:
         """What summary.json says of the data; kind, reader and signal are what `lgm-run apply=` goes by."""
         table = self.table
-        found: dict[str, object] = {"name": table.name, "shape": list(self.shape), "fingerprint": self.fingerprint}
+        found: dict[str, object] = {"name": table.name, "shape": [table.end, self.shape[1]], "fingerprint": self.fingerprint}
         found |= {"kind": table.kind, "reader": table.reader}
         return found | ({} if table.dictionary is None else {"signal": list(table.dictionary.shape)})
 
@@ -233,6 +229,40 @@ class Data:
         n = self.table.end
         size = f"{self.table.name}: {n:,} x {m:,}, {entries:,} values ({entries / (n * m):.1%} observed)"
         return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *self.table.notes])
+
+
+def periodic_means(values: np.ndarray, season: int) -> np.ndarray:
+    """The means of each phase about a moving level, less their average, by turns (backfitting): the level of a step is
+    that of the line fitted to the values without their periodic part up to one period before and after, so that a trend
+    does not pass for a season.  # (T, M) with NaN for gaps -> (season, M)"""
+    steps = np.arange(len(values))
+    first, last = np.maximum(steps - season, 0), np.minimum(steps + season + 1, len(values))
+    seen = ~np.isnan(values)
+    phase = steps % season
+    count = np.zeros((season, values.shape[1]))
+    np.add.at(count, phase, seen)
+    means, time = np.zeros_like(count), (steps - steps.mean())[:, None]
+
+    def around(terms: np.ndarray) -> np.ndarray:
+        """Sums over the window of each step."""
+        total = np.concatenate([np.zeros((1, terms.shape[1])), np.cumsum(terms, axis=0)])
+        return total[last] - total[first]
+
+    weight, moment, square = around(seen.astype(float)), around(seen * time), around(seen * time**2)
+    moment, square = moment - weight * time, square - 2 * time * moment + weight * time**2  # about each step
+    determinant = weight * square - moment**2
+    straight = determinant > 1e-9 * np.maximum(weight * square, 1.0)
+    for _ in range(BACKFITS):
+        rest = np.where(seen, values - means[phase], 0.0)
+        total = around(rest)
+        slope = around(rest * time) - total * time
+        line = (square * total - moment * slope) / np.where(straight, determinant, 1.0)
+        level = np.where(straight, line, total / np.maximum(weight, 1.0))
+        total = np.zeros_like(count)
+        np.add.at(total, phase, np.where(seen, values - level, 0.0))
+        means = np.where(count > 0, total / np.maximum(count, 1), 0.0)
+        means -= np.where(count > 0, means.sum(0) / np.maximum((count > 0).sum(0), 1), 0.0)
+    return means
 
 
 def rectangle(

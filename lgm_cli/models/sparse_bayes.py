@@ -21,6 +21,7 @@ from lgm_cli.observations import Chunk, Observations
 from lgm_cli.operators.base import LinearOperator, Squares
 from lgm_cli.operators.cosine import subsampled_cosine
 from lgm_cli.operators.entries import Dense, Diagonal, Masked
+from lgm_cli.operators.fourier import subsampled_fourier
 from lgm_cli.operators.wavelet import Wavelet
 from lgm_cli.randomness import generator
 from lgm_cli.structured import DualPosterior, OperatorPrecision
@@ -28,6 +29,7 @@ from lgm_cli.structured import DualPosterior, OperatorPrecision
 NOISE_SHARE = 0.1  # of the measurements' mean square, where a noise variance is to be learned and none is given
 SIMULATED_QUIET = 10.0  # precision of what is not active in simulated data, within the usual bound
 FEW_ENTRIES = 1 << 26  # of Phi, up to which column norms without a closed form are exact
+WEAKEST_COLUMN = 0.05  # squared length of a column, of the average, that sets the bound of those still shorter
 PROBES = 256  # behind an estimate of them: each is known to 9%
 
 
@@ -44,7 +46,8 @@ class SparseBayes(LinearModel):
 
     noise_variance: 1 / psi, or auto for that of simulated measurements; learn_noise: learn it, beginning there.
     smallest_variance: of a coefficient before anything is measured, 1 / alpha, in units of the variance with which its
-        own column of Phi alone would measure it, 1 / (psi |phi_d|^2): what prunes a coefficient, and a stated bound.
+        own column of Phi alone would measure it, 1 / (psi |phi_d|^2), at the first noise variance and for |phi_d|^2 of
+        at least a twentieth of the average: what prunes a coefficient, and a stated bound.
     block: side of the squares of neighbouring coefficients of one wavelet band that share a precision; auto is 2 for an
         image in a wavelet basis, where neighbours are large together, else 1.
     noise_floor: lower bound of a learned 1 / psi, as a fraction of the measurements' mean square.
@@ -58,6 +61,10 @@ class SparseBayes(LinearModel):
     ) -> None:  # fmt: skip
         self.given_noise, self.learn_noise = noise_variance, learn_noise
         self.smallest_variance, self.block, self.noise_floor = smallest_variance, block, noise_floor
+
+    @property
+    def step_dim(self) -> int:
+        return 1  # each precision is of one coefficient, or of a few
 
     # Measured on the default data and the MRI slice: a fast and forgetful Adam, since each precision has one posterior
     # to learn from and most of them only grow; random signs, by which a coefficient that is pruned has no noise.
@@ -122,7 +129,8 @@ class SparseBayes(LinearModel):
         self._size = torch.bincount(self._group).to(**like)
         self._band = torch.empty(len(self._size), dtype=torch.long, device=observations.device)
         self._band[self._group] = bands.to(observations.device)
-        self._floor = self.smallest_variance * self._noise / self._average(self._norms)
+        weakest = self._norms.clamp_min(WEAKEST_COLUMN * self._norms.mean())  # of what is measured: less has no bound
+        self._floor = self.smallest_variance * self._noise / self._average(weakest)
         self._dense: Tensor | None = None
 
     def _column_norms(self, weight: Tensor) -> Tensor:
@@ -219,7 +227,7 @@ class SparseBayes(LinearModel):
         """By the operator's own products where data points observe the same m <= D entries, else by its matrix."""
         chunk = chunk.gathered
         index, columns = chunk.index, chunk.values.shape[1]
-        if index is not None and index.dim() == 2 and len(index) == 1 and bool(chunk.weight.all()):
+        if index is not None and index.dim() == 2 and bool(chunk.weight.all()) and bool((index == index[0]).all()):
             index = index[0]
         if (index is None or index.dim() == 1) and columns <= self.dim and not isinstance(self.operator, Dense):
             root = self._noise_of(parameters).rsqrt()
@@ -252,8 +260,8 @@ class SparseBayes(LinearModel):
             fitted = precision.forward(torch.cat([posterior.mean[:, None], posterior.samples], 1))
             fitted, spread = fitted[:, 0], fitted[:, 1:].square().mean(1)
         elif isinstance(posterior, DualPosterior):
-            targets, fitted, spread = posterior.targets, posterior.forward(posterior.mean), posterior.fitted_variance
-            spread = spread.expand_as(fitted)
+            targets, fitted = (x.to(posterior.mean) for x in (posterior.targets, posterior.forward(posterior.mean)))
+            spread = posterior.fitted_variance.expand_as(fitted)
         else:
             chunk = chunk.gathered
             rows, targets, _ = self._columns(parameters, chunk)
@@ -309,12 +317,14 @@ class SparseBayes(LinearModel):
         return np.full_like(observed, 2 * self._transform)
 
     def exact_bytes(self, observed: float) -> dict[str, float]:
-        if isinstance(self.operator, Dense):
+        """The dual form by the operator's own products where `exact_posterior` takes it, which then is the smaller."""
+        shared = all(len(chunk.points) == 1 or chunk.index is not None for chunk in self.observations.chunks)
+        if isinstance(self.operator, Dense) or observed > self.dim or not shared:
             return super().exact_bytes(observed)
-        size = self._norms.element_size()
+        primal, dual = self._norms.element_size() * 3.0 * self.dim**2, 8 * 3.5 * observed**2
         return {
-            f"primal ({self.dim:,} x {self.dim:,})": size * (3.0 * self.dim**2 + observed * self.dim),
-            f"dual ({observed:,.0f} x {observed:,.0f})": size * 3.0 * observed**2,
+            f"primal ({self.dim:,} x {self.dim:,})": max(primal, dual),
+            f"dual ({observed:,.0f} x {observed:,.0f})": dual,
         }
 
     def log_volume(self, parameters: Parameters) -> Tensor:
@@ -326,12 +336,14 @@ class SparseBayes(LinearModel):
         scale = self._each(parameters).rsqrt()
         mean = self.operator.forward(scale * posterior.mean).gather(1, index)
         if isinstance(posterior, DualPosterior):
+            scale = posterior.scale
+        if isinstance(posterior, DualPosterior):
             rows = self._rows(index.unique())  # in the order of their places
             place = torch.searchsorted(index.unique(), index)
             prior = rows.squares().forward(scale.square())
             cross = posterior.root * posterior.operator.forward(scale.square() * rows.dense(scale))  # (t, m)
             known = (torch.linalg.solve_triangular(posterior.factor, cross.mT, upper=False)).square().sum(0)
-            variance = (prior - known).clamp_min(0.0)[place]
+            variance = (prior - known).clamp_min(0.0)[place].to(mean)
         else:
             variance = torch.zeros_like(mean)
             for sample in posterior.samples.unbind(1):
@@ -367,10 +379,10 @@ class SparseBayes(LinearModel):
             covariance = scale[:, None] * posterior.covariance * scale
             return self.basis.transpose(self.basis.transpose(covariance).mT).diagonal(dim1=-2, dim2=-1).clamp_min(0.0)
         if isinstance(posterior, DualPosterior):
-            variance = scale.square()
+            variance = posterior.scale.square()
             seen = posterior.operator @ Diagonal(variance) @ self.basis
             known = posterior.root.square() * seen.quadratic_diagonal(posterior.inverse)
-            return (self.basis.column_norms_squared(variance) - known).clamp_min(0.0)[None]
+            return (self.basis.column_norms_squared(variance) - known).clamp_min(0.0)[None].to(posterior.mean)
         return (
             sum(self._signal(scale * sample).square() for sample in posterior.samples.unbind(1))
             / posterior.samples.shape[1]
@@ -412,7 +424,8 @@ class SparseBayes(LinearModel):
             return {}
         found = float(self._unit) * self._signal(self._each(parameters).rsqrt() * posterior.mean)
         true = truth[chunk.points.cpu()]
-        return {"error": (found.cpu().double() - true).square().sum(), "power": true.square().sum()}
+        entries = torch.tensor(float(true.numel()), dtype=torch.float64)
+        return {"error": (found.cpu().double() - true).square().sum(), "power": true.square().sum(), "entries": entries}
 
     def _active(self, parameters: Parameters) -> int:
         return int(self._size[1 / parameters["precisions"] > 2 * self._floor].sum())
@@ -426,12 +439,11 @@ class SparseBayes(LinearModel):
         error, power = float(sums["error"]), float(sums["power"])
         truth = self.observations.signal
         assert truth is not None
-        ratio = float(truth.abs().max()) ** 2 * truth.numel() / max(error, 1e-300)
+        ratio = float(truth.abs().max()) ** 2 * float(sums["entries"]) / max(error, 1e-300)
         return {"relative_error": math.sqrt(error / power), "psnr_db": 10 * math.log10(ratio)} | active
 
     def pictures(self, learned: Learned) -> dict[str, Picture]:
-        """The first signal: an image beside its zero-filled reconstruction H^T y, which for orthonormal rows of H is
-        the least-squares solution of least norm; or a window of a signal and its coefficients."""
+        """Of the first signal: an image beside its zero-filled reconstruction, or a window and the coefficients."""
         table, shape = learned.data.table, self.dictionary.shape
         assert table.dictionary is not None
         inferred = {name: value.double().numpy() for name, value in learned.inferred().items()}
@@ -441,7 +453,7 @@ class SparseBayes(LinearModel):
         y = torch.zeros(self.operator.out_dim, dtype=torch.float64)
         y[torch.as_tensor(learned.data.train_columns[seen])] = torch.as_tensor(learned.data.train_values[seen])
         if len(shape) == 2:
-            zero_filled = self._signal(self.operator.transpose(y.to(self._norms))).cpu().double().numpy().reshape(shape)
+            zero_filled = self._zero_filled(y.to(self._norms)).cpu().double().numpy().reshape(shape)
             ratios = None if truth is None else (_decibels(zero_filled, truth), _decibels(first[0], truth))
             return {"reconstruction": lambda path: plots.image(first[0], first[1], zero_filled, path, truth, ratios)}
         measured = None
@@ -457,20 +469,30 @@ class SparseBayes(LinearModel):
             "signal": lambda path: plots.signal(first[0], first[1], measured, found, path, truth, true_coefficients)
         }
 
+    def _zero_filled(self, y: Tensor) -> Tensor:
+        """H^T y, of measured frequencies with the conjugates that a real image gives: the least-squares signal of least
+        norm."""
+        if self.dictionary.sensing != "fourier":
+            return self._signal(self.operator.transpose(y))
+        sensing = subsampled_fourier(self.dictionary.shape, torch.as_tensor(self.dictionary.kept, device=y.device))
+        return sensing.least_norm(y)
+
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         if not self.learn_noise:
             return []
-        noise, found = self._noise_of(parameters), []
+        noise, found = float(self._noise_of(parameters)), []
         if noise <= 1.05 * self.noise_floor:
             found.append(
                 f"the noise variance ended at its floor, {self.noise_floor:g} of the measurements' mean square: the "
                 "coefficients explain everything; give model.noise_variance with model.learn_noise=false"
             )
-        active = self._active(parameters)
-        if active * self.observations.shape[0] >= self.observations.observed:
+        active, measured = self._active(parameters), self.observations.observed / self.observations.shape[0]
+        if not found and (active > measured / 3 or noise < 0.1 * float(self._noise)):
+            before, after = (value * float(self._unit) ** 2 for value in (float(self._noise), noise))
             found.append(
-                f"{active:,} coefficients are active, as many as there are measurements: the noise variance cannot be "
-                "told from the prior; give model.noise_variance with model.learn_noise=false"
+                f"{active:,} coefficients are active with {measured:,.0f} measurements, and the noise variance went "
+                f"from {before:.3g} to {after:.3g}: it can hardly be told from the prior; give model.noise_variance with "
+                "model.learn_noise=false"
             )
         return found
 

@@ -46,9 +46,9 @@ class StateSpace(Model):
 
     def check(self, data: Data) -> None:
         super().check(data)
-        if data.shape[0] < 3:
-            raise UserError(f"{data.table.name} has {data.shape[0]} steps", "give at least three")
         steps = data.table.end - data.table.horizon
+        if steps < 3:
+            raise UserError(f"{data.table.name} has {steps} steps to learn from", "give at least three")
         if self.latent_dim >= steps:
             raise UserError(
                 f"model.latent_dim={self.latent_dim} is too much for {steps} steps to learn from",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lgm_cli.operators.base import LinearOperator, Product, grid
+from lgm_cli.operators.base import PIECE, LinearOperator, Product, grid
 from lgm_cli.operators.blocks import Kronecker
 from lgm_cli.operators.entries import Diagonal, Masked, ones
 
@@ -67,20 +67,23 @@ class SubsampledCosine(Product):
         self.n, self.kept = n, kept
 
     def gram(self, weights: Tensor) -> Tensor:
-        padded = pad(weights * _scale(weights).square(), (0, self.n))
-        return torch.fft.rfft(padded).real[self._places(weights)].sum(0) / 2
+        lookup = torch.fft.rfft(pad(weights * _scale(weights).square(), (0, self.n))).real / 2
+        return torch.cat([lookup[places].sum(0) for places in self._places(weights)])
 
     def quadratic_diagonal(self, matrix: Tensor) -> Tensor:
-        sums = matrix.new_zeros(2 * self.n)
+        sums, row = matrix.new_zeros(2 * self.n), 0
         for places in self._places(matrix):
-            sums = sums.index_add(0, places.flatten(), matrix.flatten())
+            part = matrix[row : row + places.shape[1]]
+            sums, row = sums.index_add(0, places.flatten(), part.expand(places.shape).flatten()), row + len(part)
         return torch.fft.rfft(sums).real[: self.n] * _scale(matrix[0].new_empty(self.n)).square() / 2
 
-    def _places(self, like: Tensor) -> Tensor:
-        """|t - u| and t + u + 1, (2, m, m); cosines of the latter past n are those of 2n less it."""
+    def _places(self, like: Tensor) -> Iterator[Tensor]:
+        """|t - u| and t + u + 1, (2, rows, m), some rows at a time; cosines of the latter past n are those of 2n less
+        it."""
         t = self.kept.to(like.device)
-        total = t[:, None] + t + 1
-        return torch.stack([(t[:, None] - t).abs(), torch.minimum(total, 2 * self.n - total)])
+        for rows in t.split(max(1, PIECE // len(t))):
+            total = rows[:, None] + t + 1
+            yield torch.stack([(rows[:, None] - t).abs(), torch.minimum(total, 2 * self.n - total)])
 
 
 def _squares(n: int) -> LinearOperator:

@@ -56,7 +56,7 @@ class Fourier(LinearOperator):
         return torch.cat([image.real.flatten(self._dims[0]), image.imag.flatten(self._dims[0])], -1)
 
 
-def subsampled_fourier(shape: int | Sequence[int], kept: Tensor, complex_input: bool = False) -> LinearOperator:
+def subsampled_fourier(shape: int | Sequence[int], kept: Tensor, complex_input: bool = False) -> SubsampledFourier:
     """The real and then the imaginary parts of the frequencies `kept`, indices into the flattened spectrum."""
     return SubsampledFourier(shape, kept, complex_input)
 
@@ -80,6 +80,14 @@ class SubsampledFourier(Product):
             return super().normal(x)
         dims = tuple(range(-len(self.shape), 0))
         spectrum = torch.fft.rfftn(x.unflatten(-1, self.shape), dim=dims) * self._selected.to(x)
+        return torch.fft.irfftn(spectrum, self.shape, dims).flatten(dims[0])
+
+    def least_norm(self, y: Tensor) -> Tensor:
+        """The real signal of least norm with the frequencies y, (..., out_dim) -> (..., in_dim): Phi^+ y."""
+        dims = tuple(range(-len(self.shape), 0))
+        spectrum = torch.fft.rfftn(self.transpose(y).unflatten(-1, self.shape), dim=dims)
+        selected = self._selected.to(y)
+        spectrum = torch.where(selected > 0, spectrum / selected.clamp_min(0.5), 0.0)
         return torch.fft.irfftn(spectrum, self.shape, dims).flatten(dims[0])
 
 

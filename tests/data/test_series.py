@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from lgm_cli.data import Data, load, naive_forecasts
+from lgm_cli.data.base import periodic_means
 from lgm_cli.data.series import continued
 from lgm_cli.errors import UserError
 from lgm_cli.observations import standardisation
@@ -41,17 +42,30 @@ def test_a_series_is_read_with_its_horizon_and_what_follows(tmp_path: Path) -> N
 
 
 def test_the_periodic_means_are_those_of_the_learning_entries(tmp_path: Path) -> None:
+    """Whatever stands in the hidden entries; and the units are those of what is left."""
     frame = weekly()
     data = series(tmp_path, frame, index="day", season=7, horizon=5, test_fraction=0.1)
     values = frame[["a", "b"]].to_numpy(copy=True)
     values[data.test_rows, data.test_columns] = np.nan
-    phases = np.stack([np.nanmean(values[p::7], axis=0) for p in range(7)])
     assert data.season is not None
-    np.testing.assert_allclose(data.season, phases - phases.mean(0), atol=1e-12)
+    np.testing.assert_allclose(data.season, periodic_means(values, 7), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(data.season.mean(0), 0, atol=1e-12)
+    left = values - data.season[np.arange(60) % 7]
     center, scale = standardisation(data)
-    np.testing.assert_allclose(center, phases.mean(0), rtol=1e-10, atol=1e-10)
-    left = values - phases[np.arange(60) % 7]
+    np.testing.assert_allclose(center, np.nanmean(left, axis=0), rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(scale, np.nanstd(left, axis=0), rtol=1e-10)
+
+
+@pytest.mark.parametrize("steps", [14, 24, 200])
+def test_a_trend_is_not_taken_for_a_season(steps: int) -> None:
+    """With gaps, the periodic means of a line and a season are those of the season."""
+    random = np.random.default_rng(0)
+    true = random.normal(size=(7, 2))
+    true -= true.mean(0)
+    values = np.outer(np.arange(steps), [2.7, -300.0]) + true[np.arange(steps) % 7]
+    values[random.random(values.shape) < 0.1] = np.nan
+    np.testing.assert_allclose(periodic_means(values, 7), true, rtol=0, atol=1e-6)
+    assert np.abs(periodic_means(values - true[np.arange(steps) % 7], 7)).max() < 1e-6
 
 
 def test_naive_forecasts_use_what_was_learned_from_alone(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from scipy.stats import multivariate_normal
 from lgm_cli import build, catalogue
 from lgm_cli.data.base import Data, Dictionary, measurements
 from lgm_cli.data.cosine import load as load_cosine
+from lgm_cli.data.split import hide
 from lgm_cli.dictionary import bands_of, group_of
 from lgm_cli.errors import UserError
 from lgm_cli.evaluation import Evaluator, needs_iterations
@@ -248,10 +249,42 @@ def test_what_neither_form_can_hold_is_refused_with_the_numbers(monkeypatch) -> 
 def test_the_noise_that_cannot_be_told_from_the_prior_is_warned_of() -> None:
     model = cases.attach(make(learn_noise=True), data_of("cosine"))
     parameters = model.initial(0)
-    assert "as many as there are measurements" in model.warnings(parameters, [])[-1]
+    assert "can hardly be told from the prior" in model.warnings(parameters, [])[-1]
     floor = parameters | {"noise_variance": torch.tensor(model.noise_floor, dtype=torch.float64)}
     assert "ended at its floor" in model.warnings(floor, [])[0]
     assert make().warnings({}, []) == []
+
+
+def test_standard_deviations_hold_in_single_precision() -> None:
+    """Where the data tell almost everything: 1 - diag(V^T C^-1 V) would cancel."""
+    table = load_cosine(options_of("cosine", unknowns=256, measurements=100, nonzeros=15, noise=1e-3))
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        model = cases.attach(make(), Data(table, np.zeros(len(table.values), bool)), dtype)
+        method = Method(model, ExactExpectation(model), ClosedFormUpdate(model, model.initial(0)), 1, 0)
+        for _ in range(20):
+            method.step()
+        parameters = {name: value.to(dtype) for name, value in (found[0][0] if found else method.parameters).items()}
+        found.append((parameters, Evaluator(model, Data(table, np.zeros(100, bool)), 0).inferred(parameters)))
+    for name in ("latent_standard_deviation", "signal_standard_deviation"):
+        exact, rounded = (each[name].double() for _, each in found)
+        assert float(rounded.min()) > 0
+        torch.testing.assert_close(rounded, exact, rtol=1e-3, atol=0)
+
+
+def test_single_signals_have_measurements_to_hide() -> None:
+    """A tenth of them, though each is the only one of its column."""
+    table = load_cosine(options_of("cosine", unknowns=256, measurements=100, nonzeros=10))
+    assert hide(table, 0.1, 0).sum() == 10
+    assert hide(table, 0.98, 0).sum() == 98
+
+
+def test_the_zero_filled_image_is_the_least_squares_one_of_least_norm() -> None:
+    model = cases.attach(make(), data_of("fourier of an image", hidden=0))
+    assert isinstance(model, SparseBayes) and model.basis is not None
+    y = torch.as_tensor(np.random.default_rng(0).normal(size=model.operator.out_dim))
+    matrix = model.operator.dense(y) @ model.basis.dense(y)  # H
+    torch.testing.assert_close(model._zero_filled(y), torch.linalg.pinv(matrix) @ y, rtol=1e-9, atol=1e-10)
 
 
 def test_data_of_another_kind_or_without_noise_are_refused() -> None:
