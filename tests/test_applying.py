@@ -398,6 +398,31 @@ def test_the_run_s_own_index_is_heeded_where_the_new_file_has_it(tmp_path: Path)
     assert list(pd.read_csv(tmp_path / "with" / "imputed.csv")["day"]) == ["d0", "d1", "d2", "d3"]
 
 
+@pytest.mark.parametrize("season", [False, True])
+def test_odd_labels_of_a_new_series_are_noted(season: bool, runs: dict[str, Path], tmp_path: Path) -> None:
+    frame = pd.DataFrame(steps_of_a_series(12, 3, 4), columns=pd.Index(list("uvw")))
+    days = [*pd.date_range("2024-01-01", periods=11).strftime("%Y-%m-%d")]
+    run = runs["season" if season else "state_space"]
+    for last, note in (
+        ("2024-02-01", "not evenly spaced"),
+        ("2023-01-01", "not in order"),
+        (days[0], "more than once"),
+    ):
+        frame.assign(day=[*days, last]).to_csv(tmp_path / "new.csv", index=False, na_rep="NaN")
+        warned = apply(run, tmp_path / "new.csv", tmp_path / note.replace(" ", ""), "data.index=day")["warnings"]
+        assert any(note in each for each in warned) and any("phase" in each for each in warned) == season
+
+
+def test_a_channel_may_be_called_phase(runs: dict[str, Path], tmp_path: Path) -> None:
+    y, run = steps_of_a_series(90, 3, 1), tmp_path / "run"
+    learn = write(tmp_path / "learn.csv", y, ["phase", "v", "w"])
+    assert main([*SERIES["season"], f"data.path={learn}", *EM, f"hydra.run.dir={run}"]) == 0
+    new, same = (write(tmp_path / f"{n}.csv", y[:20], [n, "v", "w"]) for n in ("phase", "u"))
+    row = apply(run, new, tmp_path / "applied")["last_row"]
+    expected = apply(runs["season"], same, tmp_path / "expected")["last_row"]
+    assert row["train_log_likelihood"] == pytest.approx(expected["train_log_likelihood"], rel=1e-9)
+
+
 def test_device_and_posterior_may_be_given_and_the_folder_is_a_new_one(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lgm_cli.data import csv, image, ratings
 from lgm_cli.data.base import Table
-from lgm_cli.data.series import continued
+from lgm_cli.data.series import continued, label_notes
 from lgm_cli.errors import UserError
 
 SHOWN = 3  # names of columns in an error
@@ -121,12 +121,13 @@ def _measured_alike(table: Table, shape: list[int]) -> Table:
 
 def _series(table: Table, run: Path, season: int | None) -> Table:
     """With the periodic means that the run has learned, of which phase 0 is that of the first row here too."""
+    table = dataclasses.replace(table, kind="series", notes=(*table.notes, *label_notes(table.row_labels)))
     if season is None:
-        return dataclasses.replace(table, kind="series")
-    means = _recorded(run, "season.csv", index_col="phase")
-    names = list(table.column_labels)
-    if [*means.index] != [*range(season)] or [*means.columns] != names:
+        return table
+    means = _recorded(run, "season.csv", header=None, dtype=str)  # by position: a channel may be called phase, too
+    phases, names = list(means.iloc[1:, 0]), list(means.iloc[0, 1:])
+    if phases != [*map(str, range(season))] or names != list(table.column_labels):
         raise UserError(f"{run / 'season.csv'} is not that of the run's columns", "learn the run again")
     note = f"the first row is taken to be in the phase of the run's first row, of {season} steps"
-    periodic = means.to_numpy(np.float64)
-    return dataclasses.replace(table, kind="series", season=season, periodic=periodic, notes=(*table.notes, note))
+    periodic = means.iloc[1:, 1:].to_numpy(np.float64)
+    return dataclasses.replace(table, season=season, periodic=periodic, notes=(*table.notes, note))

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.tseries.api import guess_datetime_format
+from pandas.tseries.frequencies import to_offset
 
 from lgm_cli.data import csv
 from lgm_cli.data.base import Data, Table
 from lgm_cli.errors import UserError
+
+OFFSET = re.compile(r"(?:Z|[+-]\d\d(?::?\d\d)?)$")  # from UTC, at the end of a label
 
 
 def load(options: dict[str, Any], simulate: object = None) -> Table:
@@ -46,7 +49,7 @@ def arrange(table: Table, options: dict[str, Any]) -> Table:
     if ahead > last:
         raise UserError(f"data.forecast={ahead} is more than the {last:,} steps that are given", f"at most {last}")
     _require_variation(table, last - horizon, horizon)
-    notes = (*table.notes, *_notes(table.row_labels))
+    notes = (*table.notes, *label_notes(table.row_labels))
     if horizon:
         notes += (f"the last {horizon:,} steps among them",)
     return dataclasses.replace(
@@ -92,18 +95,18 @@ def continued(labels: pd.Index, count: int) -> pd.Index:
     if count == 0:
         return labels[:0]
     if isinstance(labels, pd.RangeIndex):
-        return pd.RangeIndex(len(labels), len(labels) + count)
-    if (dates := _dates(labels)) is not None:
-        parsed, form = dates
-        spacing = _spacing(parsed)
-        if spacing is None:
-            spacing = pd.Series(parsed).diff().median() if len(parsed) > 1 else pd.Timedelta(days=1)
-        more = pd.date_range(parsed[-1], periods=count + 1, freq=spacing)[1:]
-        texts = [str(text) for text in more.strftime(form)]
-        if str(labels[-1]).strip().endswith("Z"):  # which strftime writes as an offset
-            texts = [re.sub(r"\+00:?00$", "Z", text) for text in texts]
-        return pd.Index(texts, dtype="str")
-    if (numbers := _integers(labels)) is not None:
+        return pd.RangeIndex(labels.stop, labels.stop + count)
+    if readings := _readings(labels):
+        parsed, form = readings[0]
+        step: Any = _spacing(parsed)
+        if step is None:
+            step = pd.Series(parsed).diff().median() if len(parsed) > 1 else pd.Timedelta(days=1)
+        if step:  # else dates that are all the same, or most of them
+            more = pd.DatetimeIndex([parsed[-1] + (k + 1) * step for k in range(count)])
+            texts = _written_alike(labels, more, form)
+            if len({str(labels[-1]).strip(), *texts}) > count:  # else by less than the format can tell apart
+                return pd.Index(texts, dtype="str")
+    elif (numbers := _integers(labels)) is not None:
         steps = np.diff(numbers)
         by = int(steps[0]) if len(steps) and (steps == steps[0]).all() and steps[0] else 1
         return pd.Index([str(numbers[-1] + by * (k + 1)) for k in range(count)], dtype="str")
@@ -115,46 +118,87 @@ def _integers(labels: pd.Index) -> np.ndarray | None:
     return np.array([int(t) for t in texts]) if all(re.fullmatch(r"[+-]?\d{1,15}", t) for t in texts) else None
 
 
-def _dates(labels: pd.Index) -> tuple[pd.DatetimeIndex, str] | None:
-    """The labels as dates and their format; None where they are not, as years by themselves are not."""
+def _readings(labels: pd.Index) -> list[tuple[pd.DatetimeIndex, str]]:
+    """The labels as dates and their format, in the ways that are likeliest: the month or the day first; where the
+    offset from UTC changes, the instants or what the clock shows. Empty where they are no dates, as years are not."""
     first = str(labels[0]).strip() if len(labels) else ""
     if not first or (first.isdigit() and len(first) != 8):
-        return None
+        return []
     texts = pd.Series([str(label).strip() for label in labels])
+    found: list[tuple[pd.DatetimeIndex, str]] = []
     for day_first in (False, True):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a day before the month was not asked for
             form = guess_datetime_format(first, dayfirst=day_first)
-        if form is not None and not (parsed := pd.to_datetime(texts, format=form, errors="coerce")).isna().any():
-            return pd.DatetimeIndex(parsed), form
-    return None
+        if form is None or (found and (form == found[0][1] or form.startswith("%Y"))):
+            continue
+        parsed = pd.to_datetime(texts, format=form, errors="coerce", utc="%z" in form)
+        if parsed.isna().any():
+            continue
+        if "%z" not in form:
+            found.append((pd.DatetimeIndex(parsed), form))
+            continue
+        zone = pd.to_datetime(texts.iloc[-1], format=form).tz
+        found.append((pd.DatetimeIndex(parsed).tz_convert(zone), form))
+        bare = texts.str.replace(OFFSET, "", regex=True)
+        clock = pd.to_datetime(bare, format=form.replace("%z", ""), errors="coerce")
+        shown = pd.DatetimeIndex(clock).tz_localize(zone)
+        if not shown.hasnans and not shown.equals(found[-1][0]):
+            found.append((shown, form))
+    likely = [(_spacing(dates) is not None, dates.is_monotonic_increasing) for dates, _ in found]
+    return [each for each, how in zip(found, likely, strict=True) if how == max(likely)]
 
 
-def _spacing(dates: pd.DatetimeIndex) -> Any:
+def _written_alike(labels: pd.Index, dates: pd.DatetimeIndex, form: str) -> list[str]:
+    """Dates in the format of the labels: with as many decimals, and an offset from UTC as that of the last one."""
+    texts, last = [str(text) for text in dates.strftime(form)], str(labels[-1]).strip()
+    if "%f" in form:
+        digits = max(len(re.sub(r".*:\d+\.(\d+).*", r"\1", str(label))) for label in labels)
+        texts = [re.sub(r"(:\d+\.)(\d+)", lambda t: t[1] + t[2].ljust(digits, "0")[:digits], text) for text in texts]
+    if "%z" in form:
+        offset = last[found.start() :] if (found := OFFSET.search(last)) else ""
+        texts = [OFFSET.sub(offset, text) for text in texts]
+    return texts
+
+
+def _spacing(dates: pd.DatetimeIndex) -> pd.offsets.BaseOffset | None:
     """The calendar's rule that the dates follow, such as the ends of months; None where they follow none."""
     if len(dates) < 3:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that pandas will return an object instead of its name
-        return pd.infer_freq(dates)
+        rule = pd.infer_freq(dates)
+    if rule is not None:
+        return to_offset(rule)
+    months = np.diff(12 * dates.year + dates.month)
+    alike = len(set(dates.day)) == 1 and len(set(dates - dates.normalize())) == 1
+    return pd.DateOffset(months=int(months[0])) if alike and months[0] and (months == months[0]).all() else None
 
 
-def _notes(labels: pd.Index) -> tuple[str, ...]:
-    """What a user should know of the order of the rows, which is taken as that of time."""
+def label_notes(labels: pd.Index) -> tuple[str, ...]:
+    """What a user should know of the labels and of the order of the rows, which is taken as that of time."""
     if isinstance(labels, pd.RangeIndex):
         return ()
-    dates = _dates(labels)
-    ordered = dates[0].asi8 if dates is not None else _integers(labels)
+    readings, notes = _readings(labels), ()
+    if (forms := [form for _, form in readings]) and forms[0] != forms[-1]:
+        notes = (f"the labels are read as {_plain(forms[0])}, though they may be {_plain(forms[-1])}",)
+    ordered = readings[0][0].asi8 if readings else _integers(labels)
     if labels.has_duplicates:
-        return (f"the label {labels[labels.duplicated()][0]} is there more than once (each row is a step)",)
+        what = f"the label {labels[labels.duplicated()][0]} is there more than once (each row is a step)"
+        return (*notes, what)
     if ordered is None or len(ordered) < 3:
-        return ()
+        return notes
     steps = np.diff(ordered)
     if not (steps > 0).all():
-        return ("the labels are not in order (each row is a step, in the order of the file)",)
-    if (steps != steps[0]).any() and (dates is None or _spacing(dates[0]) is None):
-        return ("the labels are not evenly spaced (each row is a step: give a missing one as an empty row)",)
-    return ()
+        return (*notes, "the labels are not in order (each row is a step, in the order of the file)")
+    if (steps != steps[0]).any() and (not readings or _spacing(readings[0][0]) is None):
+        return (*notes, "the labels are not evenly spaced (each row is a step: give a missing one as an empty row)")
+    return notes
+
+
+def _plain(form: str) -> str:
+    names = {"%Y": "year", "%y": "year", "%m": "month", "%d": "day"}
+    return re.sub("%[A-Za-z]", lambda found: names.get(found[0], found[0]), form.split()[0].split("T")[0])
 
 
 def naive_forecasts(data: Data) -> dict[str, float]:

@@ -94,14 +94,57 @@ def test_the_last_steps_alone(tmp_path: Path) -> None:
         (["1998", "2000", "2002"], ["2004", "2006"]),
         (["5", "6", "9"], ["10", "11"]),
         (["mon", "tue", "wed"], ["+1", "+2"]),
+        (["2024-01-31"] * 3, ["+1", "+2"]),
+        (["20240131"] * 3, ["+1", "+2"]),
+        (["2024-01-30", "2024-01-30", "2024-01-31"], ["+1", "+2"]),
+        ([f"2020-{month:02}-15" for month in range(1, 13)], ["2021-01-15", "2021-02-15"]),
+        (["2020-06-15 06:00", "2020-09-15 06:00", "2020-12-15 06:00"], ["2021-03-15 06:00", "2021-06-15 06:00"]),
+        (["2020-10-30", "2020-11-30", "2020-12-30"], ["2021-01-30", "2021-02-28"]),
+        ([f"01/{k % 12 + 1:02}/{2019 + k // 12}" for k in range(48)], ["01/01/2023", "01/02/2023"]),
+        ([f"{k % 28 + 1:02}/01/2019" for k in range(9)], ["10/01/2019", "11/01/2019"]),
+        (["2020-03-28 00:00:00+01:00", "2020-03-28 01:00:00+01:00"], [f"2020-03-28 0{k}:00:00+01:00" for k in (2, 3)]),
+        (["2020-03-28 00:00:00 +0100", "2020-03-28 01:00:00 +0100"], [f"2020-03-28 0{k}:00:00 +0100" for k in (2, 3)]),
+        (["2020-03-28T00:00:00.000Z", "2020-03-28T01:00:00.000Z"], [f"2020-03-28T0{k}:00:00.000Z" for k in (2, 3)]),
+        (["1.3.2020 00:00:00.75", "1.3.2020 00:00:01.00"], ["01.03.2020 00:00:01.25", "01.03.2020 00:00:01.50"]),
     ],
 )
 def test_labels_continue_at_their_own_spacing(labels: list[str], more: list[str]) -> None:
     assert list(continued(pd.Index(labels), 2)) == more
 
 
-def test_positions_continue() -> None:
+@pytest.mark.parametrize(
+    ("first", "steps", "by", "more"),
+    [
+        ("2020-03-28 22:00", 48, "h", ["2020-03-30 23:00:00+02:00", "2020-03-31 00:00:00+02:00"]),
+        ("2020-10-24 22:00", 48, "h", ["2020-10-26 21:00:00+01:00", "2020-10-26 22:00:00+01:00"]),
+        ("2020-03-01", 40, "D", ["2020-04-10 00:00:00+02:00", "2020-04-11 00:00:00+02:00"]),
+        ("2020-01-01", 12, "MS", ["2021-01-01 00:00:00+01:00", "2021-02-01 00:00:00+01:00"]),
+    ],
+)
+def test_labels_across_daylight_saving(tmp_path: Path, first: str, steps: int, by: str, more: list[str]) -> None:
+    labels = pd.date_range(first, periods=steps, freq=by, tz="Europe/Paris").astype(str)
+    data = series(tmp_path, weekly(steps).assign(day=labels), index="day", forecast=2)
+    assert list(data.table.row_labels[-2:]) == more
+    assert "evenly" not in data.describe() and "order" not in data.describe()
+
+
+@pytest.mark.parametrize(("steps", "noted"), [(10, True), (40, False)])
+def test_dates_that_can_be_read_in_two_ways_are_noted(tmp_path: Path, steps: int, noted: bool) -> None:
+    frame = weekly(steps)
+    frame["day"] = [f"01/{k % 12 + 1:02}/{2019 + k // 12}" for k in range(steps)]
+    note = "the labels are read as month/day/year, though they may be day/month/year"
+    assert (note in series(tmp_path, frame, index="day").describe()) == noted
+
+
+def test_months_on_a_day_within_them_are_evenly_spaced(tmp_path: Path) -> None:
+    frame = weekly(12).assign(day=[f"2020-{month:02}-15" for month in range(1, 13)])
+    assert "evenly" not in series(tmp_path, frame, index="day").describe()
+
+
+def test_positions_continue(tmp_path: Path) -> None:
     assert list(continued(pd.RangeIndex(3), 2)) == [3, 4]
+    data = series(tmp_path, weekly()[["a"]], last=20, forecast=3)
+    assert list(data.table.row_labels) == [*range(40, 63)]
 
 
 @pytest.mark.parametrize(
