@@ -22,6 +22,7 @@ from lgm_cli.solvers.base import Solver
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 SMALL_WORK = 5e6  # half the multiplications of a product with A, up to which one thread is as good as several
 MAX_STEPS = {"closed_form": 2000, "gradient": 5000}
+RETREATS = 4  # from steps that led astray, where their size was left open
 FEW_BLOCKS = 8  # up to so many blocks every step uses all data points
 BATCH_BLOCKS = 2
 COLUMN_SAMPLES = 512  # posterior samples behind a column's gradient, at least, in steps over all data points
@@ -155,7 +156,8 @@ def method(config: Mapping[str, Any], model: Model, parameters: Parameters) -> t
         chosen["learning_rate"] = _auto(options["learning_rate"], rate)
         betas = model.choices.get("betas") if optimizer == "adam" else None
         chosen |= {} if betas is None else {"betas": list(betas)}
-        update = GradientUpdate(model, parameters, optimizer, chosen["learning_rate"], betas)
+        retreats = RETREATS if options["learning_rate"] == "auto" else 0
+        update = GradientUpdate(model, parameters, optimizer, chosen["learning_rate"], betas, retreats)
     return Method(model, expectation, update, per_step, seed), chosen
 
 

@@ -95,16 +95,33 @@ class Learner:
                 info = self._step()
             except LinAlgError:
                 status = "diverged"
+                if self._retreat():
+                    status = None
+                    continue
                 break
             progress.stepped(self.method.steps, self.seconds)
             if info.gradient_norm is not None and not math.isfinite(info.gradient_norm):
                 status = "diverged"
             elif self.method.steps >= self._due:
                 status = self._look(info, progress)
+            if status == "diverged" and self._retreat():
+                status = None
             if status is None and time.monotonic() - saved > self.limits.checkpoint_seconds:
                 self.save()
                 saved = time.monotonic()
         return self._outcome(status)
+
+    def _retreat(self) -> bool:
+        """Back to the last good parameters with shorter steps, if the method may."""
+        step, parameters, _ = self._good
+        if not self.method.update.retreat(parameters):
+            return False
+        while self.convergence.steps and self.convergence.steps[-1] > step:
+            self.convergence.steps.pop()
+            self.convergence.values.pop()
+        self._due = self.method.steps + 1
+        log.info("step %d led astray: back to the parameters of step %d, with shorter steps", self.method.steps, step)
+        return True
 
     def _outcome(self, status: str) -> Outcome:
         warnings = []

@@ -218,6 +218,27 @@ def test_the_last_word_on_all_data_points_is_not_compared_with_a_subset_at_the_s
     assert learn(run).status == ("max_steps" if max_steps == 5 else "converged")
 
 
+def test_a_step_size_that_was_left_open_is_shortened_before_a_run_gives_up(tmp_path: Path) -> None:
+    """Far too large by a factor of 64: back to the start three times, each with a quarter of the step, then upwards."""
+    reached = {}
+    for retreats in (0, 2, 4):
+        method = method_of("output", 64 * 0.5)
+        assert isinstance(method.update, GradientUpdate)
+        method.update.retreats = retreats
+        run = learner(tmp_path / f"{retreats}", method, max_steps=40, eval_every=1)
+        outcome = learn(run)
+        reached[retreats] = outcome.status
+        values = [row["train_log_likelihood"] for row in run.recorder.rows]
+        if retreats == 4:
+            assert method.update.retreats < 4
+            assert outcome.scores.train_log_likelihood > values[0]
+            assert method.update.optimizer.param_groups[0]["lr"] < 16
+            state = method.update.state()
+            assert state["retreats"] == method.update.retreats
+    assert reached[0] == "diverged"
+    assert reached[4] == "max_steps"
+
+
 def test_a_learning_rate_far_too_large_is_divergence_not_an_error(tmp_path: Path) -> None:
     for rate in (30.0, 1e3, 1e6):
         run = learner(tmp_path / f"{rate}", method_of("output", rate), max_steps=20)

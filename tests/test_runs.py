@@ -259,6 +259,18 @@ def test_a_regression_can_be_recomputed_from_its_files(method: str, tmp_path: Pa
     np.testing.assert_array_equal(filled["yield"][~np.isnan(y)], y[~np.isnan(y)])
 
 
+@pytest.mark.parametrize(("order", "states"), [(1, 2), (2, 3)])
+def test_the_defaults_learn_a_series_that_wanders(order: int, states: int, tmp_path: Path) -> None:
+    """A random walk, once and twice summed, whose first automatic steps would lead astray."""
+    walk = np.random.default_rng(0).normal(size=120)
+    for _ in range(order):
+        walk = walk.cumsum()
+    pd.DataFrame({"x": walk}).to_csv(tmp_path / "walk.csv", index=False)
+    own = [f"data.path={tmp_path / 'walk.csv'}", f"model.latent_dim={states}", "max_steps=60", "device.threads=1"]
+    folder = run(tmp_path / "run", "model=state_space", "data=series", *own)
+    assert last_of(folder)["train_log_likelihood"] > float(rows_of(folder)[0]["train_log_likelihood"]) + 0.5
+
+
 @pytest.mark.parametrize("method", ["em", "unroll"])
 def test_a_signal_can_be_recomputed_from_its_files(method: str, tmp_path: Path) -> None:
     """Likelihood, predictions, coefficients and signal of two tasks with hidden measurements, by the inverse of the

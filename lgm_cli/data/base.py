@@ -211,7 +211,8 @@ class Data:
     def summary(self) -> dict[str, object]:
         """What summary.json says of the data; kind, reader and signal are what `lgm-run apply=` goes by."""
         table = self.table
-        found: dict[str, object] = {"name": table.name, "shape": [table.end, self.shape[1]], "fingerprint": self.fingerprint}
+        found: dict[str, object] = {"name": table.name, "shape": [table.end, self.shape[1]]}
+        found["fingerprint"] = self.fingerprint
         found |= {"kind": table.kind, "reader": table.reader}
         return found | ({} if table.dictionary is None else {"signal": list(table.dictionary.shape)})
 

@@ -18,6 +18,8 @@ from lgm_cli.errors import UserError
 
 OFFSET = re.compile(r"(?:Z|[+-]\d\d(?::?\d\d)?)$")  # from UTC, at the end of a label
 
+FEW_PERIODS = 5  # below so many, the error of the periodic means is not small
+
 
 def load(options: dict[str, Any], simulate: object = None) -> Table:
     """Read data.path; data.index names a column of dates or identifiers that is carried through to the outputs."""
@@ -50,6 +52,10 @@ def arrange(table: Table, options: dict[str, Any]) -> Table:
         raise UserError(f"data.forecast={ahead} is more than the {last:,} steps that are given", f"at most {last}")
     _require_variation(table, last - horizon, horizon)
     notes = (*table.notes, *label_notes(table.row_labels))
+    if season is not None and last - horizon < FEW_PERIODS * season:
+        notes += (
+            f"{(last - horizon) / season:.1f} periods for the season, which intervals take for known: too narrow",
+        )
     if horizon:
         notes += (f"the last {horizon:,} steps among them",)
     return dataclasses.replace(

@@ -41,6 +41,10 @@ class ClosedFormUpdate:
         """There is no step size to shorten."""
         return False
 
+    def retreat(self, parameters: Parameters) -> bool:
+        """There is no step size that may have been too large."""
+        return False
+
     def state(self) -> dict[str, Any]:
         return {"parameters": self.parameters}
 
@@ -56,9 +60,9 @@ class GradientUpdate:
 
     def __init__(
         self, model: Model, parameters: Parameters, optimizer: str, learning_rate: float,
-        betas: tuple[float, float] | None = None,
+        betas: tuple[float, float] | None = None, retreats: int = 0,
     ) -> None:  # fmt: skip
-        self.model = model
+        self.model, self.retreats = model, retreats
         self._free = {name: value.clone().requires_grad_() for name, value in model.free(parameters).items()}
         self.optimizer = OPTIMIZERS[optimizer](
             list(self._free.values()), lr=learning_rate, **({} if betas is None else {"betas": betas})
@@ -105,13 +109,30 @@ class GradientUpdate:
             group["lr"] *= 0.5
         return True
 
+    def retreat(self, parameters: Parameters) -> bool:
+        """Go back to parameters that were good, with a quarter of the step size and no memory of gradients; False
+        when that has been done as often as it may."""
+        if self.retreats == 0:
+            return False
+        self.retreats -= 1
+        with torch.no_grad():
+            for name, value in self.model.free(parameters).items():
+                self._free[name].copy_(value)
+        self.optimizer.state.clear()
+        for group in self.optimizer.param_groups:
+            group["lr"] *= 0.25
+        self._renew()
+        return True
+
     def state(self) -> dict[str, Any]:
         return {
+            "retreats": self.retreats,
             "free": {name: value.detach() for name, value in self._free.items()},
             "optimizer": self.optimizer.state_dict(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
+        self.retreats = state["retreats"]
         with torch.no_grad():
             for name, value in state["free"].items():
                 self._free[name].copy_(value)

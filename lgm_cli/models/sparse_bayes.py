@@ -491,8 +491,8 @@ class SparseBayes(LinearModel):
             before, after = (value * float(self._unit) ** 2 for value in (float(self._noise), noise))
             found.append(
                 f"{active:,} coefficients are active with {measured:,.0f} measurements, and the noise variance went "
-                f"from {before:.3g} to {after:.3g}: it can hardly be told from the prior; give model.noise_variance with "
-                "model.learn_noise=false"
+                f"from {before:.3g} to {after:.3g}: it can hardly be told from the prior; give model.noise_variance "
+                "with model.learn_noise=false"
             )
         return found
 
