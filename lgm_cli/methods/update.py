@@ -132,7 +132,7 @@ class GradientUpdate:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.retreats = state["retreats"]
+        self.retreats = state.get("retreats", 0)
         with torch.no_grad():
             for name, value in state["free"].items():
                 self._free[name].copy_(value)
