@@ -301,10 +301,16 @@ class SparseBayes(LinearModel):
 
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
         """Of C in the dual form, its factorisation and inverse; of rows of Phi, those of a matrix."""
-        if isinstance(self.operator, Dense):
+        if not self._by_products(float(observed.max())):
             return super().exact_operations(observed)
-        small = np.minimum(observed, self.dim)
-        return small**3 + 2 * small * self._transform
+        return observed**3 + 2 * observed * self._transform
+
+    def _by_products(self, observed: float) -> bool:
+        """Whether `exact_posterior` takes the dual form by the products of a fast operator: all data points of a chunk
+        observe the same entries."""
+        chunks = self.observations.chunks
+        shared = all(len(chunk.points) == 1 or (chunk.index is not None and chunk.index.dim() == 1) for chunk in chunks)
+        return shared and observed <= self.dim and not isinstance(self.operator, Dense)
 
     @property
     def _transform(self) -> float:
@@ -318,8 +324,7 @@ class SparseBayes(LinearModel):
 
     def exact_bytes(self, observed: float) -> dict[str, float]:
         """The dual form by the operator's own products where `exact_posterior` takes it, which then is the smaller."""
-        shared = all(len(chunk.points) == 1 or chunk.index is not None for chunk in self.observations.chunks)
-        if isinstance(self.operator, Dense) or observed > self.dim or not shared:
+        if not self._by_products(observed):
             return super().exact_bytes(observed)
         primal, dual = self._norms.element_size() * 3.0 * self.dim**2, 8 * 3.5 * observed**2
         return {
