@@ -24,6 +24,10 @@ from lgm_cli.recorder import COLUMNS, Recorder
 pytestmark = pytest.mark.filterwarnings("error")
 
 
+WAVE = np.sin(np.arange(300) / 7)
+PICTURES = [np.outer(WAVE[:40], WAVE[60:80]), np.full((40, 20), 0.1), np.outer(WAVE[:40], WAVE[61:81])]
+
+
 @pytest.fixture(autouse=True)
 def small_and_without_a_trace(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(plots.STYLE, "savefig.dpi", 50)
@@ -373,6 +377,9 @@ def test_no_entry_or_one_is_no_error(path: Path, count: int) -> None:
         lambda path: plots.loadings_table(np.eye(3), ["a", "b", "c"], path),
         lambda path: plots.factor_extremes(np.eye(3), ["a", "b", "c"], path),
         lambda path: plots.predictions(*calibrated(30), path),
+        lambda path: plots.image(*PICTURES, path, PICTURES[0] * 1.1, (31.0, 33.5)),
+        lambda path: plots.image(*PICTURES, path),
+        lambda path: plots.signal(WAVE, 0 * WAVE + 0.1, None, WAVE, path),
     ],
 )
 def test_everything_lies_within_the_figure(path: Path, draw: Callable[[Path], Figure]) -> None:
@@ -383,6 +390,44 @@ def test_everything_lies_within_the_figure(path: Path, draw: Callable[[Path], Fi
     assert inches.y0 >= -0.02
     assert inches.x1 <= width + 0.02
     assert inches.y1 <= height + 0.02
+
+
+# Signals -------------------------------------------------------------------------------------------------------
+
+
+def line(axes: Axes, label: str) -> Line2D:
+    """The line with a label."""
+    return next(each for each in axes.lines if each.get_label() == label)
+
+
+def test_a_signal_is_drawn_beside_the_truth_and_its_coefficients_by_their_size(path: Path) -> None:
+    """A window of 200 entries; the true coefficients fall, and the errors are in the title."""
+    coefficients = np.where(np.arange(300) % 10 == 0, WAVE, 0.0)
+    places = np.arange(0, 300, 3)
+    known = np.where(np.arange(300) % 3 == 0, WAVE, 0.0)
+    figure = plots.signal(1.1 * WAVE, 0 * WAVE + 0.1, (places, WAVE[places]), coefficients, path, WAVE, coefficients)
+    above, below = figure.axes
+    assert len(line(above, "truth").get_xdata()) == 200
+    sizes = line(below, "truth").get_ydata()
+    assert np.all(np.diff(sizes) <= 0)
+    of_zeros = np.linalg.norm(known - WAVE) / np.linalg.norm(WAVE)
+    assert f"relative error 10.0%, of zeros where nothing was measured (least squares) {of_zeros:.1%}" in (
+        figure.get_suptitle()
+    )
+
+
+def test_an_image_has_its_errors_on_one_scale(path: Path) -> None:
+    mean, deviation, zero_filled = PICTURES
+    figure = plots.image(mean, deviation, zero_filled, path, mean + 0.01, (20.0, 40.0))
+    shown = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title("left") for axes in shown] == [
+        "truth", "zero-filled, 20.0 dB", "posterior mean, 40.0 dB",
+        "|error| of zero-filled", "|error| of the mean", "posterior standard deviation",
+    ]  # fmt: skip
+    limits = [axes.images[0].get_clim() for axes in shown]
+    assert limits[0] == limits[1] == limits[2]
+    assert limits[3] == limits[4] == limits[5]
+    np.testing.assert_allclose(np.asarray(shown[4].images[0].get_array()), 0.01)
 
 
 # Series --------------------------------------------------------------------------------------------------------

@@ -104,7 +104,16 @@ def signal(
         below.axhline(0, color=FAINT, linewidth=1)
         below.legend(loc="upper right", fontsize=8)
         below.tick_params(colors=QUIET)
-        return save(figure, path, "Signal and coefficients")
+        title = "Signal and coefficients"
+        if truth is not None and np.any(truth):
+            length = np.linalg.norm(truth)
+            title += f": relative error {np.linalg.norm(mean - truth) / length:.1%}"
+            if measured is not None:
+                known = np.zeros_like(truth)
+                known[measured[0]] = measured[1]
+                of_zeros = np.linalg.norm(known - truth) / length
+                title += f", of zeros where nothing was measured (least squares) {of_zeros:.1%}"
+        return save(figure, path, title)
 
 
 def _room_for_a_legend(axes: Axes) -> None:
