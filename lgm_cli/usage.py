@@ -27,7 +27,7 @@ examples:
   lgm-run data=csv data.path=table.csv               a table of your own, with gaps
   lgm-run data=csv data.path=table.csv data.index=name    the same, its rows named by the column `name`
   lgm-run model=linear_regression data=csv data.path=table.csv data.target=y    a regression of its column `y`
-  lgm-run model=state_space data=series data.path=days.csv data.season=7 data.forecast=14    forecasts of a series
+  lgm-run model=state_space data=series data.path=days.csv data.forecast=14    forecasts of a series of yours
   lgm-run model=sparse_bayes data=image data.path=picture.png    an image from a quarter of its frequencies
   lgm-run data=ratings data.path=ratings.csv         ratings of your own: user, item, rating[, timestamp]
   lgm-run --multirun method=em,unroll seed=0,1,2     six runs
