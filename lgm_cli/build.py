@@ -163,8 +163,7 @@ def method(config: Mapping[str, Any], model: Model, parameters: Parameters) -> t
 
 def _refuse_what_does_not_fit(model: Model) -> None:
     """UserError when neither form of an exact posterior fits into the memory that is free."""
-    observed = max(float(chunk.weight.sum(1).max()) for chunk in model.observations.chunks)
-    forms, free = model.exact_bytes(observed), available_memory(model.observations.device)
+    forms, free = model.exact_bytes(model.observations.longest), available_memory(model.observations.device)
     if min(forms.values()) > free:
         needed = ", ".join(f"{size / 1e9:,.1f} GB {form}" for form, size in forms.items())
         raise UserError(f"an exact posterior needs {needed}, and {free / 1e9:,.1f} GB are free", "method=unroll")

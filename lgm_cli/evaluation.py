@@ -200,10 +200,10 @@ def needs_iterations(model: Model) -> bool:
     iterative one can stand in for it."""
     if not model.standard_prior:
         return False
-    observed = np.array([max(float(chunk.weight.sum(1).max()) for chunk in model.observations.chunks)])
-    if model.exact_operations(observed)[0] > SINGLE_OPERATIONS:
+    longest = model.observations.longest
+    if model.exact_operations(np.array([longest]))[0] > SINGLE_OPERATIONS:
         return True
-    return min(model.exact_bytes(observed[0]).values()) > available_memory(model.observations.device)
+    return min(model.exact_bytes(longest).values()) > available_memory(model.observations.device)
 
 
 class _ByPoint:

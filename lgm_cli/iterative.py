@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -40,11 +41,7 @@ class IterativePosterior:
     @cached_property
     def mean(self) -> Tensor:
         """(n, D)."""
-        return self._solve(self._right, "mean")[:, 0]
-
-    @cached_property
-    def _right(self) -> Tensor:
-        return self.precision.transpose(self.targets[:, None, :])
+        return self._solve(self.precision.right_side(self.targets), "mean")[:, 0]
 
     @cached_property
     def samples(self) -> Tensor:
@@ -90,7 +87,7 @@ class IterativePosterior:
         return diagonal.cpu().double().log().sum(-1, keepdim=True) + found
 
 
-def lanczos_log(matvec, probes: Tensor) -> Tensor:
+def lanczos_log(matvec: Callable[[Tensor], Tensor], probes: Tensor) -> Tensor:
     """u^T log(A) u for vectors u (..., D), with A symmetric positive definite, (...): Gauss quadrature by Lanczos'
     recursion, until another tenth of the steps changes the mean over the vectors by less than a tenth of its standard
     error over them; float64."""

@@ -120,6 +120,11 @@ class Observations:
     signal: Tensor | None = None  # (N, n), float64, on the CPU, where it is known
     features: Tensor | None = None  # (N, p) of a regression, float64, as they are
 
+    @cached_property
+    def longest(self) -> float:
+        """Observed entries of the data point that has most."""
+        return max(float(chunk.weight.sum(1).max()) for chunk in self.chunks)
+
     @property
     def chunks(self) -> Iterator[Chunk]:
         for block in self.blocks:

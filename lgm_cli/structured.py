@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lgm_cli.gram import PosteriorPrecision
 from lgm_cli.operators.base import LinearOperator
+from lgm_cli.operators.entries import Diagonal
 
 
 class OperatorPrecision(PosteriorPrecision):
@@ -32,7 +33,7 @@ class OperatorPrecision(PosteriorPrecision):
         index: Tensor | None, weight: Tensor,
     ) -> None:  # fmt: skip
         self.operator, self.dim, self.root, self.norms = operator, operator.in_dim, root, norms
-        self.index, self.weight = index, weight
+        self.index, self.weight = None if index is None else index.expand(len(weight), -1)[:, None, :], weight
         self.scale = precisions.rsqrt()
         self._whole = index is None and bool(weight.all())
         self._ratio = (precisions.detach() / precisions).sqrt() if precisions.requires_grad else None
@@ -40,20 +41,15 @@ class OperatorPrecision(PosteriorPrecision):
     def forward(self, x: Tensor) -> Tensor:
         image = self.root * self.operator.forward(self.scale * x)
         if self.index is not None:
-            image = torch.cat([image, torch.zeros_like(image[..., :1])], -1)
-            image = image[..., self.index] if self.index.dim() == 1 else image.gather(-1, self._index_of(image))
+            padded = torch.cat([image, torch.zeros_like(image[..., :1])], -1)
+            image = padded.gather(-1, self.index.expand(-1, image.shape[1], -1))
         return image * self.weight[:, None, :]
 
     def transpose(self, y: Tensor) -> Tensor:
         if self.index is not None:
-            index = self.index.expand(len(y), 1, -1) if self.index.dim() == 1 else self.index[:, None, :]
             whole = y.new_zeros(*y.shape[:-1], self.operator.out_dim + 1)
-            y = whole.scatter_add(-1, index.expand(y.shape), y)[..., :-1]
+            y = whole.scatter_add(-1, self.index.expand(y.shape), y)[..., :-1]
         return self.scale * self.operator.transpose(self.root * y)
-
-    def _index_of(self, image: Tensor) -> Tensor:
-        assert self.index is not None
-        return self.index[:, None, :].expand(-1, image.shape[1], -1)
 
     def matvec(self, x: Tensor) -> Tensor:
         if self._whole:
@@ -126,6 +122,20 @@ class DualPosterior:
         """diag(Sigma), (1, D)."""
         known = (self.scale * self.root).square() * self.operator.quadratic_diagonal(self.inverse)
         return (1 - known).clamp_min(0.0)[None].to(self._dtype)
+
+    def variance(self, rows: LinearOperator) -> Tensor:
+        """Variances of R w for rows R, (t, D), of an operator, (t,)."""
+        prior = rows.squares().forward(self.scale.square())
+        cross = self.forward(self.scale * rows.dense(self.scale))
+        known = torch.linalg.solve_triangular(self.factor, cross.mT, upper=False).square().sum(0)
+        return (prior - known).clamp_min(0.0).to(self._dtype)
+
+    def variance_in(self, basis: LinearOperator) -> Tensor:
+        """Variances of B^T w for an orthonormal basis B, (n,)."""
+        prior = self.scale.square()
+        seen = self.operator @ Diagonal(prior) @ basis
+        known = self.root.square() * seen.quadratic_diagonal(self.inverse)
+        return (basis.column_norms_squared(prior) - known).clamp_min(0.0).to(self._dtype)
 
     @property
     def fitted_variance(self) -> Tensor:

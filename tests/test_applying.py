@@ -223,13 +223,18 @@ def test_no_parameter_is_changed_by_a_floor(runs: dict[str, Path], tmp_path: Pat
     assert summary["last_row"]["train_log_likelihood"] == pytest.approx(total, rel=1e-8)
 
 
-@pytest.mark.parametrize("how", ["alike", "one row", "constant", "empty", "scaled"])
-@pytest.mark.parametrize("name", SERIES)
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        (name, how)
+        for name in SERIES
+        for how in ("alike", "one row", "constant", "empty", "scaled")
+        if how != "empty" or not name.startswith("a")  # of a single channel nothing would be left
+    ],
+)
 def test_a_series_is_as_dense_computation_says(name: str, how: str, runs: dict[str, Path], tmp_path: Path) -> None:
     """To 1e-8: likelihood, gaps and forecasts from the new history, with the run's own periodic means."""
     channels = 1 if name.startswith("a") else 3
-    if channels == 1 and how == "empty":
-        pytest.skip("nothing is left")
     y = changed(steps_of_a_series(20, channels, 8), how)
     y[0] = 4.0 if channels == 1 else [4.0, np.nan, 6.0]
     names, ahead = list("uvw")[:channels], 5

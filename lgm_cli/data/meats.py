@@ -4,22 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from lgm_cli.data import packaged
-from lgm_cli.data.base import Table, regression
+from lgm_cli.data.base import Table
 
 
 def load(options: dict[str, Any], simulate: object = None) -> Table:
     """Absorbances x_001 to x_100 are the features, the percentage of fat is the response."""
     frame = packaged.frame("modeldata", "meats")
-    spectra = frame.filter(regex=r"^x_")
-    return regression(
-        name="meats",
-        features=spectra.to_numpy(np.float64),
-        response=frame["fat"].to_numpy(np.float64),
-        row_labels=pd.Index(frame["rownames"]),
-        feature_labels=spectra.columns,
-        target="fat",
-    )
+    return packaged.response_and_features(frame, "meats", "fat", frame.filter(regex=r"^x_").columns)

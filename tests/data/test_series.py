@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lgm_cli.data import Data, load, naive_forecasts
-from lgm_cli.data.base import periodic_means
+from lgm_cli.data.season import periodic_means
 from lgm_cli.data.series import continued
 from lgm_cli.errors import UserError
 from lgm_cli.observations import standardisation
