@@ -35,6 +35,7 @@ class Scores:
     test_rmse: float | None
     points: int  # data points used
     own: dict[str, float | None]  # the model's own columns, and those of forecasts
+    settling: tuple[Tensor, float] | None = None  # posterior mean and average variance of what a run is for
 
 
 class Evaluator:
@@ -120,13 +121,15 @@ class Evaluator:
     def score(self, parameters: Parameters, final: bool = False) -> Scores:
         """On the subset, or on all data points (final, and always when they are cheap)."""
         chunks = self._largest if final else self._subset
-        likelihoods, counts, sums, numerical = [], [], {}, 0.0
+        likelihoods, counts, sums, numerical, settling = [], [], {}, 0.0, []
         density, error = (np.full(len(self._test_values), np.nan) for _ in range(2))
         for part, posterior in self.posteriors(parameters, chunks):
             likelihoods.append(self.model.log_likelihood(parameters, part, posterior).cpu().double())
             counts.append(part.weight.sum(1).cpu().double())
             if isinstance(posterior, IterativePosterior):
                 numerical += float(posterior.standard_error.square().sum())
+            if self.model.settled_gain is not None and chunks is None:
+                settling.append(self.model.settling(parameters, posterior))
             for name, value in self.model.measure(parameters, part, posterior).items():
                 sums[name] = sums.get(name, 0.0) + value
             for position, mean, variance in self._predict(parameters, part, posterior, self._truth):
@@ -145,7 +148,11 @@ class Evaluator:
         own: dict[str, float | None] = {**self.model.own_scores(parameters, sums, self.data)}
         if self._ahead.any():
             own |= dict(zip(FORECAST, self._averages(density, error, self._ahead), strict=True))
-        return Scores(mean, uncertain, *scored, points=len(count), own=own)
+        found = None
+        if settling:
+            means = torch.cat([each for each, _ in settling]).cpu()
+            found = means, sum(variance for _, variance in settling) / len(means)
+        return Scores(mean, uncertain, *scored, points=len(count), own=own, settling=found)
 
     @staticmethod
     def _averages(density: np.ndarray, error: np.ndarray, among: np.ndarray) -> tuple[float | None, float | None]:

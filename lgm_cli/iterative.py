@@ -14,6 +14,7 @@ from lgm_cli.randomness import generator
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
 
 SAMPLES = 100  # of the posterior, for its standard deviations: each is known to 7%
+FEW_SAMPLES = 4  # for their average over many coordinates
 PROBES = 8
 LANCZOS_STEPS = 200  # at most
 PIECE = 1 << 24  # numbers that the vectors of one solution may take
@@ -45,13 +46,22 @@ class IterativePosterior:
 
     @cached_property
     def samples(self) -> Tensor:
-        """A_n^-1 delta_k, (n, SAMPLES, D)."""
+        """(n, SAMPLES, D)."""
+        return self._samples(SAMPLES)
+
+    @cached_property
+    def few_samples(self) -> Tensor:
+        """(n, FEW_SAMPLES, D)."""
+        return self._samples(FEW_SAMPLES)
+
+    def _samples(self, number: int) -> Tensor:
+        """A_n^-1 delta_k, k = 1 .. number, (n, number, D)."""
         draw, (n, m), dim = self._draw("evaluation samples"), self.targets.shape, self.precision.dim
         like = {"dtype": self.targets.dtype, "device": self.targets.device}
         each = max(1, PIECE // (8 * n * dim))
         found = []
-        for start in range(0, SAMPLES, each):
-            count = min(each, SAMPLES - start)
+        for start in range(0, number, each):
+            count = min(each, number - start)
             latent = torch.randn(n, count, dim, generator=draw, **like)
             observed = torch.randn(n, count, m, generator=draw, **like)
             found.append(self._solve(self.precision.perturbation(latent, observed), "samples"))

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
 from lgm_cli.checkpoint import read_checkpoint, save_checkpoint
+from lgm_cli.curvature import higher_nearby
 from lgm_cli.evaluation import Evaluator, Scores
 from lgm_cli.methods.method import Method, StepInfo
 from lgm_cli.models.base import Parameters
@@ -171,18 +172,41 @@ class Learner:
             scores = self.evaluator.score(self.method.parameters)
         except LinAlgError:
             return "diverged"
-        self.convergence.add(step, scores.train_log_likelihood)
+        self.convergence.add(step, scores.train_log_likelihood, scores.settling)
         if self.convergence.diverged(scores.train_log_likelihood):
             self._record(scores, info, progress)
             return "diverged"
         self._good = (step, self.method.parameters, scores)
         if self.convergence.converged():
-            return self._finish("converged", info, progress, scores)
+            if (better := self._look_around()) is None:
+                return self._finish("converged", info, progress, scores)
+            scores = better
         if self.convergence.should_anneal() and self.method.update.anneal():
             self.convergence.anneal()
         self._record(scores, info, progress)
         self._row = step
         return None
+
+    def _look_around(self) -> Scores | None:
+        """Where steps gain nothing any more, better parameters near by, which the method then goes on from, and their
+        scores; None where there are none, or where a look costs too much. It is a part of learning, on the clock."""
+        if self.evaluator.sampled or self.evaluator.iterative:
+            return None
+        begun, step, before = time.perf_counter(), self.method.steps, self.convergence.values[-1]
+        model, tolerance = self.method.model, self.convergence.tolerance
+        found = higher_nearby(model, self.method.parameters, tolerance, self.evaluator.seed, step)
+        if found is not None:
+            self.method.update.move(found)
+        self.seconds += time.perf_counter() - begun
+        if found is None:
+            return None
+        scores = self.evaluator.score(self.method.parameters)
+        gain = scores.train_log_likelihood - before
+        log.info("step %d is no maximum: going on from parameters near by, %.2g nats per entry better", step, gain)
+        self.convergence.restart(scores.train_log_likelihood)
+        self._due = step + 1
+        self._good = (step, self.method.parameters, scores)
+        return scores
 
     def _finish(self, status: str, info: StepInfo | None, progress: Progress, scores: Scores | None = None) -> str:
         """The last row, of all data points where that can be afforded, whatever was used on the way; the status, which
@@ -234,8 +258,15 @@ class Learner:
                 "steps": self.convergence.steps,
                 "values": self.convergence.values,
                 "annealed": self.convergence.annealed,
+                "restarted": self.convergence.restarted,
+                "means": self.convergence.means,
+                "moved": self.convergence.moved,
             },
-            "good": {"step": step, "parameters": parameters, "scores": scores and asdict(scores)},
+            "good": {
+                "step": step,
+                "parameters": parameters,
+                "scores": scores and asdict(replace(scores, settling=None)),
+            },
             "seconds": self.seconds,
             "earlier_seconds": self.earlier_seconds + time.monotonic() - self._begun,
             "products": self.products,

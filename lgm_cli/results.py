@@ -33,6 +33,7 @@ from lgm_cli.evaluation import Evaluator
 from lgm_cli.learning import Outcome
 from lgm_cli.models.base import Learned, Model
 from lgm_cli.recorder import FILE, atomic_path
+from lgm_cli.stopping import SETTLED
 
 
 def write(
@@ -154,8 +155,12 @@ def closing(
     overrides: list[str],
 ) -> list[str]:
     """What a person wants to know at the end, in about five lines."""
+    settled = ""
+    if model.settled_gain is not None:
+        settled = f" moved the signal by less than {SETTLED:g} of its standard deviation and"
+    gain = config["tolerance"] * (model.settled_gain or 1.0)
     verdict = {
-        "converged": f"converged: doubling the steps gained less than tolerance={config['tolerance']:g} nats per entry",
+        "converged": f"converged: doubling the steps{settled} gained less than {gain:g} nats per entry",
         "max_steps": "stopped at max_steps, not converged",
         "max_seconds": "stopped at max_seconds, not converged",
         "diverged": "diverged: the last good parameters were kept",

@@ -118,7 +118,7 @@ def _run(
         method,
         evaluator,
         Recorder.resume(folder, state["row"]) if state else Recorder(folder, evaluator.own_columns),
-        Convergence(config["tolerance"]),
+        Convergence(config["tolerance"] * (model.settled_gain or 1.0)),
         limits,
         folder / "checkpoint",
         stop,

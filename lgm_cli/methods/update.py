@@ -18,6 +18,13 @@ OPTIMIZERS = {
 }
 
 
+def free_gradients(constrained: Parameters, leaves: Parameters, factor: float = 1.0) -> None:
+    """Carry the gradients that have met in the leaves, times a factor, back through `constrain` to what these came
+    from."""
+    pairs = [(value, grad) for name, value in constrained.items() if (grad := leaves[name].grad) is not None]
+    torch.autograd.backward([value for value, _ in pairs], [grad * factor for _, grad in pairs])
+
+
 class ClosedFormUpdate:
     """theta <- argmax of the expected complete log-likelihood, from expected sufficient statistics."""
 
@@ -44,6 +51,10 @@ class ClosedFormUpdate:
     def retreat(self, parameters: Parameters) -> bool:
         """There is no step size that may have been too large."""
         return False
+
+    def move(self, parameters: Parameters) -> None:
+        """Go on from these parameters."""
+        self.parameters = parameters
 
     def state(self) -> dict[str, Any]:
         return {"parameters": self.parameters}
@@ -87,11 +98,7 @@ class GradientUpdate:
         """Take the step; observed: the number of entries that are expected behind it. The norm of the gradient per
         entry."""
         self.optimizer.zero_grad()
-        constrained = self.model.constrain(self._free)
-        pairs = [(value, self.parameters[name].grad) for name, value in constrained.items()]
-        pairs = [(value, grad) for value, grad in pairs if grad is not None]
-        per_column = self.model.observations.shape[1] / observed
-        torch.autograd.backward([value for value, _ in pairs], [grad * per_column for _, grad in pairs])
+        free_gradients(self.model.constrain(self._free), self.parameters, self.model.observations.shape[1] / observed)
         for name, scale in self.model.gradient_scale().items():
             if (grad := self._free[name].grad) is not None:
                 grad.mul_(scale)
@@ -115,14 +122,18 @@ class GradientUpdate:
         if self.retreats == 0:
             return False
         self.retreats -= 1
-        with torch.no_grad():
-            for name, value in self.model.free(parameters).items():
-                self._free[name].copy_(value)
         self.optimizer.state.clear()
         for group in self.optimizer.param_groups:
             group["lr"] *= 0.25
-        self._renew()
+        self.move(parameters)
         return True
+
+    def move(self, parameters: Parameters) -> None:
+        """Go on from these parameters, with what the optimiser remembers of earlier gradients."""
+        with torch.no_grad():
+            for name, value in self.model.free(parameters).items():
+                self._free[name].copy_(value)
+        self._renew()
 
     def state(self) -> dict[str, Any]:
         return {

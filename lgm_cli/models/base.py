@@ -206,6 +206,15 @@ class Model(ABC):
     def restore(self, exported: Parameters) -> Parameters:
         """Inverse of `export`: start from given parameters."""
 
+    # Whether a run has also to wait for what it is for, `settling`, to settle, and may then gain so many tolerances more
+    # of likelihood per doubling of the steps: of a model with about as many parameters as data.
+    settled_gain: float | None = None
+
+    def settling(self, parameters: Parameters, posterior: Reference) -> tuple[Tensor, float]:
+        """Posterior means of what a run is for, flattened, and the sum of their posterior variances: for models with a
+        `settled_gain`."""
+        raise TypeError(f"{type(self).__name__} is judged by its likelihood alone")
+
     def own_columns(self, data: Data) -> list[str]:
         """The model's own columns of metrics.csv."""
         return ["parameter_error"] if data.table.truth else []

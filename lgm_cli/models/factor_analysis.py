@@ -20,8 +20,13 @@ from lgm_cli.observations import Chunk, Observations
 from lgm_cli.randomness import generator
 from lgm_cli.rotation import picture_rotation
 
-INITIAL_SHARE = 0.1  # of the variance, carried by the factors at the start; far enough from the saddle at zero
+INITIAL_SHARE = 0.1  # of the variance, carried by random factors at the start; far enough from the saddle at zero
 INITIAL_OFFSET_SHARE = 0.1
+LARGEST_START = 0.3  # share of the variance that principal axes carry at the start
+LARGEST_COMMUNALITY = 0.8  # of a column at the start
+RANDOM_PART = 0.1  # of the loadings at the start, so that seeds differ
+PAIRED_COLUMNS = 2048  # up to which the covariances of all pairs of columns are affordable
+FEW = 5  # data points that tell half of what many do of a pair's covariance
 
 
 class FactorAnalysis(LinearModel):
@@ -107,18 +112,47 @@ class FactorAnalysis(LinearModel):
         return parameters["noise_variance"]
 
     def initial(self, seed: int) -> Parameters:
-        m = self.observations.shape[1]
+        """The leading principal axes of the covariances of pairs of columns, each from the data points at which both
+        were observed, with a part that is random; loadings all random where there are too many columns for that."""
+        m, d = self.observations.shape[1], self.latent_dim
         like = {"dtype": self.observations.dtype, "device": self.observations.device}
-        draw = torch.randn(m, self.latent_dim, dtype=torch.float64, generator=generator(seed, "initial loadings"))
-        share = INITIAL_SHARE + INITIAL_OFFSET_SHARE * self.offset
-        parameters = {
-            "loadings": (draw * math.sqrt(INITIAL_SHARE / self.latent_dim)).to(**like),
-            "mean": torch.zeros(m, **like),
-            "noise_variance": torch.full((m,), 1 - share, **like),
-        }
+        draw = torch.randn(m, d, dtype=torch.float64, generator=generator(seed, "initial loadings"))
+        if m <= PAIRED_COLUMNS:
+            loadings = self._principal_axes()
+            share = float(loadings.square().sum()) / m
+            loadings += RANDOM_PART * math.sqrt(share / d) * draw
+        else:
+            loadings = draw * math.sqrt(INITIAL_SHARE / d)
+        excess = loadings.square().sum(1, keepdim=True) / LARGEST_COMMUNALITY
+        loadings /= excess.clamp_min(1.0).sqrt()
+        offset = INITIAL_OFFSET_SHARE * self.offset
+        noise = (1 - offset - loadings.square().sum(1)).clamp_min(2 * self.noise_floor)
+        parameters = {"loadings": loadings, "mean": torch.zeros(m), "noise_variance": noise}
         if self.offset:
-            parameters["offset_variance"] = torch.tensor(INITIAL_OFFSET_SHARE, **like)
-        return parameters
+            parameters["offset_variance"] = torch.tensor(INITIAL_OFFSET_SHARE)
+        return {name: value.to(**like) for name, value in parameters.items()}
+
+    def _principal_axes(self) -> Tensor:
+        """Loadings U (Lambda s)^(1/2), (M, D), of the leading eigenvalues Lambda of the columns' correlations without
+        what an offset explains; s <= 1 such that they carry LARGEST_START of the variance at most. The diagonal is
+        each column's largest correlation, a usual first guess of communalities (Harman, Modern Factor Analysis, 1976,
+        section 5.5)."""
+        m, d = self.observations.shape[1], self.latent_dim
+        square, together = torch.zeros(2, m, m, dtype=torch.float64)
+        for chunk in self.observations.chunks:
+            for part in chunk.split(PAIRED_COLUMNS):
+                weight, values = part.scattered(m)
+                square += (values.mT @ values).cpu().double()
+                together += (weight.mT @ weight).cpu().double()
+        correlation = square / (together + FEW)
+        if self.offset:
+            rows = self._offset_rows.cpu().double()
+            correlation -= INITIAL_OFFSET_SHARE * torch.outer(rows, rows)
+        correlation.fill_diagonal_(0.0)
+        correlation.diagonal().copy_(correlation.abs().amax(1))
+        size, axes = (part.flip(-1)[..., :d] for part in torch.linalg.eigh(correlation))
+        size = size.clamp_min(1e-2 * float(size[0].clamp_min(1e-2)))
+        return axes * (size * min(1.0, LARGEST_START * m / float(size.sum()))).sqrt()
 
     def free(self, parameters: Parameters) -> Parameters:
         """Loadings and mean in units of the noise's standard deviation, logarithms of variances; all of a column

@@ -11,7 +11,7 @@ from torch import Tensor
 from lgm_cli.data.base import Data
 from lgm_cli.errors import UserError
 from lgm_cli.models.base import Parameters
-from lgm_cli.models.factor_analysis import INITIAL_SHARE, FactorAnalysis
+from lgm_cli.models.factor_analysis import FactorAnalysis
 from lgm_cli.observations import Observations, standardisation
 
 LARGEST_RATIO = 1e6  # of the columns' standard deviations
@@ -63,7 +63,9 @@ class Ppca(FactorAnalysis):
 
     def initial(self, seed: int) -> Parameters:
         parameters = super().initial(seed)
-        return parameters | {"noise_variance": torch.full_like(parameters["noise_variance"][0], 1 - INITIAL_SHARE)}
+        rows = self._noise_rows
+        noise = parameters["noise_variance"] @ (1 / rows) / (1 / rows).sum()  # averaged in the data's own units
+        return parameters | {"noise_variance": noise}
 
     def _maximise_noise(self, parameters: Parameters, residual: Tensor, count: Tensor) -> Tensor:
         return (residual / self._noise_rows).sum() / count.sum()

@@ -14,6 +14,7 @@ from lgm_cli.data.base import Data
 from lgm_cli.dictionary import bands_of, basis_of, group_of, operator_of
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, SamplePosterior
+from lgm_cli.iterative import IterativePosterior
 from lgm_cli.models.base import Learned, Parameters, Picture, Posterior, Reference, Statistics
 from lgm_cli.models.linear import LinearModel
 from lgm_cli.models.signals import decibels, signal_pictures, simulated_signals
@@ -53,6 +54,7 @@ class SparseBayes(LinearModel):
     """
 
     kind = "signal"
+    settled_gain = 10.0  # the last thousandth of a nat per measurement takes thousands of steps and changes no signal
 
     def __init__(
         self, noise_variance: float | str, learn_noise: bool, smallest_variance: float, block: int | str,
@@ -74,7 +76,6 @@ class SparseBayes(LinearModel):
         "noise": "signs",
         "tolerance": 0.2,
         "max_iterations": 1000,
-        "max_steps": 300,
     }
 
     def check(self, data: Data) -> None:
@@ -339,6 +340,15 @@ class SparseBayes(LinearModel):
         """The coefficients w."""
         scale = float(self._unit) * self._each(parameters).rsqrt()
         return scale * posterior.mean, (scale * posterior.marginal_variance.sqrt()).expand_as(posterior.mean)
+
+    def settling(self, parameters: Parameters, posterior: Reference) -> tuple[Tensor, float]:
+        """The coefficients: bases are orthonormal, so that the signal moves as far as they do."""
+        scale = self._each(parameters).rsqrt()
+        if isinstance(posterior, IterativePosterior):
+            variance = (scale * posterior.few_samples).square().mean(1)
+        else:
+            variance = (scale.square() * posterior.marginal_variance).expand_as(posterior.mean)
+        return (scale * posterior.mean).flatten(), float(variance.double().sum())
 
     def inferred(self, parameters: Parameters, posterior: Reference) -> dict[str, Tensor]:
         mean, deviation = self.latents(parameters, posterior)
