@@ -25,9 +25,9 @@ class Convergence:
     convergence by itself, and for an error that falls like 1 / step or faster the gain per doubling bounds what is
     left. With noisy steps the standard error keeps the test from passing until the noise itself is below the tolerance.
 
-    settled: of a model whose run is for something that settles before the likelihood (`Model.settled_gain`): from t/2 to
-    t its posterior mean has moved by less than SETTLED posterior standard deviations, both root mean squares. It has to
-    be so too, and `tolerance` is then that many times larger.
+    settled: asked too where a run is for something that settles before the likelihood does (`Model.settled_gain`, by
+    which `tolerance` is then larger): from t/2 to t its posterior mean has moved by less than SETTLED posterior
+    standard deviations, both root mean squares.
 
     restart: parameters were replaced by better ones at this step (`lgm_cli.curvature`): what came before tells nothing
     of what is left, and at least MINIMUM_STEPS have to follow.

@@ -206,8 +206,8 @@ class Model(ABC):
     def restore(self, exported: Parameters) -> Parameters:
         """Inverse of `export`: start from given parameters."""
 
-    # Whether a run has also to wait for what it is for, `settling`, to settle, and may then gain so many tolerances more
-    # of likelihood per doubling of the steps: of a model with about as many parameters as data.
+    # For a model with about as many parameters as data: a run ends when what it is for, `settling`, has settled, and
+    # may then still gain this many tolerances of likelihood per doubling of the steps.
     settled_gain: float | None = None
 
     def settling(self, parameters: Parameters, posterior: Reference) -> tuple[Tensor, float]:

@@ -132,27 +132,30 @@ class FactorAnalysis(LinearModel):
             parameters["offset_variance"] = torch.tensor(INITIAL_OFFSET_SHARE)
         return {name: value.to(**like) for name, value in parameters.items()}
 
-    def _principal_axes(self) -> Tensor:
-        """Loadings U (Lambda s)^(1/2), (M, D), of the leading eigenvalues Lambda of the columns' correlations without
-        what an offset explains; s <= 1 such that they carry LARGEST_START of the variance at most. The diagonal is
-        each column's largest correlation, a usual first guess of communalities (Harman, Modern Factor Analysis, 1976,
-        section 5.5)."""
-        m, d = self.observations.shape[1], self.latent_dim
-        square, together = torch.zeros(2, m, m, dtype=torch.float64)
+    def _correlations(self) -> Tensor:
+        """Of the columns, (M, M), each pair's from the data points at which both were observed; float64, on the CPU."""
+        square, together = torch.zeros(2, *2 * self.observations.shape[1:], dtype=torch.float64)
         for chunk in self.observations.chunks:
             for part in chunk.split(PAIRED_COLUMNS):
-                weight, values = part.scattered(m)
+                weight, values = part.scattered(len(square))
                 square += (values.mT @ values).cpu().double()
                 together += (weight.mT @ weight).cpu().double()
-        correlation = square / (together + FEW)
+        return square / (together + FEW)
+
+    def _principal_axes(self) -> Tensor:
+        """Loadings U (Lambda s)^(1/2), (M, D), of the leading eigenvalues Lambda of the correlations without what an
+        offset explains; s <= 1 such that they carry LARGEST_START of the variance at most. The diagonal is each
+        column's largest correlation, a usual first guess of communalities (Harman, Modern Factor Analysis, 1976,
+        section 5.5)."""
+        correlations = self._correlations()
         if self.offset:
             rows = self._offset_rows.cpu().double()
-            correlation -= INITIAL_OFFSET_SHARE * torch.outer(rows, rows)
-        correlation.fill_diagonal_(0.0)
-        correlation.diagonal().copy_(correlation.abs().amax(1))
-        size, axes = (part.flip(-1)[..., :d] for part in torch.linalg.eigh(correlation))
+            correlations -= INITIAL_OFFSET_SHARE * torch.outer(rows, rows)
+        correlations.fill_diagonal_(0.0)
+        correlations.diagonal().copy_(correlations.abs().amax(1))
+        size, axes = leading(correlations, self.latent_dim)
         size = size.clamp_min(1e-2 * float(size[0].clamp_min(1e-2)))
-        return axes * (size * min(1.0, LARGEST_START * m / float(size.sum()))).sqrt()
+        return axes * (size * min(1.0, LARGEST_START * len(axes) / float(size.sum()))).sqrt()
 
     def free(self, parameters: Parameters) -> Parameters:
         """Loadings and mean in units of the noise's standard deviation, logarithms of variances; all of a column
@@ -356,3 +359,9 @@ class FactorAnalysis(LinearModel):
             f"Heywood case: the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the variance "
             "(fewer factors, or more data for it, would tell noise from signal)"
         ]
+
+
+def leading(matrix: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """The largest eigenvalues of a symmetric matrix, falling, and their eigenvectors in columns."""
+    size, axes = torch.linalg.eigh(matrix)
+    return size.flip(0)[:number], axes.flip(1)[:, :number]

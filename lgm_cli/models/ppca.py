@@ -11,7 +11,7 @@ from torch import Tensor
 from lgm_cli.data.base import Data
 from lgm_cli.errors import UserError
 from lgm_cli.models.base import Parameters
-from lgm_cli.models.factor_analysis import FactorAnalysis
+from lgm_cli.models.factor_analysis import FactorAnalysis, leading
 from lgm_cli.observations import Observations, standardisation
 
 LARGEST_RATIO = 1e6  # of the columns' standard deviations
@@ -61,10 +61,18 @@ class Ppca(FactorAnalysis):
     def noise_of_columns(self, parameters: Parameters) -> Tensor:
         return parameters["noise_variance"] * self._noise_rows
 
+    def _principal_axes(self) -> Tensor:
+        """The maximum for complete data, from covariances in the data's own units, standardised."""
+        scale = self.observations.scale.cpu()
+        covariances = self._correlations().fill_diagonal_(1.0) * scale * scale[:, None]
+        size, axes = leading(covariances, self.latent_dim)
+        rest = float(covariances.trace() - size.sum()) / max(1, len(scale) - self.latent_dim)
+        return axes * (size - rest).clamp_min(1e-2 * float(size[0])).sqrt() / scale[:, None]
+
     def initial(self, seed: int) -> Parameters:
         parameters = super().initial(seed)
-        rows = self._noise_rows
-        noise = parameters["noise_variance"] @ (1 / rows) / (1 / rows).sum()  # averaged in the data's own units
+        unit = 1 / self._noise_rows
+        noise = parameters["noise_variance"] @ unit / unit.sum()  # averaged in the data's own units
         return parameters | {"noise_variance": noise}
 
     def _maximise_noise(self, parameters: Parameters, residual: Tensor, count: Tensor) -> Tensor:
