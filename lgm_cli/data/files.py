@@ -39,7 +39,7 @@ class Text:
     @property
     def notes(self) -> list[str]:
         """What was recognised and is not usual."""
-        encoding = [] if self.encoding.startswith("utf-8") else [self.encoding]
+        encoding = [] if self.encoding.startswith("utf-8") else [f"encoding {self.encoding}"]
         return encoding + ["unpacked by gzip"] * self.packed
 
 

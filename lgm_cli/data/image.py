@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lgm_cli.data.base import Table
+from lgm_cli.data.files import beginning
 from lgm_cli.data.images import measured
 from lgm_cli.errors import UserError
 
@@ -36,10 +37,12 @@ def _check_size(path: Path, shape: tuple[int, ...]) -> None:
 def _array(path: Path) -> np.ndarray:
     """As it lies in the file: what a header claims takes no memory before its size is known."""
     try:
+        if not beginning(path).startswith(np.lib.format.MAGIC_PREFIX):
+            raise ValueError
         image = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception:  # a damaged header is parsed as Python, whose errors are of many types
         raise UserError(f"{path} is not a NumPy array", "write it with numpy.save, without objects in it") from None
-    if not isinstance(image, np.ndarray) or image.dtype.kind not in "buif":
+    if image.dtype.kind not in "buif":
         raise UserError(f"{path} does not hold real numbers", "for a complex image, give its magnitude")
     return image
 
