@@ -87,7 +87,7 @@ class Rule:
                 return value
             case "text" | "path" if _is_text(value):
                 return str(value)
-            case "texts" if all(map(_is_text, each := value if isinstance(value, list) else [value])):
+            case "texts" if (each := value if isinstance(value, list) else [value]) and all(map(_is_text, each)):
                 return [str(item) for item in each]
             case "integer" | "number" if isinstance(value, int | float) and not isinstance(value, bool):
                 return self._bounded(value)

@@ -116,7 +116,11 @@ def _candidates(head: bytes) -> list[str]:
 
 def _fault(path: Path, packed: bool, encoding: str, guessed: bool) -> int | None:
     """The line that is not in this encoding. Refuses what is no text, for a guess more strictly, and what is empty."""
-    decoder = codecs.getincrementaldecoder(encoding)()
+    decoder, wide = (
+        codecs.getincrementaldecoder(encoding)(),
+        codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")),
+    )
+    binary = UserError(f"{path} is a binary file", "give a table as text, .xlsx or .parquet")
     line, blank = 1, True
     with _bytes(path, packed) as file:
         chunk = b"\n"
@@ -127,13 +131,15 @@ def _fault(path: Path, packed: bool, encoding: str, guessed: bool) -> int | None
                 if not packed:
                     raise
                 raise _damaged(path) from None
+            if b"\0" in chunk and not wide:
+                raise binary
             try:
                 text = decoder.decode(chunk, final=not chunk)
             except UnicodeError as error:
                 whole, start = getattr(error, "object", b""), getattr(error, "start", 0)
                 return line + bytes(whole[:start]).count(b"\n")
             if "\0" in text or (guessed and CONTROL.search(text)):
-                raise UserError(f"{path} is a binary file", "give a table as text, .xlsx or .parquet")
+                raise binary
             line += text.count("\n")
             blank = blank and not text.strip()
     if blank:
