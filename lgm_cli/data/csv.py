@@ -62,7 +62,7 @@ def load(
 
     row_labels = pd.RangeIndex(count) if place is None else pd.Index(labels, dtype="str")
     index_name = None if place is None else header[place]
-    notes = (*sheet.notes, *notes, *_row_numbers(values, names, target), *_passed_over(header, index))
+    notes = (*sheet.notes, *notes, *_row_numbers(values, names, target), *_unnamed(header, index))
     warnings = repeated_extremes(values, names)
     if target is not None:
         if target not in names:
@@ -149,7 +149,8 @@ def _used(
     return [position for position, name in enumerate(header) if name in kept]
 
 
-def _passed_over(header: list[str], index: str | None) -> list[str]:
+def _unnamed(header: list[str], index: str | None) -> list[str]:
+    """What to say of a first column without a name."""
     if header[0] != "":
         return []
     return ["column 1, without a name, " + ("labels the rows" if index == "" else "is left out")]
@@ -210,18 +211,13 @@ class _Cells:
                 "leave the field empty if it is missing",
             )
         kept = [position for position, name in enumerate(self.names) if name not in self.texts]
-        filled = ~np.isnan(values).all(axis=0)
+        filled = np.count_nonzero(~np.isnan(values), axis=0)
         for name, (line, field) in self.texts.items():
             wanted = name in needed or len(kept) < least
             if wanted or filled[self.names.index(name)] or _numbers_in_disguise(field):
                 raise UserError(
                     f"{self.path}, line {line}, column {name!r}: {field!r} is not a number", self._mend(name, field)
                 )
-        kept = [position for position, name in enumerate(self.names) if name not in self.texts]
-        if self.texts and not kept:
-            raise UserError(
-                f"{self.path} has no column of numbers", "the first columns are text: is it the right file?"
-            )
         words = [f"{count:,} {'cell' if count == 1 else 'cells'} {word!r}" for word, count in self.gaps.most_common()]
         notes = [f"{', '.join(words)} read as missing"] * bool(words)
         if self.texts:
@@ -263,8 +259,9 @@ def _row_numbers(values: np.ndarray, names: list[str], target: str | None) -> li
 
 
 def repeated_extremes(values: np.ndarray, names: list[str]) -> tuple[str, ...]:
-    """Warnings of values that may stand for missing ones: the smallest or largest of a column, far from the others, in
-    the table more than once. Numbers of nines, as people choose them, need be less far away."""
+    """Warn of values that may stand for missing ones: the smallest or largest of a column, there more than once in the
+    table, whose distance from the next value is more than three times the range of the others. Half of the range is
+    enough for numbers such as 99 and -999, which people choose for it."""
     found: dict[float, tuple[int, list[str]]] = {}
     for extreme, others in ((np.fmin, np.fmax), (np.fmax, np.fmin)):
         with np.errstate(over="ignore", invalid="ignore"):

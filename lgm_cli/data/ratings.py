@@ -138,7 +138,7 @@ def _read_texts(layout: _Layout, notes: list[str], as_text: str | None) -> tuple
         raise _fault(layout) or UserError(f"{layout.text.path} has lines of other lengths", _LAYOUT)
     cells = {name: found[place].str.strip() for place, name in enumerate(FIELDS[: layout.width])}
     absent = cells["rating"].str.lower().isin(MISSING)
-    rating = pd.to_numeric(cells["rating"].str.replace(layout.decimal, ".", regex=False), errors="coerce")
+    rating = _numeric(cells["rating"].str.replace(layout.decimal, ".", regex=False))
     read: dict[str, Any] = {name: _identifiers(cells[name], as_text == name) for name in ("user", "item")}
     read["rating"] = rating if np.isfinite(rating[~absent]).all() else None
     if "timestamp" in cells:
@@ -148,16 +148,21 @@ def _read_texts(layout: _Layout, notes: list[str], as_text: str | None) -> tuple
         raise fault
     if wrong:
         raise UserError(f"{layout.text.path} has lines that cannot be read", _LAYOUT)
-    frame = pd.DataFrame(read)[~absent]
+    frame: Any = pd.DataFrame(read)[~absent]
     if not len(frame):
         raise UserError(f"{layout.text.path} has no line with a rating", _LAYOUT)
     if count := int(absent.sum()):
         notes = [*notes, f"{count:,} {'line' if count == 1 else 'lines'} without a rating left out"]
     for name in ("user", "item"):
-        odd = cells[name][pd.to_numeric(cells[name], errors="coerce").isna()]
+        odd = cells[name][_numeric(cells[name]).isna()]
         if as_text != name and 0 < len(odd) < len(cells[name]):
             notes = [*notes, f"{name}s are read as texts: {odd.iloc[0]!r} is no number"]
     return frame.reset_index(drop=True), notes
+
+
+def _numeric(cells: pd.Series) -> Any:
+    """Texts as numbers, NaN where they are none."""
+    return pd.to_numeric(cells, errors="coerce")
 
 
 def _identifiers(cells: pd.Series, text: bool) -> pd.Series | None:
@@ -165,7 +170,7 @@ def _identifiers(cells: pd.Series, text: bool) -> pd.Series | None:
     where all are numbers, but not whole ones."""
     if cells.str.lower().isin(MISSING).any():
         return None
-    numbers = pd.to_numeric(cells, errors="coerce")
+    numbers = _numeric(cells)
     if text or numbers.isna().any():
         return cells.astype(object)
     if not cells.str.fullmatch(r"\d+").all():
@@ -176,10 +181,10 @@ def _identifiers(cells: pd.Series, text: bool) -> pd.Series | None:
 
 def _times(cells: pd.Series) -> pd.Series | None:
     """Timestamps as numbers, by which they are ordered; None where some are neither numbers nor in ISO 8601."""
-    numbers = pd.to_numeric(cells, errors="coerce")
+    numbers = _numeric(cells)
     if np.isfinite(numbers).all():
         return numbers.astype(np.float64)
-    dates = pd.to_datetime(
+    dates: Any = pd.to_datetime(
         cells.where(cells.str.match(r"\d{4}")), format="ISO8601", errors="coerce", utc=True
     )  # not "now"
     return None if dates.isna().any() else dates.dt.as_unit("us").astype(np.int64).astype(np.float64)

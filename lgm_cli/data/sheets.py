@@ -105,7 +105,7 @@ def _beginning(text: Text) -> tuple[list[str], list[str], str | None]:
         for line in file:
             if not lines and (line.startswith("#") or not line.strip()):
                 before.append(line)
-            elif not before and not lines and (found := re.fullmatch(r"sep=(.)", line.strip("\r\n"))):
+            elif not before and not lines and (found := re.fullmatch(r"sep=([,;|:\t~^])", line.strip("\r\n"))):
                 before.append(line)
                 stated = found[1]
             else:
@@ -213,7 +213,7 @@ def _decimal(rows: list[list[str]], separator: str) -> str:
 
 
 def _excel(path: Path) -> Sheet:
-    def parse() -> tuple[list[Any], pd.DataFrame]:
+    def parse() -> tuple[list[Any], Any]:
         with pd.ExcelFile(path, engine="openpyxl") as book:
             return book.sheet_names, book.parse(0, header=None, dtype=object, na_filter=False)
 
