@@ -621,7 +621,7 @@ def test_a_table_as_people_have_them_is_learned_from_and_applied_to(tmp_path: Pa
     """Its dialect is recognised, what may be wrong with it is a warning, and its names come back from every file."""
     names, y = ["a\rx", "größe", "c", "d"], rows_of_a_table(40, 0).round(3)
     y[3:5, 0] = -999
-    frame = pd.DataFrame(y, columns=pd.Index(names), index=pd.Index([f"\x1bn{k}" for k in range(40)]))
+    frame = pd.DataFrame(y, columns=pd.Index(names), index=pd.Index([f"n\r{k}" for k in range(40)]))
     frame.to_csv(tmp_path / "own.csv", sep=";", decimal=",", encoding="cp1252", quoting=csv.QUOTE_ALL)
     arguments = ["data=csv", f"data.path={tmp_path}/own.csv", "model.offset=false", "model.latent_dim=1", *EM]
     assert main([*arguments, f"hydra.run.dir={tmp_path}/run"]) == 0
