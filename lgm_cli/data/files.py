@@ -120,7 +120,7 @@ def _fault(path: Path, packed: bool, encoding: str, guessed: bool) -> int | None
         codecs.getincrementaldecoder(encoding)(),
         codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")),
     )
-    binary = UserError(f"{path} is a binary file", "give a table as text, .xlsx or .parquet")
+    binary = UserError(f"{path} is a binary file", "save it as text, such as CSV")
     line, blank = 1, True
     with _bytes(path, packed) as file:
         chunk = b"\n"

@@ -87,7 +87,8 @@ def _text(text: Text, options: dict[str, Any]) -> Sheet:
     names = [name.strip() for name in header]
     if _labels_without_a_name(len(names), rows[:FIRST_ROWS], lines, separator):
         names = ["", *names]
-    decimal = DECIMALS.get(options.get("decimal") or "auto") or _decimal(rows, separator)
+    labels = names.index(options["index"]) if options.get("index") in names else 0 if names[0] == "" else None
+    decimal = DECIMALS.get(options.get("decimal") or "auto") or _decimal(rows, labels, separator)
     dialect = [SAID.get(separator, f"separated by {separator!r}")] * (separator != ",")
     dialect += ["decimal commas"] * (decimal == ",") + text.notes
     notes = [", ".join(dialect)] * bool(dialect)
@@ -200,11 +201,12 @@ def _is_number(field: str) -> bool:
     return True
 
 
-def _decimal(rows: list[list[str]], separator: str) -> str:
-    """A comma where numbers have commas and none has a point. Between commas it is not guessed: "1,234" may be 1234."""
+def _decimal(rows: list[list[str]], labels: int | None, separator: str) -> str:
+    """A comma where numbers have commas and none, but for labels, has a point. Between commas it is not guessed:
+    "1,234" may be 1234."""
     if separator == ",":
         return "."
-    cells = [field.strip() for fields in rows for field in fields]
+    cells = [field.strip() for fields in rows for place, field in enumerate(fields) if place != labels]
     points, commas = (any(DECIMAL[mark].fullmatch(cell) for cell in cells) for mark in ".,")
     return "," if commas and not points else "."
 

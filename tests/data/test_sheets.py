@@ -89,6 +89,13 @@ LABELLED: dict[str, tuple[str, list[str], str]] = {
     "pandas": (",a,b\n0,1,2\n7,3,5\n9,4,6\n", ["0", "7", "9"], "column 1, without a name, labels the rows"),
     "R's write.csv": ('"","a","b"\n"x",1,2\n"y",3,5\n"z",4,6\n', ["x", "y", "z"], "column 1, without a name, labels"),
     "R's write.table": ('"a" "b"\n"x" 1 2\n"y" 3 5\n"z" 4 6\n', ["x", "y", "z"], "blanks; column 1, without a name"),
+    "R's write.csv2": (
+        '"";"a";"b"\n"x";1;2,0\n"y";3;5,0\n"1.5";4;6,0\n',
+        ["x", "y", "1.5"],
+        "semicolons, decimal commas",
+    ),
+    "pandas, blanks": (" a b\n0 1 2\n7 3 5\n9 4 6\n", ["0", "7", "9"], "blanks; column 1, without a name, labels"),
+    "pandas, tabs": ("\ta\tb\n0\t1\t2\n7\t3\t5\n9\t4\t6\n", ["0", "7", "9"], "tabs; column 1, without a name, lab"),
     "R's, without quotes": ("a,b\nx,1,2\ny,3,5\nz,4,6\n", ["x", "y", "z"], "column 1, without a name, labels the row"),
     "a column called #": ("#,a,b\n10,1,2\n17,3,5\n11,4,6\n", ["10", "17", "11"], ""),
     "with text": ("#,a,b,c\nx,1,2,u\ny,3,5,v\nz,4,6,w\n", ["x", "y", "z"], "left out as text: 'c'"),
