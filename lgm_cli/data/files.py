@@ -18,6 +18,7 @@ MARKS = {  # byte order marks; that of UTF-32 begins like that of UTF-16
     codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
+HALVES = re.compile("[\ud800-\udfff]")  # of characters, which UTF-8 cannot write
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # in no text that people write
 
 # What stands for a missing value, whatever the case, beside what data.missing adds.
@@ -140,6 +141,8 @@ def _fault(path: Path, packed: bool, encoding: str, guessed: bool) -> int | None
                 return line + bytes(whole[:start]).count(b"\n")
             if "\0" in text or (guessed and CONTROL.search(text)):
                 raise binary
+            if not encoding.startswith("utf-8") and (half := HALVES.search(text)):
+                return line + text[: half.start()].count("\n")
             line += text.count("\n")
             blank = blank and not text.strip()
     if blank:

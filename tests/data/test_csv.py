@@ -122,6 +122,7 @@ BAD = {
     "unknown encoding": ("a,b\n1,2\n3,4\n", {"encoding": "utf-88"}, r"data.encoding=utf-88 is not known"),
     "no encoding of text": ("a,b\n1,2\n3,4\n", {"encoding": "rot13"}, r"data.encoding=rot13 is not known"),
     "wrong encoding": ("a,b\n1,2\né,4\n".encode("cp1252"), {"encoding": "utf-8"}, r"line 3 is not UTF-8 text"),
+    "half a character": (b"a,b\n1,2\n3,+2AA-\n", {"encoding": "utf-7"}, r"line 3 is not utf-7 text"),
     "no encoding": (b"a,b\n1,2\n\x81,4\n", {}, r"line 3 is not UTF-8 text"),
     "torn gzip": (gzip.compress(b"a,b\n1,2\n3,4\n")[:-12], {}, r"survey.csv is a damaged gzip file"),
     "torn Excel": (b"PK\x03\x04 and no more", {}, r"survey.csv is not an Excel file that can be read"),
