@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from lgm_cli.data.base import Table
 
 DEVICE = ("device", "device.dtype", "device.threads")
-OPEN = ("data.path", "data.index", "data.forecast", *DEVICE, "hydra.run.dir", "save_posterior")
-INDEXED = ("csv", "series")  # readers of files that have an index
+DIALECT = ("data.index", "data.separator", "data.decimal", "data.encoding", "data.missing")  # of a file
+OPEN = ("data.path", *DIALECT, "data.forecast", *DEVICE, "hydra.run.dir", "save_posterior")
 UNUSED = {"test_fraction": 0.0, "horizon": 0, "forecast": 0, "last": None}  # what the run did with its own data
 SCORES = ("train_log_likelihood", "test_log_likelihood", "log_likelihood_se", "test_rmse")
 AGAIN = "it was written by another version of lgm-run: learn it again"
@@ -99,15 +99,18 @@ def _summary(run: Path) -> dict[str, Any]:
 def _data(recorded: Mapping[str, Any], learned: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
     """The data group that reads the new file: that of the run, or the one that reads files of its kind."""
     reader = learned["reader"]
-    for key, readers in (("data.index", INDEXED), ("data.forecast", ("series",))):
-        if key in given and reader not in readers:
-            raise UserError(f"{key} is not a key of data={reader}", "leave it out: the run has learned from such data")
     keys = catalogue.keys(f"data/{reader}")
+    asked = [key for key in ("data.path", *DIALECT, "data.forecast") if key in given]
+    for key in asked:
+        if key.removeprefix("data.") not in keys:
+            raise UserError(f"{key} is not a key of data={reader}", "leave it out: the run has learned from such data")
     found: dict[str, Any] = {"name": reader} | {key: recorded.get(key, entry.default) for key, entry in keys.items()}
     found |= {key: value for key, value in UNUSED.items() if key in keys}
-    for key in given.keys() & {"data.path", "data.index", "data.forecast"}:
-        name = key.partition(".")[2]
-        value = resume.number(given[key]) if name == "forecast" or given[key] == "null" else given[key]
+    for key in asked:
+        name, text = key.removeprefix("data."), given[key]
+        value: Any = resume.number(text) if name == "forecast" or text == "null" else text
+        if name == "missing" and text.startswith("["):
+            value = [_unquoted(word.strip()) for word in text.strip("[]").split(",")]
         found[name] = config.check_value(key, f"data/{reader}", value, config.Rule.parse(keys[name].rule))
     return found
 
@@ -211,9 +214,11 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
         results.save_tensors(folder / "posterior.safetensors", found)
     summary["host"] = host() | build.describe(device, dtype)
     summary["run"] = {"folder": str(asked.run), "status": asked.learned["status"], "data": learned}
-    summary |= {"data": data.summary, "warnings": list(table.notes), "last_row": row, "status": "applied"}
+    summary |= {"data": data.summary, "warnings": [*table.notes, *table.warnings], "last_row": row, "status": "applied"}
     for line in _closing(asked, row):
         log.info("%s", line)
+    for warning in table.warnings:
+        log.warning("warning: %s", warning)
 
 
 def _require_fit(run: Path, exported: Mapping[str, Tensor], table: Table) -> None:

@@ -2,11 +2,12 @@
 
 A rule is one line of a small grammar, under `allowed:` in the YAML that gives the key its default:
 
-    integer | number | boolean | text | path | one of a, b, c
+    integer | number | boolean | text | texts | path | one of a, b, c
     followed for integer and number by bounds:  >= x, > x, <= x, < x, joined by `and`
     followed by the words that are allowed too:  , or auto   , or none   (none is YAML's null)
 
-Numbers are finite and integers below 2^53, exact in every format; a path is that of a file that can be read.
+Numbers are finite and integers below 2^53, exact in every format; a path is that of a file that can be read;
+texts are a list or a single one.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ NOUNS = {
     "number": "a number",
     "boolean": "true or false",
     "text": "a text",
+    "texts": "a text or several, [A,B]",
     "path": "a file",
 }
 COMPARISONS = {
@@ -45,7 +47,7 @@ COMPARISONS = {
 class Rule:
     """A parsed rule: what a value may be."""
 
-    kind: str  # integer, number, boolean, text, path or choice
+    kind: str  # integer, number, boolean, text, texts, path or choice
     options: tuple[str, ...]  # of a choice
     bounds: tuple[tuple[str, float], ...]  # of an integer or a number
     words: tuple[str, ...]  # auto, none
@@ -83,10 +85,10 @@ class Rule:
                 return value
             case "choice" if value in self.options:
                 return value
-            case "text" | "path" if (
-                isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
-            ):
+            case "text" | "path" if _is_text(value):
                 return str(value)
+            case "texts" if (each := value if isinstance(value, list) else [value]) and all(map(_is_text, each)):
+                return [str(item) for item in each]
             case "integer" | "number" if isinstance(value, int | float) and not isinstance(value, bool):
                 return self._bounded(value)
         raise ValueError
@@ -97,6 +99,11 @@ class Rule:
         if not all(COMPARISONS[comparison](value, bound) for comparison, bound in self.bounds):
             raise ValueError
         return int(value) if self.kind == "integer" else float(value)
+
+
+def _is_text(value: Any) -> bool:
+    """A word of the command line, which Hydra may have read as a number."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
 
 
 def check(config: Mapping[str, Any]) -> dict[str, Any]:

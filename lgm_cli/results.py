@@ -22,6 +22,7 @@ from lgm_cli.data.outputs import (
     INTERVAL,
     gaps,
     write_columns,
+    write_csv,
     write_entries,
     write_forecast,
     write_imputed,
@@ -123,7 +124,7 @@ def _write_loadings(path: Path, exported: Mapping[str, Tensor], data: Data) -> N
     names = [f"factor_{k + 1}" for k in range(loadings.shape[1])]
     frame = pd.DataFrame(loadings, index=data.table.column_labels, columns=pd.Index(names))
     with atomic_path(path) as temporary:
-        frame.to_csv(temporary, index_label="column")
+        write_csv(frame, temporary, index_label="column")
 
 
 def _draw(folder: Path, model: Model, learned: Learned, mean: np.ndarray, deviation: np.ndarray) -> None:

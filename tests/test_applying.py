@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -614,3 +615,23 @@ def test_help_and_suggestions_know_apply(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["aply=run"]) == 2
     assert "did you mean apply?" in capsys.readouterr().err
     assert "data.path" in applying.OPEN
+
+
+def test_a_table_as_people_have_them_is_learned_from_and_applied_to(tmp_path: Path) -> None:
+    """Its dialect is recognised, what may be wrong with it is a warning, and its names come back from every file."""
+    names, y = ["a\rx", "größe", "c", "d"], rows_of_a_table(40, 0).round(3)
+    y[3:5, 0] = -999
+    frame = pd.DataFrame(y, columns=pd.Index(names), index=pd.Index([f"n\r{k}" for k in range(40)]))
+    frame.to_csv(tmp_path / "own.csv", sep=";", decimal=",", encoding="cp1252", quoting=csv.QUOTE_ALL)
+    arguments = ["data=csv", f"data.path={tmp_path}/own.csv", "model.offset=false", "model.latent_dim=1", *EM]
+    assert main([*arguments, f"hydra.run.dir={tmp_path}/run"]) == 0
+    applied = apply(tmp_path / "run", tmp_path / "run" / "imputed.csv", tmp_path / "out")
+    for summary in (summary_of(tmp_path / "run"), applied):
+        assert any(warning.startswith("-999 is there 2 times") for warning in summary["warnings"])
+    assert "semicolons, decimal commas, encoding cp1252" in (tmp_path / "run" / "run.log").read_text()
+    imputed = pd.read_csv(tmp_path / "run" / "imputed.csv", index_col=0)
+    np.testing.assert_array_equal(imputed.where(frame.notna().to_numpy()), y)
+    assert list(imputed.columns) == names and list(imputed.index) == list(frame.index)
+    for file in ("loadings.csv", "columns.csv"):
+        assert pd.read_csv(tmp_path / "run" / file)["column"].tolist() == names
+    assert set(pd.read_csv(tmp_path / "run" / "predictions.csv")["column"]) <= set(names)

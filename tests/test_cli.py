@@ -246,13 +246,8 @@ def test_a_folder_of_own_yaml_files_takes_part(runs: list, tmp_path: Path) -> No
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     (tmp_path / "mine" / "data" / "table.yaml").write_text("defaults: [csv, _self_]\npath: table.csv\n")
     assert main(["--config-dir", "mine", "data=table"]) == 0
-    assert runs[0][0]["data"] == {
-        "name": "csv",
-        "path": str(tmp_path / "table.csv"),
-        "index": None,
-        "target": None,
-        "test_fraction": 0.1,
-    }
+    defaults = {key: entry.default for key, entry in catalogue.keys("data/csv").items()}
+    assert runs[0][0]["data"] == defaults | {"name": "csv", "path": str(tmp_path / "table.csv")}
 
 
 def test_a_name_for_what_is_not_there() -> None:

@@ -35,6 +35,8 @@ SOURCES = [
         ("text", "date", "date"),
         ("text", 2010, "2010"),
         ("text, or none", None, None),
+        ("texts", "a", ["a"]),
+        ("texts, or none", ["a", -999, 1.5], ["a", "-999", "1.5"]),
         ("one of none, jacobi", "none", "none"),
     ],
 )
@@ -74,6 +76,9 @@ def test_an_allowed_value_is_given_back_in_its_own_type(rule: str, value: Any, c
         ("text", None),
         ("text", True),
         ("text", {"a": 1}),
+        ("texts", []),
+        ("texts", ["a", ""]),
+        ("texts", [["a"]]),
         ("one of none, jacobi", None),
         ("one of none, jacobi", "Jacobi"),
         ("one of none, jacobi", ["jacobi"]),

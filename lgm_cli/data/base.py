@@ -97,6 +97,7 @@ class Table:
     forecast: int = 0  # rows past the end of a series that was given, appended without values
     truth: dict[str, np.ndarray] | None = None  # what simulated data were drawn with: parameters, a signal
     notes: tuple[str, ...] = ()  # what reading the input decided and a user should know
+    warnings: tuple[str, ...] = ()  # what may be wrong with the input, for summary.json
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -317,6 +318,17 @@ def measurements(
     )
 
 
+TOO_CLOSE = "too close to each other to be squared", "use a smaller unit"
+TOO_LARGE = "too large to be squared", "use a larger unit"
+
+
+def beyond(values: np.ndarray) -> tuple[str, str] | None:
+    """What is wrong with values that share a unit, and how to mend it, where their spread cannot be squared."""
+    with np.errstate(over="ignore"):
+        spread = np.ptp(values)
+    return TOO_CLOSE if spread < SMALLEST else TOO_LARGE if spread > 1 / SMALLEST else None
+
+
 def check(table: Table) -> None:
     """Refuse a table that nothing can be learned from, naming what is wrong with it."""
     n, m = table.shape
@@ -329,7 +341,7 @@ def check(table: Table) -> None:
             spread = np.ptp(table.features, axis=0)
         if (spread > 1 / SMALLEST).any():
             wrong = _listing(table.feature_labels[spread > 1 / SMALLEST])
-            raise UserError(f"{table.name} has values too large to be squared in {wrong}", "use a larger unit")
+            raise UserError(f"{table.name} has values {TOO_LARGE[0]} in {wrong}", TOO_LARGE[1])
         if (spread < SMALLEST).all():
             raise UserError(f"{table.name} has no feature with two different values", "give one that varies")
     if table.joint:
@@ -344,6 +356,8 @@ def check(table: Table) -> None:
     if table.common_unit:
         if (table.values == table.values[0]).all():
             raise UserError(f"every value in {table.name} is {table.values[0]:g}", "give values that differ")
+        if (wrong := beyond(table.values)) is not None:
+            raise UserError(f"{table.name} has values {wrong[0]}", wrong[1])
         return
     lowest, highest = np.full(m, np.inf), np.full(m, -np.inf)
     np.minimum.at(lowest, table.columns, table.values)
@@ -353,8 +367,8 @@ def check(table: Table) -> None:
     for wrong, what, mend in (
         (lowest > highest, "no value", "leave out what does not vary"),
         (lowest == highest, "no two different values", "leave out what does not vary"),
-        (spread < SMALLEST, "values too close to each other to be squared", "use a smaller unit"),
-        (spread > 1 / SMALLEST, "values too large to be squared", "use a larger unit"),
+        (spread < SMALLEST, f"values {TOO_CLOSE[0]}", TOO_CLOSE[1]),
+        (spread > 1 / SMALLEST, f"values {TOO_LARGE[0]}", TOO_LARGE[1]),
     ):
         if wrong.any():
             raise UserError(f"{table.name} has {what} in {_listing(table.column_labels[wrong])}", mend)

@@ -1,83 +1,93 @@
-"""The user's own table: one row per observation, a header line, empty or NaN = missing."""
+"""The user's own table: one row per observation, a header line, empty or NaN or NA = missing."""
 
 from __future__ import annotations
 
-import csv
-import itertools
+import dataclasses
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lgm_cli.data import sheets
 from lgm_cli.data.base import Table, rectangle, regression
-from lgm_cli.data.files import find
+from lgm_cli.data.files import MISSING, find
 from lgm_cli.errors import UserError, nearest
 
-MISSING = {"", "nan", "na"}  # NA is what R writes
+FEWEST_ROWS = 5  # of a column that is taken for numbers of rows
 
 
-def load(options: dict[str, Any], simulate: object = None, in_time: bool = False) -> Table:
+def load(
+    options: dict[str, Any], simulate: object = None, in_time: bool = False, required: Collection[str] = ()
+) -> Table:
     """Read data.path; data.index names a column of labels that is carried through to the outputs, data.target the
     response of a regression on the other columns. With `target_may_lack` a file without it has unknown responses.
-    in_time: a blank line of a single column is a row without a value."""
+    in_time: a blank line of a single column is a row without a value. required: columns that must hold numbers, where
+    others of text alone are left out."""
     path = find(options)
-    records = _records(path, in_time)
-    header = _header(records)
-    _check_header(path, header)
-    names, index = list(header), None
-    if options.get("index") is not None:
-        index = _position(path, header, "index", str(options["index"]))
-        del names[index]
+    sheet = sheets.read(path, options, in_time)
+    header = sheet.names
+    _check_header(path, header, sheet.decimal)
+    target = None if options.get("target") is None else str(options["target"])
+    if target is not None and target not in header and not options.get("target_may_lack"):
+        _position(path, header, "target", target)
+    index = sheet.index if options.get("index") is None else str(options["index"])
+    if target is not None and target == index:
+        raise UserError(f"data.target={target} is the index, too", "name another column for one of them")
+    place = None if index is None else 0 if index == "" else _position(path, header, "index", index)
+    used = _used(path, header, options, {index, sheet.index}, target)
+    names = [header[position] for position in used]
+    needed = {*required, *(options.get("columns") or ()), *([target] if target else [])}
+    cells = _Cells(path, names, sheet.decimal, options.get("missing") or ())
 
     labels: list[str] = []
-    numbers = array("d")
-    for line, fields in records:
+    take = itemgetter(*used) if len(used) > 1 else lambda fields: [fields[position] for position in used]
+    for line, fields in sheet.records:
         if len(fields) != len(header):
             raise UserError(
                 f"{path}, line {line} has {len(fields)} fields where the header has {len(header)}",
                 "give every line one field per column",
             )
-        if index is not None:
-            labels.append(fields.pop(index))
-        numbers.extend(_numbers(path, line, names, fields))
-    count = len(numbers) // len(names) if names else len(labels)
-    if count == 0:
+        if place is not None:
+            labels.append(fields[place])
+        cells.add(line, fields if len(used) == len(header) else take(fields))
+    if not cells.lines:
         raise UserError(f"{path} has a header line and no rows", "give one row per observation")
-    values = np.asarray(numbers).reshape(count, len(names))
+    values, names, notes = cells.values(needed, least=1 if in_time or options.get("target_may_lack") else 2)
+    count = len(values)
 
-    infinite = np.argwhere(np.isinf(values))
-    if len(infinite):
-        row, column = infinite[0]
-        line, _ = next(itertools.islice(_records(path, in_time), 1 + row, None))
-        raise UserError(
-            f"{path}, line {line}, column {names[column]!r} is infinite",
-            "leave the field empty if it is missing",
-        )
-    row_labels = pd.RangeIndex(count) if index is None else pd.Index(labels, dtype="str")
-    index_name = None if index is None else header[index]
-    if options.get("target") is not None:
-        if options["target"] == options.get("index"):
-            raise UserError(f"data.target={options['target']} is the index, too", "name another column for one of them")
-        if options.get("target_may_lack") and options["target"] not in names:
-            names.append(str(options["target"]))
+    row_labels = pd.RangeIndex(count) if place is None else pd.Index(labels, dtype="str")
+    index_name = None if place is None else header[place]
+    notes = (*sheet.notes, *notes, *_row_numbers(values, names, target), *_unnamed(header, index))
+    warnings = repeated_extremes(values, names)
+    if target is not None:
+        if target not in names:
+            names.append(target)
             values = np.column_stack([values, np.full(count, np.nan)])
-        target = _position(path, names, "target", str(options["target"]))
-        return _regression(path, values, names, target, row_labels, index_name)
-    return rectangle(
-        name=path.name,
-        values=values,
-        row_labels=row_labels,
-        column_labels=pd.Index(names, dtype="str"),
-        index_name=index_name,
-    )
+        table = _regression(path, values, names, names.index(target), row_labels, index_name, cells.lines)
+    else:
+        table = rectangle(
+            name=path.name,
+            values=values,
+            row_labels=row_labels,
+            column_labels=pd.Index(names, dtype="str"),
+            index_name=index_name,
+        )
+    return dataclasses.replace(table, notes=(*notes, *table.notes), warnings=warnings)
 
 
 def _regression(
-    path: Path, values: np.ndarray, names: list[str], target: int, row_labels: pd.Index, index_name: str | None
+    path: Path,
+    values: np.ndarray,
+    names: list[str],
+    target: int,
+    row_labels: pd.Index,
+    index_name: str | None,
+    lines: array,
 ) -> Table:
     """The target is the response, the other columns its features, which must be complete."""
     features = np.delete(values, target, axis=1)
@@ -87,9 +97,8 @@ def _regression(
     gaps = np.argwhere(np.isnan(features))
     if len(gaps):
         row, column = gaps[0]
-        line, _ = next(itertools.islice(_records(path), 1 + row, None))
         raise UserError(
-            f"{path}, line {line} has no value in column {labels[column]!r}, and features must be complete",
+            f"{path}, line {lines[row]} has no value in column {labels[column]!r}, and features must be complete",
             "leave out such rows or columns, or fill them first: lgm-run model=factor_analysis data=csv imputes",
         )
     return regression(
@@ -98,46 +107,20 @@ def _regression(
     )  # fmt: skip
 
 
-def _records(path: Path, in_time: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """The line that each record starts on, and its fields; blank lines are passed over, but, in_time, not those between
-    the records of a single column."""
-    line, single, blank = 1, False, []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, skipinitialspace=True, strict=True)
-        try:
-            for fields in reader:
-                if len(fields) > 1 or "".join(fields).strip():
-                    yield from ((number, [""]) for number in blank)
-                    yield line, fields
-                    single, blank = in_time and len(fields) == 1, []
-                elif single:
-                    blank.append(line)
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise UserError(f"{path}, line {line}: {error}", "look for a quote that is not closed") from None
-
-
 def header(options: dict[str, Any]) -> list[str]:
     """The names of the columns of data.path, as they stand there."""
-    return _header(_records(find(options)))
+    return sheets.read(find(options), options).names
 
 
-def _header(records: Iterator[tuple[int, list[str]]]) -> list[str]:
-    return [name.strip() for name in next(records, (1, [""]))[1]]
-
-
-def _check_header(path: Path, header: list[str]) -> None:
-    text = "".join(header)
-    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
-        if text.count(separator) >= len(header):
-            raise UserError(f"{path} is separated by {name}", "separate columns by commas, decimals by points")
-    if "" in header:
-        raise UserError(f"{path} has no name for column {header.index('') + 1}", "name every column in the header line")
+def _check_header(path: Path, header: list[str], decimal: str) -> None:
+    unnamed = [position for position, name in enumerate(header) if name == "" and (position or len(header) == 1)]
+    if unnamed:  # but the first of several, which holds labels
+        raise UserError(f"{path} has no name for column {unnamed[0] + 1}", "name every column in the header line")
     name, count = Counter(header).most_common(1)[0]
     if count > 1:
         raise UserError(f"{path} has {count} columns named {name!r}", "give each column its own name")
     # Years or positions are good names, but a decimal fraction is a first row without a header.
-    values = [_number(name) for name in header]
+    values = [_number(name, decimal) for name in header]
     if None not in values and not all(value.is_integer() for value in values if value is not None):
         raise UserError(f"{path} begins with numbers instead of names", "add a header line")
 
@@ -152,27 +135,148 @@ def _position(path: Path, header: list[str], key: str, name: str) -> int:
     return header.index(name)
 
 
-def _numbers(path: Path, line: int, names: list[str], fields: list[str]) -> list[float]:
-    """The fields of one record as numbers, NaN where missing."""
-    try:
-        if "_" not in "".join(fields):  # float() would read the label 2020_01 as a number
-            return [float(field or "nan") for field in fields]
-    except ValueError:
-        pass  # look at the fields one by one
-    numbers = []
-    for name, field in zip(names, fields, strict=True):
-        number = float("nan") if field.strip().lower() in MISSING else _number(field)
+def _used(
+    path: Path, header: list[str], options: dict[str, Any], labels: set[str | None], target: str | None
+) -> list[int]:
+    """Which columns hold values: those of data.columns, or all, without labels and those of data.drop."""
+    chosen, dropped = options.get("columns"), options.get("drop") or []
+    for key, names in (("columns", chosen or []), ("drop", dropped)):
+        for name in names:
+            _position(path, header, key, name)
+    if target is not None and target in dropped:
+        raise UserError(f"data.drop has data.target={target}", "leave it out of one of them")
+    kept = set(header if chosen is None else [*chosen, *([target] if target else [])]) - {*dropped, *labels}
+    return [position for position, name in enumerate(header) if name in kept]
+
+
+def _unnamed(header: list[str], index: str | None) -> list[str]:
+    """What to say of a first column without a name."""
+    if header[0] != "":
+        return []
+    return ["column 1, without a name, " + ("labels the rows" if index == "" else "is left out")]
+
+
+class _Cells:
+    """The numbers of a table, row by row, and what was found in their place."""
+
+    def __init__(self, path: Path, names: list[str], decimal: str, missing: Collection[str]) -> None:
+        self.path, self.names, self.decimal = path, names, decimal
+        self.missing = MISSING | {word.strip().lower() for word in missing}
+        self.codes = {number for word in missing if (number := _number(word.strip(), decimal)) is not None}
+        self.lines = array("q")
+        self.numbers = array("d")
+        self.gaps: Counter[str] = Counter()  # how often each word was read as missing
+        self.texts: dict[str, tuple[int, str]] = {}  # the first field of a column that is no number, and its line
+
+    def add(self, line: int, fields: Any) -> None:
+        """A record, whose fields are those of the columns that are read."""
+        self.lines.append(line)
+        try:
+            joined = "".join(fields)
+            if "_" not in joined:  # float() would read the label 2020_01 as a number
+                if self.decimal == ".":
+                    self.numbers.extend([float(field or "nan") for field in fields])
+                    return
+                if "." not in joined:
+                    self.numbers.extend([float(field.replace(",", ".") or "nan") for field in fields])
+                    return
+        except ValueError:
+            pass  # look at the fields one by one
+        for name, field in zip(self.names, fields, strict=True):
+            self.numbers.append(self._number(line, name, field.strip()))
+
+    def _number(self, line: int, name: str, field: str) -> float:
+        if (word := field.lower()) in self.missing:
+            if word not in ("", "nan"):
+                self.gaps[field] += 1
+            return float("nan")
+        number = _number(field, self.decimal)
         if number is None:
+            self.texts.setdefault(name, (line, field))
+        return float("nan") if number is None else number
+
+    def values(self, needed: Collection[str], least: int) -> tuple[np.ndarray, list[str], list[str]]:
+        """The numbers, (rows, columns), NaN where missing; the names of the columns; what a user should know. Columns
+        of text without a single number are left out, unless they are needed or fewer than `least` are left."""
+        values = np.asarray(self.numbers).reshape(len(self.lines), len(self.names))
+        for code in self.codes:
+            if count := int((found := values == code).sum()):
+                self.gaps[f"{code:g}"] += count
+                values[found] = np.nan
+        infinite = np.argwhere(np.isinf(values))
+        if len(infinite):
+            row, column = infinite[0]
             raise UserError(
-                f"{path}, line {line}, column {name!r}: {field!r} is not a number",
-                "leave it empty if it is missing; data.index=NAME for a column of labels",
+                f"{self.path}, line {self.lines[row]}, column {self.names[column]!r} is infinite",
+                "leave the field empty if it is missing",
             )
-        numbers.append(number)
-    return numbers
+        kept = [position for position, name in enumerate(self.names) if name not in self.texts]
+        filled = np.count_nonzero(~np.isnan(values), axis=0)
+        for name, (line, field) in self.texts.items():
+            wanted = name in needed or len(kept) < least
+            if wanted or filled[self.names.index(name)] or _numbers_in_disguise(field):
+                raise UserError(
+                    f"{self.path}, line {line}, column {name!r}: {field!r} is not a number", self._mend(name, field)
+                )
+        words = [f"{count:,} {'cell' if count == 1 else 'cells'} {word!r}" for word, count in self.gaps.most_common()]
+        notes = [f"{', '.join(words)} read as missing"] * bool(words)
+        if self.texts:
+            names = ", ".join(map(repr, list(self.texts)[:3])) + ", .." * (len(self.texts) > 3)
+            notes.append(f"left out as text: {names} (data.index=NAME for labels, else data.drop)")
+        return values[:, kept], [self.names[position] for position in kept], notes
+
+    def _mend(self, name: str, field: str) -> str:
+        if _numbers_in_disguise(field):
+            return "data.separator and data.decimal=comma say how a file is written; no marks between thousands"
+        return (
+            f"leave it empty, or data.missing={field}, if it is missing; data.index={name} for labels; data.drop={name}"
+        )
 
 
-def _number(field: str) -> float | None:
+def _number(field: str, decimal: str) -> float | None:
     try:
-        return None if "_" in field else float(field)
+        if "_" in field or (decimal == "," and "." in field):
+            return None
+        return float(field.replace(decimal, "."))
     except ValueError:
         return None
+
+
+def _numbers_in_disguise(field: str) -> bool:
+    """Whether a text consists of digits and marks that may separate columns, decimals or thousands."""
+    return any(mark in field for mark in ",;|\t") and not field.strip("+-0123456789.,;|\t eE")
+
+
+def _row_numbers(values: np.ndarray, names: list[str], target: str | None) -> list[str]:
+    """What to say of columns that count the rows."""
+    count = len(values)
+    if count < FEWEST_ROWS:
+        return []
+    steps = values - np.arange(count)[:, None]
+    counts = ((steps == 0) | (steps == 1)).all(axis=0) & (steps == steps[0]).all(axis=0)
+    found = [name for name, counting in zip(names, counts, strict=True) if counting and name != target]
+    return [f"{name!r} looks like a row number: data.index={name} if it is one" for name in found[:1]]
+
+
+def repeated_extremes(values: np.ndarray, names: list[str]) -> tuple[str, ...]:
+    """Warn of values that may stand for missing ones: the smallest or largest of a column, there more than once, whose
+    distance from the next value is more than three times the range of the others. Of numbers such as 99 and -999, which
+    people choose for it, half of the range is enough, and once in each of two columns."""
+    found: dict[float, tuple[int, list[str]]] = {}
+    for extreme, others in ((np.fmin, np.fmax), (np.fmax, np.fmin)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            ends = extreme.reduce(values, axis=0)
+            rest = np.where(values == ends, np.nan, values)
+            near, far = extreme.reduce(rest, axis=0), others.reduce(rest, axis=0)
+            nines = np.array([set(f"{abs(end):.15g}") == {"9"} for end in ends], bool)
+            distant = np.abs(near - ends) > np.where(nines, 0.5, 3) * np.abs(far - near)
+        counts = np.count_nonzero(values == ends, axis=0)
+        for column in np.flatnonzero(distant & (far != near) & (nines | (counts > 1))):
+            times, where = found.get(ends[column], (0, []))
+            found[ends[column]] = times + int(counts[column]), [*where, names[column]]
+    return tuple(
+        f"{value:g} is there {times:,} times, far from all other values of {', '.join(map(repr, where[:3]))}"
+        f"{' and others' if len(where) > 3 else ''}: data.missing={value:g} if it stands for a missing value"
+        for value, (times, where) in found.items()
+        if times > 1
+    )

@@ -21,20 +21,24 @@ SHOWN = 3  # names of columns in an error
 def load(run: Path, options: dict[str, Any], learned: dict[str, Any], index_given: bool) -> Table:
     """Read data.path as the run's data group says. learned: summary.json of the run on its data. index_given:
     data.index is asked for now; that of the run is heeded where the new file has it too."""
-    names = _recorded(run, "columns.csv", dtype={"column": np.int64 if options["name"] == "ratings" else str})
+    names = _recorded(run, "columns.csv", dtype=str)
     features, columns = (list(names["column"][(names["role"] == "feature") == which]) for which in (True, False))
     if options["name"] == "image":
         table = _measured_alike(image.load(options), learned["signal"])
     elif options["name"] == "ratings":
-        table = _known(ratings.load(options), np.asarray(columns))
+        table = _known(ratings.load(options, text=not all(map(ratings.is_whole, columns))), columns)
     else:
-        if not index_given and options["index"] not in csv.header(options):
+        header = csv.header(options)
+        if not index_given and options["index"] not in header:
             options = options | {"index": None}
+        for key in ("columns", "drop"):  # of the run, whose columns are known
+            options = options | {key: [name for name in options[key] or () if name in header] or None}
         if features:
-            table = csv.load(options | {"target": columns[0], "target_may_lack": True})
+            table = csv.load(options | {"target": columns[0], "target_may_lack": True}, required=features)
             table = _features_in_order(table, features)
         else:
-            table = _in_order(csv.load(options | {"target": None}, in_time=options["name"] == "series"), columns)
+            in_time = options["name"] == "series"
+            table = _in_order(csv.load(options | {"target": None}, in_time=in_time, required=columns), columns)
         if options["name"] == "series":
             table = _series(table, run, options["season"])
     if not len(table.values) and not features:
@@ -92,9 +96,9 @@ def _features_in_order(table: Table, features: list[str]) -> Table:
     return dataclasses.replace(table, features=arranged, feature_labels=pd.Index(features, dtype="str"))
 
 
-def _known(table: Table, columns: np.ndarray) -> Table:
+def _known(table: Table, columns: list[str]) -> Table:
     """Ratings without those of users (or items, where users are the data points) that the run does not know."""
-    place = pd.Index(columns).get_indexer(table.column_labels)
+    place = pd.Index(columns, dtype="str").get_indexer(table.column_labels.astype("str"))
     moved, unknown = place[table.columns], int((place < 0).sum())
     if unknown == len(place):
         raise UserError(
@@ -107,7 +111,7 @@ def _known(table: Table, columns: np.ndarray) -> Table:
     note = f"{gone:,} ratings of {unknown:,} columns that the run does not know are left out"
     return dataclasses.replace(
         table, rows=table.rows[order], columns=moved[order], values=table.values[order],
-        column_labels=pd.Index(columns), notes=(*table.notes, note) if unknown else table.notes,
+        column_labels=pd.Index(columns, dtype="str"), notes=(*table.notes, note) if unknown else table.notes,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lgm_cli.data.base import Dictionary, Table, measurements
+from lgm_cli.data.base import Dictionary, Table, beyond, measurements
 from lgm_cli.errors import UserError
 
 
@@ -26,6 +26,8 @@ def measured(name: str, image: np.ndarray, options: dict[str, Any]) -> Table:
         raise UserError(f"{name} has a pixel that is not finite", "give an image without NaN")
     if peak == 0 or image.min() == image.max():
         raise UserError(f"every pixel of {name} is {image.flat[0]:g}", "give an image that varies")
+    if (wrong := beyond(image)) is not None or (wrong := beyond(np.array([0.0, peak]))) is not None:
+        raise UserError(f"the pixels of {name} are {wrong[0]}", wrong[1])
     if options["basis"] == "wavelet":
         _check_levels(name, image.shape, options["levels"])
     fourier = options["sensing"] == "fourier"
@@ -39,6 +41,10 @@ def measured(name: str, image: np.ndarray, options: dict[str, Any]) -> Table:
     else:
         values = image.ravel()[kept]
     noise = options["noise"] * peak
+    if beyond(np.array([0.0, noise])) is not None:
+        raise UserError(
+            f"data.noise={options['noise']:g} of {peak:g}, the largest pixel, cannot be squared", "nearer to one"
+        )
     values = values + noise * random.standard_normal(len(values))
     dictionary = Dictionary(
         image.shape, "fourier" if fourier else "samples", options["basis"], kept=kept, wavelet=options["wavelet"],

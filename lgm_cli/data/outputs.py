@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lgm_cli.data.base import Data, Table
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 INTERVAL = 1.6448536269514722  # standard deviations on each side of a mean that hold 90% of a normal distribution
 
 
@@ -19,6 +23,17 @@ def gaps(table: Table) -> tuple[np.ndarray, np.ndarray]:
     missing[table.rows, table.columns] = False
     rows, columns = np.nonzero(missing)
     return rows, columns
+
+
+def write_csv(frame: pd.DataFrame, path: Path, **options: Any) -> None:
+    """A table as CSV. With a control character, such as a carriage return, among its names or labels every text is
+    quoted: Python's csv and pandas quote those with a line feed alone, and would end a line at the others."""
+    texts = [*map(str, frame.columns)]
+    for cells in (frame.index, *(frame[name] for name in frame.columns)):
+        if not pd.api.types.is_numeric_dtype(cells.dtype):
+            texts += map(str, cells)
+    odd = any(CONTROL.search(text) for text in (*texts, str(frame.index.name), str(options.get("index_label"))))
+    frame.to_csv(path, quoting=csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL, **options)
 
 
 def write_predictions(path: Path, data: Data, mean: np.ndarray, standard_deviation: np.ndarray) -> None:
@@ -49,7 +64,7 @@ def write_entries(
             "standard_deviation": np.asarray(standard_deviation, np.float64),
         }
     )
-    frame.to_csv(path, index=False)
+    write_csv(frame, path, index=False)
 
 
 def write_imputed(
@@ -72,13 +87,13 @@ def write_imputed(
     given[gap_rows, gap_columns] = mean
     uncertain[gap_rows, gap_columns] = standard_deviation
     for target, values in ((path, given), (uncertain_path, uncertain)):
-        frame = pd.DataFrame(values, index=table.row_labels, columns=table.column_labels)[: table.end]
+        frame = pd.DataFrame(values, index=table.row_labels, columns=table.column_labels).head(table.end)
         if table.features is not None:  # they stand beside the response
             beside = table.features if target == path else np.full(table.features.shape, np.nan)
             response = frame.iloc[:, 0]
             frame = pd.DataFrame(beside, index=table.row_labels, columns=table.feature_labels)
             frame.insert(table.target_position, str(table.column_labels[0]), response)
-        frame.to_csv(target, index=table.index_name is not None, index_label=table.index_name)
+        write_csv(frame, target, index=table.index_name is not None, index_label=table.index_name)
 
 
 def write_forecast(path: Path, data: Data, mean: np.ndarray, standard_deviation: np.ndarray) -> None:
@@ -95,7 +110,7 @@ def write_forecast(path: Path, data: Data, mean: np.ndarray, standard_deviation:
             "upper_90": mean + half,
         }
     )
-    frame.to_csv(path, index=False)
+    write_csv(frame, path, index=False)
 
 
 def write_columns(path: Path, table: Table) -> None:
@@ -107,9 +122,9 @@ def write_columns(path: Path, table: Table) -> None:
         labels, roles = [*table.feature_labels, *labels], ["feature"] * len(table.feature_labels) + ["target"]
     if table.dictionary is not None:
         labels, roles = [], []
-    pd.DataFrame({"column": labels, "role": roles}).to_csv(path, index=False)
+    write_csv(pd.DataFrame({"column": labels, "role": roles}), path, index=False)
 
 
 def write_season(path: Path, data: Data) -> None:
     """What was taken off before learning: a row for each phase, phase 0 that of the first row."""
-    pd.DataFrame(data.season, columns=data.table.column_labels).to_csv(path, index_label="phase")
+    write_csv(pd.DataFrame(data.season, columns=data.table.column_labels), path, index_label="phase")

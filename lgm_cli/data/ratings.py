@@ -4,33 +4,51 @@
     ratings.dat   user::item::rating::timestamp, no header
     ratings.csv   a header line, then user,item,rating,timestamp
 
-The timestamp may be left out, and a header is recognised in each layout. Users and items are whole numbers.
-When a user rated an item more than once the latest rating counts: the last by timestamp, then by line.
+The timestamp may be left out, and a header is recognised in each layout; so are semicolons, vertical bars and decimal
+commas. Users and items are whole numbers or texts, timestamps numbers or in ISO 8601. A line without a rating is left
+out. When a user rated an item more than once the latest rating counts: the last by timestamp, then by line.
 """
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import io
 import math
-from pathlib import Path
-from typing import Any, NoReturn
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lgm_cli.data.base import Table
-from lgm_cli.data.files import find
+from lgm_cli.data.files import MISSING, Text, decoded, find
 from lgm_cli.errors import UserError
 
 FIELDS = ("user", "item", "rating", "timestamp")
 _HEADER_WORDS = {"user": 0, "item": 1, "movie": 1, "rating": 2, "time": 3}
 _LAYOUT = "each line is user, item, rating and perhaps a timestamp, between tabs, :: or commas"
+SEPARATORS = ("::", "\t", ";", "|", ",")  # the first of them that the first line has; decimals may have commas
+LARGEST = 2**53  # identifier that may be written with a point or an exponent
+SAMPLED = 1000  # lines by which decimals are recognised
+UNIT = "\x1f"  # in the place of ::, as pandas is fast for one character only
 
 
-def load(options: dict[str, Any], simulate: object = None) -> Table:
-    """Read data.path; data.points says whether items or users are the data points."""
+def load(options: dict[str, Any], simulate: object = None, text: bool = False) -> Table:
+    """Read data.path; data.points says whether items or users are the data points. text: what are the columns then
+    is named by texts, even if they are numbers."""
     path = find(options)
-    return tabulate(path.name, _read(path), options["points"])
+    columns = "user" if options["points"] == "items" else "item"
+    ratings, notes = _read(decoded(path, options.get("encoding")), as_text=columns if text else None)
+    table = tabulate(path.name, ratings, options["points"])
+    return dataclasses.replace(table, notes=(*notes, *table.notes))
+
+
+def is_whole(label: str) -> bool:
+    """Whether an identifier is written as a whole number is."""
+    return re.fullmatch(r"0|[1-9]\d{0,17}", label) is not None
 
 
 def tabulate(name: str, ratings: pd.DataFrame, points: str) -> Table:
@@ -60,80 +78,198 @@ def tabulate(name: str, ratings: pd.DataFrame, points: str) -> Table:
     )
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """Let pandas read the file at full speed; only if something is wrong look for it line by line."""
-    separator, width, header = _layout(path)
-    # pandas is fast for one-character separators only.
-    source = io.BytesIO(path.read_bytes().replace(b"::", b",")) if separator == "::" else path
+@dataclass(frozen=True)
+class _Layout:
+    """How a file of ratings is written."""
+
+    text: Text
+    separator: str
+    width: int  # fields of a line
+    skipped: int  # lines up to the header
+    decimal: str
+
+    def lines(self) -> Iterator[tuple[int, list[str]]]:
+        """The number and the fields of each line that is not blank."""
+        with self.text.open() as file:
+            for number, line in enumerate(file, 1):
+                if number > self.skipped and line.strip():
+                    yield number, _split(line, self.separator)
+
+    def frame(self, **options: Any) -> pd.DataFrame:
+        """As pandas reads it."""
+        with self.text.open() as file, np.errstate(invalid="ignore"):  # of an identifier that is no integer
+            for _ in range(self.skipped):
+                file.readline()
+            source: Any = io.StringIO(file.read().replace("::", UNIT)) if self.separator == "::" else file
+            separator = UNIT if self.separator == "::" else self.separator
+            return pd.read_csv(source, sep=separator, header=None, **options)
+
+
+def _read(text: Text, as_text: str | None) -> tuple[pd.DataFrame, list[str]]:
+    """Let pandas read the file at full speed, as numbers or else as texts; only if something is wrong look for it line
+    by line. as_text: user or item, if it is named by texts for certain."""
+    layout, notes = _layout(text)
+    if as_text is None:
+        try:
+            types = dict(enumerate((np.int64, np.int64, np.float64, np.float64)[: layout.width]))
+            frame = layout.frame(dtype=types, decimal=layout.decimal)
+        except pd.errors.EmptyDataError:
+            raise UserError(f"{text.path} has a header line and no ratings", _LAYOUT) from None
+        except (ValueError, OverflowError):
+            pass
+        else:
+            plain = frame.shape[1] == layout.width and all(
+                np.isfinite(frame[field]).all() and (field > 1 or (frame[field] >= 0).all())
+                for field in range(layout.width)
+            )
+            if plain:
+                return frame.set_axis(list(FIELDS[: layout.width]), axis=1), notes
+    return _read_texts(layout, notes, as_text)
+
+
+def _read_texts(layout: _Layout, notes: list[str], as_text: str | None) -> tuple[pd.DataFrame, list[str]]:
     try:
-        frame = pd.read_csv(
-            source,
-            sep="," if separator == "::" else separator,
-            header=None,
-            skiprows=header,
-            dtype=dict(enumerate((np.int64, np.int64, np.float64, np.float64)[:width])),
-            encoding="utf-8-sig",
-        )
+        found = layout.frame(dtype=str, keep_default_na=False, na_filter=False)
     except pd.errors.EmptyDataError:
-        raise UserError(f"{path} has a header line and no ratings", _LAYOUT) from None
-    except (ValueError, OverflowError) as error:
-        _explain(path, separator, width, header, str(error))
-    right = frame.shape[1] == width and all(
-        np.isfinite(frame[field]).all() and (field > 1 or (frame[field] >= 0).all()) for field in range(width)
-    )
-    if not right:
-        _explain(path, separator, width, header, "its numbers cannot be read")
-    return frame.set_axis(list(FIELDS[:width]), axis=1)
+        raise UserError(f"{layout.text.path} has a header line and no ratings", _LAYOUT) from None
+    except ValueError:
+        raise _fault(layout) or UserError(f"{layout.text.path} cannot be read", "is a quote not closed?") from None
+    if found.shape[1] != layout.width:
+        raise _fault(layout) or UserError(f"{layout.text.path} has lines of other lengths", _LAYOUT)
+    cells = {name: found[place].str.strip() for place, name in enumerate(FIELDS[: layout.width])}
+    absent = cells["rating"].str.lower().isin(MISSING)
+    rating = _numeric(cells["rating"].str.replace(layout.decimal, ".", regex=False))
+    read: dict[str, Any] = {name: _identifiers(cells[name], as_text == name) for name in ("user", "item")}
+    read["rating"] = rating if np.isfinite(rating[~absent]).all() else None
+    if "timestamp" in cells:
+        read["timestamp"] = _times(cells["timestamp"])
+    wrong = {name for name, values in read.items() if values is None}
+    if (wrong or absent.any()) and (fault := _fault(layout, wrong)) is not None:
+        raise fault
+    if wrong:
+        raise UserError(f"{layout.text.path} has lines that cannot be read", _LAYOUT)
+    frame: Any = pd.DataFrame(read)[~absent]
+    if not len(frame):
+        raise UserError(f"{layout.text.path} has no line with a rating", _LAYOUT)
+    if count := int(absent.sum()):
+        notes = [*notes, f"{count:,} {'line' if count == 1 else 'lines'} without a rating left out"]
+    for name in ("user", "item"):
+        odd = cells[name][_numeric(cells[name]).isna()]
+        if as_text != name and 0 < len(odd) < len(cells[name]):
+            notes = [*notes, f"{name}s are read as texts: {odd.iloc[0]!r} is no number"]
+    return frame.reset_index(drop=True), notes
 
 
-def _layout(path: Path) -> tuple[str, int, int]:
-    """Separator, number of fields, and number of the line that holds the header (0 without one)."""
-    with path.open(encoding="utf-8-sig") as file:
-        number, first = next((number, line) for number, line in enumerate(file, 1) if line.strip())
-    separator = next((separator for separator in ("::", "\t", ",") if separator in first), None)
+def _numeric(cells: pd.Series) -> Any:
+    """Texts as numbers, NaN where they are none."""
+    return pd.to_numeric(cells, errors="coerce")
+
+
+def _identifiers(cells: pd.Series, text: bool) -> pd.Series | None:
+    """Whole numbers, or texts where some are no numbers or are too long for one; None where some are missing, or
+    where all are numbers, but not whole ones."""
+    if cells.str.lower().isin(MISSING).any():
+        return None
+    numbers = _numeric(cells)
+    if text or numbers.isna().any():
+        return cells.astype(object)
+    if not cells.str.fullmatch(r"\d+").all():
+        whole = (numbers >= 0).all() and (numbers < LARGEST).all() and (numbers % 1 == 0).all()
+        return numbers.astype(np.int64) if whole else None
+    return cells.astype(np.int64) if cells.str.len().max() <= 18 else cells.astype(object)
+
+
+def _times(cells: pd.Series) -> pd.Series | None:
+    """Timestamps as numbers, by which they are ordered; None where some are neither numbers nor in ISO 8601."""
+    numbers = _numeric(cells)
+    if np.isfinite(numbers).all():
+        return numbers.astype(np.float64)
+    dates: Any = pd.to_datetime(
+        cells.where(cells.str.match(r"\d{4}")), format="ISO8601", errors="coerce", utc=True
+    )  # not "now"
+    return None if dates.isna().any() else dates.dt.as_unit("us").astype(np.int64).astype(np.float64)
+
+
+def _layout(text: Text) -> tuple[_Layout, list[str]]:
+    """How the file is written, and what of it is unusual."""
+    path, number, first, later = text.path, 0, "", []
+    with text.open() as file:
+        for line in file:
+            if first:
+                later.append(line)
+                if len(later) > SAMPLED:
+                    break
+                continue
+            number += 1
+            if line.strip() and not line.startswith("#"):
+                first = line
+    separator = next((separator for separator in SEPARATORS if separator in first), None)
     if separator is None:
         raise UserError(f"{path}, line {number} is no rating: {first.strip()[:60]!r}", _LAYOUT)
     fields = _split(first, separator)
     if len(fields) not in (3, 4):
         raise UserError(f"{path}, line {number} has {len(fields)} fields, not 3 or 4", _LAYOUT)
-    if any(_number(field) is not None for field in fields):
-        return separator, len(fields), 0
+    rated = [each[2] for each in (fields, *(_split(line, separator) for line in later)) if len(each) > 2]
+    decimal = "," if separator != "," and any(re.fullmatch(r"-?\d*,\d+", field) for field in rated) else "."
+    notes = {";": ["semicolons"], "|": ["vertical bars"]}.get(separator, []) + ["decimal commas"] * (decimal == ",")
+    notes = [", ".join([*notes, *text.notes])] if notes or text.notes else []
+    numeric = any(_number(field.replace(decimal, ".")) is not None for field in fields)
+    if numeric or any(field.lower() in MISSING for field in fields):
+        return _Layout(text, separator, len(fields), number - 1, decimal), notes
     for name, field in zip(FIELDS, fields, strict=False):
         meant = {FIELDS[at] for word, at in _HEADER_WORDS.items() if word in field.lower()}
         if meant and name not in meant:
             raise UserError(f"{path} has {field!r} where the {name} should be", _LAYOUT)
-    return separator, len(fields), number
+    return _Layout(text, separator, len(fields), number, decimal), notes
 
 
-def _explain(path: Path, separator: str, width: int, header: int, error: str) -> NoReturn:
-    """Raise an error that names the first line that is wrong, and what is wrong with it."""
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if number <= header or not line.strip():
+def _fault(layout: _Layout, fields: Collection[str] = FIELDS) -> UserError | None:
+    """What is wrong with the first line that has another number of fields or, among `fields`, one that cannot be."""
+    path, texts = layout.text.path, dict.fromkeys(FIELDS, False)
+    for name in ("user", "item"):
+        if name in fields:
+            at = FIELDS.index(name)
+            texts[name] = any(_float(line[at]) is None for _, line in layout.lines() if _known(line, at))
+    for number, line in layout.lines():
+        if len(line) != layout.width:
+            what = f"{path}, line {number} has {len(line)} fields, the first has {layout.width}"
+            return UserError(what, _LAYOUT)
+        for at, name in enumerate(FIELDS[: layout.width]):
+            if name not in fields:
                 continue
-            fields = _split(line, separator)
-            if len(fields) != width:
-                raise UserError(f"{path}, line {number} has {len(fields)} fields, the first has {width}", _LAYOUT)
-            for name, field in zip(FIELDS, fields, strict=False):
-                value = _number(field)
-                if name in ("user", "item"):
-                    wanted = "a whole number of at least 0"
-                    right = value is not None and value >= 0 and value == int(value) and value < 2**63
-                else:
-                    wanted, right = "a number", value is not None
-                if not right:
-                    raise UserError(f"{path}, line {number}: {name} {field!r} is not {wanted}", _LAYOUT)
-    raise UserError(f"{path}: {error}", _LAYOUT)
+            value = _number(line[at].replace(layout.decimal, "."))
+            if name in ("user", "item"):
+                wanted = "an identifier: a text, or a whole number of at least 0"
+                whole = line[at].isdigit() or (value is not None and 0 <= value < LARGEST and value % 1 == 0)
+                right = _known(line, at) and (texts[name] or whole)
+            elif name == "rating":
+                wanted, right = "a number", value is not None or not _known(line, at)
+            else:
+                wanted = "a number, or a time in ISO 8601"
+                right = value is not None or _times(pd.Series(line[at : at + 1], dtype="str")) is not None
+            if not right:
+                return UserError(f"{path}, line {number}: {name} {line[at]!r} is not {wanted}", _LAYOUT)
+    return None
+
+
+def _known(line: list[str], at: int) -> bool:
+    return len(line) > at and line[at].lower() not in MISSING
 
 
 def _split(line: str, separator: str) -> list[str]:
-    return [field.strip().strip('"') for field in line.split(separator)]
+    if len(separator) > 1:
+        return [field.strip().strip('"') for field in line.split(separator)]
+    return [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
 
 
 def _number(field: str) -> float | None:
     """The finite number that a field holds."""
+    value = _float(field)
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _float(field: str) -> float | None:
     try:
-        value = float(field)
+        return float(field)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None

@@ -1,5 +1,6 @@
 """The user's own table: what is read from it, and one clear line for everything that can be wrong with it."""
 
+import gzip
 import os
 
 import numpy as np
@@ -107,10 +108,31 @@ BAD = {
     "true": ("a,b\n1,True\n0,False\n", {}, r"line 2, column 'b': 'True' is not a number"),
     "infinite": ("a,b\n1,2\n\n3,4\n-inf,5\n", {}, r"line 5, column 'a' is infinite"),
     "too large": ("a,b\n1,1e999\n3,4\n", {}, r"line 2, column 'b' is infinite"),
-    "semicolons": ("a;b\n1,5;2\n", {}, r"is separated by semicolons .*commas"),
-    "tabs": ("a\tb\n1\t2\n", {}, r"is separated by tabs"),
+    "text in a chosen column": ("a,b,c\n1,2,x\n3,4,y\n", {"columns": ["a", "c"]}, r"line 2, column 'c': 'x' is not a"),
+    "text in the target": ("a,b,c\n1,2,x\n3,4,y\n", {"target": "c"}, r"line 2, column 'c': 'x' is not a number"),
+    "text alone": ("a,b\nx,y\nz,u\n", {}, r"line 2, column 'a': 'x' is not a number .*data.drop=a"),
+    "semicolons in the rows alone": ("a, b;c, d\n5,1;2,5\n6,2;3,5\n", {}, r"'1;2' is not a number .*data.separator"),
+    "thousands": ('a,b\n"1,234",2\n"5,678",3\n', {}, r"'1,234' is not a number \(.*data.decimal=comma"),
+    "points and commas": ("a;b\n1,5;2.5\n2,5;3\n", {}, r"'1,5' is not a number \(.*data.decimal=comma"),
+    "a point among commas": ("a;b\n1,5;2\n2.5;3\n", {"decimal": "comma"}, r"line 3, column 'a': '2.5' is not a number"),
+    "another separator": ("a;b\n1;2\n3;4\n", {"separator": "comma"}, r"column 'a;b': '1;2' is not a number"),
+    "unknown column": ("a,b\n1,2\n3,4\n", {"columns": ["a", "bb"]}, r"data.columns=bb .*did you mean data.columns=b\?"),
+    "unknown drop": ("abc,b\n1,2\n3,4\n", {"drop": ["abd"]}, r"data.drop=abd is not .*data.drop=abc\?"),
+    "dropped target": ("a,b,c\n1,2,3\n4,5,6\n", {"drop": ["b"], "target": "b"}, r"data.drop has data.target=b"),
+    "unknown encoding": ("a,b\n1,2\n3,4\n", {"encoding": "utf-88"}, r"data.encoding=utf-88 is not known"),
+    "no encoding of text": ("a,b\n1,2\n3,4\n", {"encoding": "rot13"}, r"data.encoding=rot13 is not known"),
+    "wrong encoding": ("a,b\n1,2\né,4\n".encode("cp1252"), {"encoding": "utf-8"}, r"line 3 is not UTF-8 text"),
+    "half a character": (b"a,b\n1,2\n3,+2AA-\n", {"encoding": "utf-7"}, r"line 3 is not utf-7 text"),
+    "no encoding": (b"a,b\n1,2\n\x81,4\n", {}, r"line 3 is not UTF-8 text"),
+    "torn gzip": (gzip.compress(b"a,b\n1,2\n3,4\n")[:-12], {}, r"survey.csv is a damaged gzip file"),
+    "torn Excel": (b"PK\x03\x04 and no more", {}, r"survey.csv is not an Excel file that can be read"),
+    "torn Parquet": (b"PAR1\0\1\xff~", {}, r"survey.csv is not a Parquet file that can be read"),
+    "old Excel": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", {}, r"old version of Excel \(save it as .xlsx"),
+    "comments alone": ("# a\n# b\n", {}, r"survey.csv has no name for column 1"),
     "same name": ("a,b,a\n1,2,3\n4,5,6\n", {}, r"has 2 columns named 'a'"),
-    "no name": (",a,b\n0,1,2\n1,3,4\n", {}, r"has no name for column 1"),
+    "no name": ("a,,b\n0,1,2\n1,3,4\n", {}, r"has no name for column 2"),
+    "a comma at each end": ("a,b\n1,2,\n3,4,\n", {}, r"line 2 has 3 fields where the header has 2"),
+    "an empty column": ("a,b,\n1,2,\n3,4,\n", {}, r"has no name for column 3"),
     "quoted nothing": ('""\n', {}, r"has no name for column 1"),
     "no header": ("5.1,3.5\n4.9,3\n4.7,3.2\n", {}, r"begins with numbers instead of names"),
     "unknown index": ("day,a,b\nx,1,2\ny,3,4\n", {"index": "days"}, r"data.index=days .*data.index=day\?"),
@@ -121,8 +143,8 @@ BAD = {
     "column without a value": ("a,b\n1,\n2,\n", {}, r"no value in column 'b'"),
     "nothing at all": ("a,b\n,\nNaN,\n", {}, r"survey.csv has no value in 2 x 2 entries"),
     "binary": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", {}, r"survey.csv is a binary file"),
-    "latin-1": ("a,b\n1,2\n3,é\n".encode("latin-1"), {}, r"line 3 is not UTF-8 text .*UTF-8"),
-    "cut in a character": ("a,b\n1,2\n3,é".encode()[:-1], {}, r"line 3 is not UTF-8 text"),
+    "latin-1": ("a,b\n1,2\n3,é\n".encode("latin-1"), {}, r"line 3, column 'b': 'é' is not a number"),
+    "cut in a character": ("a,b\n1,2\n3,é".encode()[:-1], {}, r"line 3, column 'b': 'Ã' is not a number"),
     "hides nothing": ("a,b\n1,2\n3,4\n", {"test_fraction": 0.01}, r"data.test_fraction=0.01 hides none"),
     "hides all": ("a,b\n1,2\n3,4\n", {"test_fraction": 0.9}, r"data.test_fraction=0.9 leaves too few"),
 }

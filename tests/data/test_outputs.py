@@ -1,5 +1,7 @@
 """Predictions and imputed tables: in the input's own labels, and readable back to the last bit."""
 
+import csv
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from lgm_cli.data import Data, load
 from lgm_cli.data.base import Table, rectangle
-from lgm_cli.data.outputs import gaps, write_imputed, write_predictions
+from lgm_cli.data.outputs import gaps, write_columns, write_csv, write_imputed, write_predictions
 
 
 def no_model(options):
@@ -96,6 +98,37 @@ def test_an_imputed_table_reads_back_to_the_last_bit(tmp_path_factory, values):
     np.testing.assert_array_equal(pd.read_csv(folder / "imputed.csv").to_numpy(np.float64), filled)
     uncertain = pd.read_csv(folder / "imputed_standard_deviation.csv", skip_blank_lines=False)
     np.testing.assert_array_equal(np.isnan(uncertain.to_numpy(np.float64)), ~np.isnan(values))
+
+
+@pytest.mark.parametrize("control", ["\r", "\r\n", "\n", "\t", "\x0b", "\x1c", "\x1b[31m", "\x85", "\u2028"])
+def test_control_characters_in_names_and_labels_can_be_read_back(tmp_path, control):
+    """By Python's csv, by pandas and by data=csv."""
+    names, labels = [f"a{control}x", "b"], [f"p{control}q", "=1+1", "@s", "t"]
+    with (tmp_path / "given.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+        writer.writerows([["i", *names], *([label, k, k * k or ""] for k, label in enumerate(labels))])
+    options = {"name": "csv", "path": str(tmp_path / "given.csv"), "index": "i", "test_fraction": 0.0}
+    data = load(options, 0, no_model)
+    rows, columns = gaps(data.table)
+    write_imputed(tmp_path / "full.csv", tmp_path / "sd.csv", data, rows, columns, np.array([7.0]), np.array([0.5]))
+    again = load(options | {"path": str(tmp_path / "full.csv")}, 0, no_model)
+    assert again.table.column_labels.tolist() == names and again.table.row_labels.tolist() == labels
+    everything = Data(data.table, np.ones(len(data.table.values), bool))
+    write_predictions(tmp_path / "predictions.csv", everything, data.table.values, data.table.values)
+    write_columns(tmp_path / "columns.csv", data.table)
+    write_csv(
+        pd.DataFrame({f"f{control}": [0.5, 1.5]}, index=pd.Index(names)), tmp_path / "x.csv", index_label="column"
+    )
+    for name, key, expected in (
+        ("full.csv", "i", labels),
+        ("predictions.csv", "column", [names[k] for k in data.table.columns]),
+        ("predictions.csv", "row", [labels[k] for k in data.table.rows]),
+        ("columns.csv", "column", names),
+        ("x.csv", "column", names),
+    ):
+        with (tmp_path / name).open(newline="", encoding="utf-8") as file:
+            assert [record[key] for record in csv.DictReader(file, strict=True)] == expected
+        assert pd.read_csv(tmp_path / name, keep_default_na=False)[key].tolist() == expected
 
 
 def test_a_regression_speaks_of_observations_as_rows(tmp_path):

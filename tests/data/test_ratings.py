@@ -1,5 +1,7 @@
 """Ratings in the three layouts of MovieLens, and one clear line for everything wrong with them."""
 
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,9 +14,9 @@ def no_model(options):
     raise AssertionError("only simulated data call the model")
 
 
-def read(tmp_path, text: str, points: str = "items"):
+def read(tmp_path, text: str | bytes, points: str = "items"):
     path = tmp_path / "ratings.csv"
-    path.write_text(text)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
     options = {"name": "ratings", "path": str(path), "points": points, "test_fraction": 0.0}
     return load(options, 0, no_model)
 
@@ -37,6 +39,16 @@ LAYOUTS = {
     "u.data with header": "\nuser_id\titem_id\trating\ttimestamp\n" + lines("\t"),
     "quotes": '"user","item","movie_rating"\n' + lines(",", 3).replace("30", '"30"'),
     "byte order mark": "\ufeff" + lines("\t"),
+    "semicolons": "userId;movieId;rating;timestamp\n" + lines(";"),
+    "bars without header": lines("|"),
+    "decimal commas": lines(";").replace(".", ","),
+    "decimal commas and tabs": "user\titem\trating\n" + lines("\t", 3).replace(".", ","),
+    "comment": "# of May\n" + lines(","),
+    "identifiers with a point": lines(",").replace(",30,", ",30.0,"),
+    "a line without a rating": lines(",") + "2,40,,80\n99,10,NA,81\n",
+    "its first line": "99,10,,81\n" + lines(","),
+    "UTF-16": ("userId,movieId,rating,timestamp\n" + lines(",")).encode("utf-16"),
+    "gzip": gzip.compress(lines("::").encode()),
 }
 
 
@@ -50,6 +62,52 @@ def test_layouts(tmp_path, text):
     assert table.values.tolist() == [4.0, 1.0, 0.5, 5.0, 3.5]
     assert table.common_unit
     assert not table.is_table
+
+
+NAMED = {
+    "texts": "u7,i30,3.5\nu2,i10,4\nu7,i10,1\nu2,i30,5\nu11,i20,0.5\n",
+    "header and quotes": 'user;item;rating\n"u7";"i30";"3,5"\nu2;i10;4\nu7;i10;1\nu2;i30;5\nu11;i20;0,5\n',
+    "ratings.dat": "u7::i30::3.5\nu2::i10::4\nu7::i10::1\nu2::i30::5\nu11::i20::0.5\n",
+}
+
+
+@pytest.mark.parametrize("text", NAMED.values(), ids=NAMED)
+def test_users_and_items_may_be_named(tmp_path, text):
+    table = read(tmp_path, text).table
+    assert table.row_labels.tolist() == ["i10", "i20", "i30"]
+    assert table.column_labels.tolist() == ["u11", "u2", "u7"]
+    assert table.values.tolist() == [4, 1, 0.5, 5, 3.5]
+
+
+def test_identifiers_of_both_kinds_are_texts(tmp_path):
+    data = read(tmp_path, "1e30,1,3\n007,2,4\nbob,3,1\n")
+    assert data.table.column_labels.tolist() == ["007", "1e30", "bob"] and data.table.row_labels.tolist() == [1, 2, 3]
+    assert data.describe().endswith("users are read as texts: 'bob' is no number")
+    long = [10**19, 10**19 + 1]
+    assert read(tmp_path, f"{long[0]},1,3\n{long[1]},2,4\n").table.column_labels.tolist() == [*map(str, long)]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ("2001-09-09 16:03:17", "2001-09-09 16:03:18", "1999-01-01 00:00:00"),
+        ("2001-09-09T16:03:17Z", "2001-09-09T16:03:17.5Z", "2001-09-09T17:00:00+01:00"),
+        ("2001-09-09", "2001-09-10", "2001-09-08"),
+        ("10", "1e9", "9.5"),
+    ],
+)
+def test_timestamps_are_numbers_or_in_iso_8601(tmp_path, times):
+    lines = "".join(f"1,1,{rating},{time}\n" for rating, time in zip((3, 4, 5), times, strict=True))
+    assert read(tmp_path, f"{lines}2,1,1,{times[0]}\n1,2,2,{times[0]}\n").table.values.tolist() == [4, 1, 2]
+
+
+def test_lines_without_a_rating_are_said(tmp_path):
+    assert (
+        read(tmp_path, "1,1,3\n1,2,\n2,1,4\n2,2,n/a\n3,3,1\n")
+        .describe()
+        .endswith("; 2 lines without a rating left out")
+    )
+    assert read(tmp_path, lines(";").replace(".", ",")).describe().endswith("; semicolons, decimal commas")
 
 
 def test_users_as_data_points(tmp_path):
@@ -100,19 +158,24 @@ BAD = {
     "two fields": ("1\t1\n2\t2\n", r"line 1 has 2 fields, not 3 or 4"),
     "negative identifier": (
         GOOD + "\n-3\t1\t5\t1\n",
-        r"line 4: user '-3' is not a whole number of at least 0",
+        r"line 4: user '-3' is not an identifier: a text, or a whole number of at least 0",
     ),
-    "blank identifier": (GOOD + "3\t\t5\t1\n", r"line 3: item '' is not a whole number"),
-    "blank first identifier": (GOOD + "\t3\t5\t1\n", r"line 3: user '' is not a whole number"),
-    "fractional identifier": (GOOD + "3.5\t1\t5\t1\n", r"line 3: user '3.5' is not a whole number"),
-    "huge identifier": (GOOD + "99999999999999999999\t1\t5\t1\n", r"line 3: user '9+' is not a whole"),
-    "text identifier": ("1::1::3\nbob::1::4\n", r"line 2: user 'bob' is not a whole number"),
+    "blank identifier": (GOOD + "3\t\t5\t1\n", r"line 3: item '' is not an identifier"),
+    "blank first identifier": (GOOD + "\t3\t5\t1\n", r"line 3: user '' is not an identifier"),
+    "fractional identifier": (GOOD + "3.5\t1\t5\t1\n", r"line 3: user '3.5' is not an identifier"),
+    "identifier in powers of ten": (GOOD + "1e30\t1\t5\t1\n", r"line 3: user '1e30' is not an identifier"),
+    "infinite identifier": (GOOD + "inf\t1\t5\t1\n", r"line 3: user 'inf' is not an identifier"),
+    "blank text identifier": ("u1,i1,3\n1e30,i2,4\n,i1,3\n", r"line 3: user '' is not an identifier"),
     "text rating": ("1,1,good\n2,2,3\n", r"line 1: rating 'good' is not a number"),
-    "blank rating": (GOOD + "3\t1\t\t1\n", r"line 3: rating '' is not a number"),
+    "no rating": ("1,1,\n2,2,NA\n", r"has no line with a rating"),
+    "short line among blank ratings": ("1,1,3\n1,2,\n2,2\n3,3,4\n", r"line 3 has 2 fields, the first has 3"),
+    "open quote": ('1,1,3\n"2,2,4\n3,3,1\n', r"cannot be read|has 1 fields"),
+    "too large": (GOOD + "3\t1\t1e308\t1\n", r"ratings.csv has values too large to be squared"),
+    "too close": ("1,1,1e-200\n2,2,2e-200\n", r"ratings.csv has values too close to each other to be squared"),
     "infinite rating": (GOOD + "3\t1\tinf\t1\n", r"line 3: rating 'inf' is not a number"),
-    "text timestamp": (GOOD + "3\t1\t5\tnow\n", r"line 3: timestamp 'now' is not a number"),
+    "text timestamp": (GOOD + "3\t1\t5\tnow\n", r"line 3: timestamp 'now' is not a number, or a time"),
     "single colon": ("1::1::3\n2:2::4\n", r"line 2 has 2 fields, the first has 3"),
-    "semicolons": ("1;1;3\n2;2;4\n", r"line 1 is no rating: '1;1;3'"),
+    "no separator": ("1 1 3\n2 2 4\n", r"line 1 is no rating: '1 1 3'"),
     "swapped header": ("movieId,userId,rating\n1,1,3\n2,2,4\n", r"has 'movieId' where the user should be"),
     "equal ratings": ("1,1,3\n2,2,3\n", r"every value in ratings.csv is 3"),
     "one item": ("1,1,3\n2,1,4\n", r"has a single data point"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,14 @@ def test_pictures_and_arrays_are_read(tmp_path: Path) -> None:
     np.testing.assert_allclose(found["signal"].reshape(16, 8), grey, atol=4)
 
 
+def altered(old: str, new: str) -> bytes:
+    """The file of an array with a part of its header exchanged, at the cost of the blanks that follow."""
+    file = io.BytesIO()
+    np.save(file, pixels().astype(float))
+    length = max(len(old), len(new))
+    return file.getvalue().replace(old.ljust(length).encode(), new.ljust(length).encode())
+
+
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
@@ -109,6 +118,24 @@ def test_pictures_and_arrays_are_read(tmp_path: Path) -> None:
         (pixels() * 1j, {}, "does not hold real numbers"),
         (np.array([["a"]], dtype=object), {}, "is not a NumPy array"),
         (b"\x93NUMPY broken", {}, "is not a NumPy array"),
+        (b"PK\x03\x04", {}, "is not a NumPy array"),
+        (altered("(16, 8), }", "(16, 8, "), {}, "is not a NumPy array"),  # TokenError
+        (altered("(16, 8), }", "(1600000000000, 8000), }"), {}, "is not a NumPy array"),
+        (pixels() * 1e200, {}, "the pixels of a.npy are too large to be squared"),
+        (np.where(pixels() == 4, -1e308, 1e308), {}, "the pixels of a.npy are too large to be squared"),
+        (pixels() * 1e-310, {}, "the pixels of a.npy are too close to each other to be squared"),
+        (pixels() * 1e-170, {}, "the pixels of a.npy are too close to each other to be squared"),
+        (np.full((16, 8), np.longdouble("1e4000")), {}, "not finite"),
+        (
+            pixels(),
+            {"levels": 2, "centre": 4, "noise": 1e-300},
+            "data.noise=1e-300 of 254, the largest pixel, cannot be squared",
+        ),
+        (
+            pixels(),
+            {"levels": 2, "centre": 4, "noise": 1e300},
+            r"data.noise=1e\+300 of 254, the largest pixel, cannot be squared",
+        ),
         (pixels(), {"levels": 4}, r"data.levels=4 needs sides .* 16 x 8 pixels \(data.levels=3\)"),
         (pixels(), {"levels": 2, "centre": 12, "fraction": 0.25}, "data.centre=12 has 96 frequencies"),
         (pixels(), {"levels": 2, "sensing": "pixels"}, "data.mask=centre is of frequencies"),
@@ -135,3 +162,29 @@ def test_files_that_are_no_pictures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "c.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="cannot be read"):
         read("image", path=str(tmp_path / "c.png"))
+
+
+def test_no_other_program_reads_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostScript is given to Ghostscript by Pillow, whatever the file is called."""
+    (tmp_path / "a.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+
+    def started(*arguments: Any, **_: Any) -> None:
+        raise AssertionError(f"{arguments} was started")
+
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", started)
+    monkeypatch.setattr("subprocess.Popen", started)
+    with pytest.raises(UserError, match="not an image that can be read"):
+        read("image", path=str(tmp_path / "a.png"))
+    Image.fromarray(pixels().astype(np.uint8)).save(tmp_path / "b.png", "BMP")
+    with pytest.raises(UserError, match="not an image that can be read"):
+        read("image", path=str(tmp_path / "b.png"))
+
+
+def test_the_size_of_a_picture_is_looked_at_before_it_is_read(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 3000), np.uint8)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[:-30])
+    with pytest.raises(UserError, match="is 4 x 3000 pixels"):
+        read("image", path=str(tmp_path / "a.png"))
