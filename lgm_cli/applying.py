@@ -155,6 +155,7 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
 
     from lgm_cli.data import fitting
     from lgm_cli.data.base import Data
+    from lgm_cli.data.series import extended
 
     index_given = any(resume.key_of(item) == "data.index" for item in asked.overrides)
     table = whole = fitting.load(asked.run, settings["data"], learned, index_given)
@@ -170,8 +171,8 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
     model.fix(exported, state)
     if table.kind == "series":
         ahead = settings["data"]["forecast"]
-        whole = fitting.extended(table, max(ahead, model.least_steps - table.end))  # what is too short is filled up
-        table = fitting.extended(table, ahead)
+        whole = extended(table, max(ahead, model.least_steps - table.end))  # what is too short is filled up
+        table = extended(table, ahead)
     data = Data(table, np.zeros(len(table.values), bool))
     log.info("%s", data.describe())
     device = build.device(settings["device"])
@@ -211,9 +212,11 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
         results.save_tensors(folder / "posterior.safetensors", found)
     summary["host"] = host() | build.describe(device, dtype)
     summary["run"] = {"folder": str(asked.run), "status": asked.learned["status"], "data": learned}
-    summary |= {"data": data.summary, "warnings": list(table.notes), "last_row": row, "status": "applied"}
+    summary |= {"data": data.summary, "warnings": [*table.notes, *table.warnings], "last_row": row, "status": "applied"}
     for line in _closing(asked, row):
         log.info("%s", line)
+    for warning in table.warnings:
+        log.warning("warning: %s", warning)
 
 
 def _require_fit(run: Path, exported: Mapping[str, Tensor], table: Table) -> None:

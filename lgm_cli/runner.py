@@ -140,7 +140,7 @@ def _run(
         summary["last_row"] = learner.recorder.last
     names = list(map(str, data.table.column_labels))
     summary |= {
-        "warnings": outcome.warnings + model.warnings(outcome.parameters, names),
+        "warnings": outcome.warnings + list(data.table.warnings) + model.warnings(outcome.parameters, names),
         "evaluation": evaluator.describe(outcome.scores),
         "chosen": chosen,
         "parameter_counts": {name: value.numel() for name, value in model.export(outcome.parameters).items()},
