@@ -13,15 +13,24 @@ import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 from pandas.tseries.frequencies import to_offset
 
-OFFSET = r"(?:Z|[+-]\d\d(?::?\d\d)?)"  # from UTC, at the end of a label
+OFFSET = "(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)"  # from UTC, at the end of a label
 FIELDS = {  # what a directive of a format may match; %q is a quarter, as pandas' periods write it
-    **dict.fromkeys("YG", r"\d{4}"),
-    **dict.fromkeys("mdHIMSV", r"\d{1,2}"),
+    **dict.fromkeys("YG", "[0-9]{4}"),
+    **dict.fromkeys("mdHIMSV", "[0-9]{1,2}"),
     **dict.fromkeys("bBaA", r"[^\W\d_]+"),
-    **{"y": r"\d\d", "j": r"\d{1,3}", "q": "[1-4]", "u": "[1-7]", "f": r"\d{1,9}", "p": "[AaPp][Mm]", "z": OFFSET},
+    **{
+        "y": "[0-9]{2}",
+        "j": "[0-9]{1,3}",
+        "q": "[1-4]",
+        "u": "[1-7]",
+        "f": "[0-9]{1,9}",
+        "p": "[AaPp][Mm]",
+        "z": OFFSET,
+    },
 }
 CLOCK = re.compile(
-    rf"(.*?)([ T]?)(\d{{1,2}})(:\d\d)?(:\d\d)?(\.\d{{1,9}})?(?:( ?)([AaPp][Mm]))?(?:( ?)({OFFSET})|( ?(?:UTC|GMT)))?"
+    r"(.*?)([ T]?)([0-9]{1,2})(:[0-9]{2})?(:[0-9]{2})?(\.[0-9]{1,9})?(?:( ?)([AaPp][Mm]))?"
+    rf"(?:( ?)({OFFSET})|( ?(?:UTC|GMT)))?"
 )
 # Meanings of the numbers of a date by how many digits they have, likeliest first, beside a word that has one.
 NUMBERS = {
@@ -83,9 +92,8 @@ class Dates:
         rule: Any = spacing(self.times[max(runs, key=len)])
         if rule is None:
             return None
-        first = self.times[known[0]]
-        grid = pd.DatetimeIndex([first + int(k - known[0]) * rule for k in range(len(self.times))])
-        return grid if (grid[known] == self.times[known]).all() else None
+        grid = _stepped(self.times[known[0]], rule, range(-int(known[0]), len(self.times) - int(known[0])))
+        return grid if grid is not None and (grid[known] == self.times[known]).all() else None
 
     def written(self, place: int, texts: pd.Series) -> str:
         """A label that could not be read, as the others are written; they are evenly spaced."""
@@ -105,11 +113,8 @@ class Dates:
         last = self.clock[known[-1]]
         if grid is not None:
             last += grid[-1] - self.times[known[-1]]
-        try:
-            found = pd.DatetimeIndex([last + (k + 1) * step for k in range(count)])
-        except (OverflowError, ValueError):  # beyond the years that pandas knows
-            return None
-        if found[-1].year > YEARS[1]:
+        found = _stepped(last, step, range(1, count + 1))
+        if found is None or found[-1].year > YEARS[1]:
             return None
         labels = _written(found, self.form, texts)
         return labels if len({texts.iloc[-1], *labels}) > count else None
@@ -194,22 +199,23 @@ class Numbers:
 
 Reading = Dates | Numbers
 
+LONGEST = 60  # characters of a label that may be a date
 LONG = 11  # decimals from which a number is written as it is in full precision
 YEARS = (1000, 9000)  # of a date; what lies outside is a mistake, or stands for none
 
 
 def texts_of(labels: pd.Index) -> pd.Series:
-    return pd.Series([str(label).strip() for label in labels], dtype="str")
+    return pd.Series([str(label).strip() for label in labels], dtype="object")
 
 
 def read(labels: pd.Index) -> Reading | None:
     """The labels as dates or numbers, if more than half of them are; None where they are neither."""
     texts = texts_of(labels)
     given = texts[texts != ""]
-    numeric = given.str.fullmatch(r"[+-]?\d{1,19}(\.\d{1,18})?")
+    numeric = given.str.fullmatch(r"[+-]?[0-9]{1,19}(\.[0-9]{1,18})?")
     numbers = None
     if 2 * int(numeric.sum()) > len(texts):
-        values = pd.to_numeric(given[numeric]).astype("float64").reindex(texts.index)
+        values = given[numeric].astype("float64").reindex(texts.index)
         digits = int(given[numeric].str.partition(".")[2].str.len().max())
         numbers = Numbers(values.to_numpy(), digits)
     readings = [each for each in _dates(texts) if numbers is None or _rather_dates(each, numbers)]
@@ -302,8 +308,8 @@ def _parsed(texts: pd.Series, form: str) -> pd.DatetimeIndex:
         parts = given.str.extract(_pattern(form))
         quarter, year = (form.replace("%y", "%Y").index(name) for name in ("%q", "%Y"))
         quarters, years = (parts[0], parts[1]) if quarter < year else (parts[1], parts[0])
-        months = (3 * pd.to_numeric(quarters) - 2).astype("Int64").astype("str")
-        given, form = years + "-" + months, "%Y-%m" if "%Y" in form else "%y-%m"
+        given = years + quarters.map({str(k): f"-{3 * k - 2}" for k in range(1, 5)}).astype("object")
+        form = "%Y-%m" if "%Y" in form else "%y-%m"
     elif "%V" in form and "%u" not in form:
         given, form = given + "-1", form + "-%u"
     elif "%z" in form:
@@ -331,10 +337,10 @@ def _pattern(form: str) -> str:
 
 def _forms(text: str) -> list[str]:
     """The formats that a label may have, by pandas' guess and by the words and numbers in it."""
-    if text.isdigit():
-        return ["".join(f"%{name}" for name in order) for order in DIGITS.get(len(text), [])]
-    if "%" in text or not text.isprintable() or len(text) > 60:
+    if "%" in text or not text.isprintable() or len(text) > LONGEST or re.search(r"(?![0-9])\d", text):
         return []
+    if text.isdecimal():
+        return ["".join(f"%{name}" for name in order) for order in DIGITS.get(len(text), [])]
     found = _date_forms(text)
     if re.fullmatch(r"[+-]?\d+\.\d+", text):  # a number
         return found
@@ -357,7 +363,8 @@ def _forms(text: str) -> list[str]:
         known = guess is not None and set(re.findall("%(.)", guess)) <= set(FIELDS)
         if guess is not None and known and not (guesses and guess.startswith("%Y")):
             guesses.append(guess)
-    return [*guesses, *found] if "." not in text else [*found, *guesses]
+    found = [*guesses, *found] if "." not in text else [*found, *guesses]
+    return [form for form in found if len(names := re.findall("%(.)", form)) == len(set(names))]
 
 
 def _date_forms(text: str) -> list[str]:
@@ -422,6 +429,14 @@ def spacing(dates: pd.DatetimeIndex) -> pd.offsets.BaseOffset | None:
     months = np.diff(12 * dates.year + dates.month)
     alike = len(set(dates.day)) == 1 and len(set(dates - dates.normalize())) == 1
     return pd.DateOffset(months=int(months[0])) if alike and months[0] and (months == months[0]).all() else None
+
+
+def _stepped(first: pd.Timestamp, rule: Any, steps: range) -> pd.DatetimeIndex | None:
+    """Dates so many steps from the first; None beyond the years that pandas knows."""
+    try:
+        return pd.DatetimeIndex([first + k * rule for k in steps])
+    except (OverflowError, ValueError):
+        return None
 
 
 def _written(dates: pd.DatetimeIndex, form: str, texts: pd.Series) -> list[str]:
