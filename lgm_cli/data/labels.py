@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,6 +159,11 @@ class Numbers:
             return start, step
         return None
 
+    def anew(self) -> bool:
+        """Whether they count by ones and begin again and again, as the months of years do."""
+        steps, lowest = np.diff(self.values), self.values.min()
+        return bool((steps < 0).any() and ((steps == 1) | (self.values[1:] == lowest)).all() and lowest < 1600)
+
     def filled(self) -> np.ndarray | None:
         line = self.line()
         return None if line is None else line[0] + line[1] * np.arange(len(self.values))
@@ -173,8 +179,11 @@ class Numbers:
         if self.digits == 0:
             numbers = [int(texts.iloc[row]) for row in known[-2:]]  # exact, whatever their size
             by = (numbers[-1] - numbers[0]) // int(known[-1] - known[-2]) if line is not None else 1
-            begin = numbers[-1] + by * int(last)
-            return [self._padded(str(begin + by * (k + 1)), texts) for k in range(count)]
+            found = [numbers[-1] + by * (int(last) + k + 1) for k in range(count)]
+            if self.anew():
+                low, high = int(self.values.min()), int(self.values.max())
+                found = [low + (number - low) % (high - low + 1) for number in found]
+            return [self._padded(str(number), texts) for number in found]
         if line is not None:
             return [self._written(line[0] + line[1] * (total + k), texts) for k in range(count)]
         step = float(np.median(np.diff(self.values[known]))) if len(known) > 1 else 0.0
@@ -233,7 +242,7 @@ def ordering(reading: Reading) -> np.ndarray | None:
     known = reading.values[reading.read]
     rows = np.arange(len(reading.values))
     steps = np.diff(known)
-    if (steps >= 0).all():
+    if (steps >= 0).all() or (isinstance(reading, Numbers) and reading.anew()):
         return rows
     if (steps <= 0).all():
         return rows[::-1]
@@ -296,7 +305,7 @@ def _dates(texts: pd.Series) -> list[Dates]:
         if "%y" in form and (both := (clock.year >= 2000) & (clock.year.min() < 2000)).any():
             whole = pd.DatetimeIndex(pd.Series(clock).mask(both, pd.Series(clock) - pd.DateOffset(years=100)))
             readings.append(Dates(whole, whole, form))  # years up to 68 are those of the century before, too
-        doubtful = form in DOUBTFUL or not re.search("%[YGd]", form)
+        doubtful = form in DOUBTFUL or not re.search("%[YGdq]", form)
         found += [each for each in readings if not doubtful or (_even(each) and _within_years(each))]
     return found
 
@@ -370,21 +379,25 @@ def _forms(text: str) -> list[str]:
 def _date_forms(text: str) -> list[str]:
     """The formats of a label that is a date without a time of day."""
     parts = re.findall(r"\d+|[^\W\d_]+|[\W_]+", text)
-    options, numbers, kind = [[part] for part in parts], [], ""
+    options, numbers, kinds = [[part] for part in parts], [], []
     for place, part in enumerate(parts):
         lower, before = part.lower(), parts[place - 1].lower() if place else ""
         if (lower[:3] in SHORT_MONTHS) and lower in (lower[:3], *MONTHS):
-            kind, options[place] = "b", ["%b"] * (len(part) == 3) + ["%B"] * (lower in MONTHS)
+            kinds.append("b")
+            options[place] = ["%b"] * (len(part) == 3) + ["%B"] * (lower in MONTHS)
         elif lower[:3] in SHORT_DAYS and lower in (lower[:3], *DAYS):
             options[place] = ["%a" if len(part) == 3 else "%A"]
         elif part in tuple("1234") and "q" in (before, *map(str.lower, parts[place + 1 : place + 2])):
-            kind, options[place] = "q", ["%q"]
+            kinds.append("q")
+            options[place] = ["%q"]
         elif part.isdecimal() and before in ("m", "w") and len(part) <= 2:
-            kind = "m" if before == "m" else "V"
-            options[place] = [f"%{kind}"]
+            kinds.append("m" if before == "m" else "V")
+            options[place] = [f"%{kinds[-1]}"]
         elif part.isdecimal():
             numbers.append(place)
-    orders = NUMBERS[kind].get(tuple(max(2, len(parts[place])) for place in numbers), [])
+    if len(kinds) > 1:
+        return []
+    orders = NUMBERS["".join(kinds)].get(tuple(max(2, len(parts[place])) for place in numbers), [])
     found = []
     for order in sorted(orders, key=lambda order: order[0] != "d") if "." in parts else orders:
         for place, name in zip(numbers, order, strict=True):
@@ -407,7 +420,9 @@ def _steady(clock: pd.DatetimeIndex) -> pd.DatetimeIndex | None:
     if not 0 < usual < 24 * hour:
         return None
     before = pd.DatetimeIndex(shown[:-1].astype("datetime64[us]"))
-    night = np.asarray((before.day_of_week == 6) & (before.hour <= 3) | (before.day_of_week == 5) & (before.hour == 23))
+    days, hours = before.day_of_week, before.hour
+    sunday = np.asarray(((days == 6) & (hours <= 3)) | ((days == 5) & (hours == 23)))
+    night = sunday | np.asarray((hours <= 3) | (hours == 23)) & (steps < 0)  # no row that is there twice looks so
     changed = night * (steps - usual) // hour * (np.abs(steps - usual) == hour)
     moved = np.concatenate([[0], np.cumsum(changed)])
     others = steps[changed == 0]
@@ -441,27 +456,29 @@ def _stepped(first: pd.Timestamp, rule: Any, steps: range) -> pd.DatetimeIndex |
 
 def _written(dates: pd.DatetimeIndex, form: str, texts: pd.Series) -> list[str]:
     """Dates in the format of the labels: with as many digits, capitals, and the last label's offset from UTC."""
-    shown = texts.str.extract(_pattern(form)).dropna()
     parts = re.split(r"%(\w)", form)
-    names = parts[1::2]
-    alike = {place: shown[place] for place in range(len(names))}
+    shown = texts.str.extract(_pattern(form)).dropna()
+    styles = [_style(name, shown[place]) for place, name in enumerate(parts[1::2])]
+    return ["".join(styles[odd // 2](date) if odd % 2 else part for odd, part in enumerate(parts)) for date in dates]
 
-    def field(date: pd.Timestamp, place: int) -> str:
-        name, seen = names[place], alike[place]
-        if name == "q":
-            return str(date.quarter)
-        if name == "z":
-            return str(seen.iloc[-1])
-        if name == "f":
-            return f"{1000 * date.microsecond + date.nanosecond:09}"[: seen.str.len().max()]
-        text = date.strftime(f"%{name}")
-        if name in "mdHIVj":
-            return text.lstrip("0") or "0" if (seen.str.len() < len(text)).any() else text
-        if name in "bBaAp":
-            return text.upper() if seen.str.isupper().all() else text.lower() if seen.str.islower().all() else text
-        return text
 
-    return ["".join(field(date, odd // 2) if odd % 2 else part for odd, part in enumerate(parts)) for date in dates]
+def _style(name: str, seen: pd.Series) -> Callable[[pd.Timestamp], str]:
+    """How a directive is written, as in the labels, in which it stands for what was seen."""
+    if name == "q":
+        return lambda date: str(date.quarter)
+    if name == "z":
+        offset = str(seen.iloc[-1])
+        return lambda date: offset
+    if name == "f":
+        digits = int(seen.str.len().max())
+        return lambda date: f"{1000 * date.microsecond + date.nanosecond:09}"[:digits]
+    if name in "mdHIVj":
+        width = int(seen.str.len().min())  # 1 where zeros are left out
+        return lambda date: date.strftime(f"%{name}").lstrip("0").zfill(width)
+    if name in "bBaAp":
+        change = str.upper if seen.str.isupper().all() else str.lower if seen.str.islower().all() else str
+        return lambda date: change(date.strftime(f"%{name}"))
+    return lambda date: date.strftime(f"%{name}")
 
 
 def continued(labels: pd.Index, count: int) -> pd.Index:
