@@ -2,66 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.tseries.api import guess_datetime_format
 from pandas.tseries.frequencies import to_offset
 
-OFFSET = "(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)"  # from UTC, at the end of a label
-FIELDS = {  # what a directive of a format may match; %q is a quarter, as pandas' periods write it
-    **dict.fromkeys("YG", "[0-9]{4}"),
-    **dict.fromkeys("mdHIMSV", "[0-9]{1,2}"),
-    **dict.fromkeys("bBaA", r"[^\W\d_]+"),
-    **{
-        "y": "[0-9]{2}",
-        "j": "[0-9]{1,3}",
-        "q": "[1-4]",
-        "u": "[1-7]",
-        "f": "[0-9]{1,9}",
-        "p": "[AaPp][Mm]",
-        "z": OFFSET,
-    },
-}
-CLOCK = re.compile(
-    r"(.*?)([ T]?)([0-9]{1,2})(:[0-9]{2})?(:[0-9]{2})?(\.[0-9]{1,9})?(?:( ?)([AaPp][Mm]))?"
-    rf"(?:( ?)({OFFSET})|( ?(?:UTC|GMT)))?"
-)
-# Meanings of the numbers of a date by how many digits they have, likeliest first, beside a word that has one.
-NUMBERS = {
-    "": {
-        (4, 2, 2): ["Ymd"], (2, 2, 4): ["mdY", "dmY"], (2, 2, 2): ["mdy", "dmy", "ymd"], (4, 2): ["Ym"],
-        (2, 4): ["mY"], (2, 2): ["my"], (4, 3): ["Yj"],
-    },
-    "b": {(4,): ["Y"], (2,): ["y"], (2, 4): ["dY"], (4, 2): ["Yd"], (2, 2): ["dy", "yd"]},
-    "q": {(4,): ["Y"], (2,): ["y"]},
-    "m": {(4,): ["Y"]},
-    "V": {(4,): ["G"], (4, 2): ["Gu"]},
-}  # fmt: skip
-DIGITS = {
-    6: ["Ym", "ymd"],
-    7: ["Yj"],
-    8: ["Ymd", "dmY", "mdY"],
-    10: ["YmdH"],
-    12: ["YmdHM"],
-    14: ["YmdHMS"],
-}  # not separated
-DOUBTFUL = {
-    "%Y.%m",
-    "%y%m%d",
-    "%Y%j",
-    "%d%m%Y",
-    "%m%d%Y",
-}  # numbers as well as dates: believed where they are evenly spaced
-MONTHS = [pd.Timestamp(2000, month, 1).month_name().lower() for month in range(1, 13)]
-DAYS = [pd.Timestamp(2000, 1, day).day_name().lower() for day in range(1, 8)]
-SHORT_MONTHS, SHORT_DAYS = ({name[:3] for name in names} for names in (MONTHS, DAYS))
+from lgm_cli.data.formats import YEARS, doubtful, forms_of, parse, write
+
+LONG = 11  # decimals from which a number is written as it is in full precision
 
 
 @dataclass(frozen=True)
@@ -94,13 +45,13 @@ class Dates:
         if rule is None:
             return None
         grid = _stepped(self.times[known[0]], rule, range(-int(known[0]), len(self.times) - int(known[0])))
-        return grid if grid is not None and (grid[known] == self.times[known]).all() else None
+        return grid if grid is not None and grid[known].equals(self.times[known]) else None
 
     def written(self, place: int, texts: pd.Series) -> str:
         """A label that could not be read, as the others are written; they are evenly spaced."""
         grid = self.filled()
         assert grid is not None
-        return _written(pd.DatetimeIndex([grid[place]]), self.form, texts)[0]
+        return write(pd.DatetimeIndex([grid[place]]), self.form, texts)[0]
 
     def more(self, count: int, texts: pd.Series) -> list[str] | None:
         """Labels of as many more steps; None where the format cannot tell them apart."""
@@ -111,13 +62,13 @@ class Dates:
             step = pd.Series(self.times[known]).diff().median() if len(known) > 1 else pd.Timedelta(days=1)
         if not step:  # dates that are all the same, or most of them
             return None
-        last = self.clock[known[-1]]
+        last: Any = self.clock[known[-1]]
         if grid is not None:
             last += grid[-1] - self.times[known[-1]]
         found = _stepped(last, step, range(1, count + 1))
-        if found is None or found[-1].year > YEARS[1]:
+        if found is None or found.year.max() > YEARS[1]:
             return None
-        labels = _written(found, self.form, texts)
+        labels = write(found, self.form, texts)
         return labels if len({texts.iloc[-1], *labels}) > count else None
 
 
@@ -160,9 +111,10 @@ class Numbers:
         return None
 
     def anew(self) -> bool:
-        """Whether they count by ones and begin again and again, as the months of years do."""
+        """Whether they are counted by ones and begin again and again, as the months of years do."""
         steps, lowest = np.diff(self.values), self.values.min()
-        return bool((steps < 0).any() and ((steps == 1) | (self.values[1:] == lowest)).all() and lowest < 1600)
+        again = (steps < 0) & (self.values[1:] == lowest)
+        return bool(again.any() and ((steps == 1) | again).all() and lowest < 1600)
 
     def filled(self) -> np.ndarray | None:
         line = self.line()
@@ -171,7 +123,7 @@ class Numbers:
     def written(self, place: int, texts: pd.Series) -> str:
         grid = self.filled()
         assert grid is not None
-        return self._written(grid[place], texts)
+        return self._written(float(grid[place]), texts)
 
     def more(self, count: int, texts: pd.Series) -> list[str] | None:
         known, total = np.flatnonzero(self.read), len(self.values)
@@ -187,14 +139,15 @@ class Numbers:
         if line is not None:
             return [self._written(line[0] + line[1] * (total + k), texts) for k in range(count)]
         step = float(np.median(np.diff(self.values[known]))) if len(known) > 1 else 0.0
-        found = [self._written(self.values[known[-1]] + step * (k + 1), texts) for k in range(count)]
+        final = float(self.values[known[-1]])
+        found = [self._written(final + step * (k + 1), texts) for k in range(count)]
         return found if len({texts.iloc[-1], *found}) > count else None
 
     def _written(self, value: float, texts: pd.Series) -> str:
         if self.digits == 0:
             return self._padded(str(round(value)), texts)
         text = repr(float(value)) if self.digits > LONG else f"{value:.{self.digits}f}"
-        decimals = texts[self.read].str.partition(".")[2]
+        decimals = texts.loc[self.read].str.partition(".")[2]
         if (decimals.str.len() != self.digits).any():  # zeros at the end are left out
             text = text.rstrip("0").removesuffix(".")
             if "." not in text and (decimals == "0").any():
@@ -202,15 +155,11 @@ class Numbers:
         return text
 
     def _padded(self, text: str, texts: pd.Series) -> str:
-        padded = texts[self.read].str.match(r"0\d")
-        return text.zfill(texts[self.read].str.len().max()) if padded.any() and not text.startswith("-") else text
+        padded = texts.loc[self.read].str.match(r"0\d")
+        return text.zfill(texts.loc[self.read].str.len().max()) if padded.any() and not text.startswith("-") else text
 
 
 Reading = Dates | Numbers
-
-LONGEST = 60  # characters of a label that may be a date
-LONG = 11  # decimals from which a number is written as it is in full precision
-YEARS = (1000, 9000)  # of a date; what lies outside is a mistake, or stands for none
 
 
 def texts_of(labels: pd.Index) -> pd.Series:
@@ -220,12 +169,12 @@ def texts_of(labels: pd.Index) -> pd.Series:
 def read(labels: pd.Index) -> Reading | None:
     """The labels as dates or numbers, if more than half of them are; None where they are neither."""
     texts = texts_of(labels)
-    given = texts[texts != ""]
+    given = texts.loc[texts != ""]
     numeric = given.str.fullmatch(r"[+-]?[0-9]{1,19}(\.[0-9]{1,18})?")
     numbers = None
     if 2 * int(numeric.sum()) > len(texts):
-        values = given[numeric].astype("float64").reindex(texts.index)
-        digits = int(given[numeric].str.partition(".")[2].str.len().max())
+        values = given.loc[numeric].astype("float64").reindex(texts.index)
+        digits = int(given.loc[numeric].str.partition(".")[2].str.len().max())
         numbers = Numbers(values.to_numpy(), digits)
     readings = [each for each in _dates(texts) if numbers is None or _rather_dates(each, numbers)]
     if not readings:
@@ -242,10 +191,12 @@ def ordering(reading: Reading) -> np.ndarray | None:
     known = reading.values[reading.read]
     rows = np.arange(len(reading.values))
     steps = np.diff(known)
-    if (steps >= 0).all() or (isinstance(reading, Numbers) and reading.anew()):
+    if (steps >= 0).all():
         return rows
     if (steps <= 0).all():
         return rows[::-1]
+    if isinstance(reading, Numbers) and reading.anew():
+        return rows
     if len(known) < len(rows) or len(np.unique(known)) < len(known):
         return None
     return np.argsort(reading.values, kind="stable")
@@ -282,127 +233,32 @@ def _rather_dates(dates: Dates, numbers: Numbers) -> bool:
 def _dates(texts: pd.Series) -> list[Dates]:
     """The labels as dates in each format that reads more than half of them. Where the offset from UTC changes, both
     the instants and what the clock shows; and the instants where a clock without an offset is changed."""
-    given = texts[texts != ""]
+    given = texts.loc[texts != ""]
     forms: dict[str, None] = {}
     for place in sorted({0, len(given) // 2, len(given) - 1}):
         if 0 <= place < len(given):
-            forms |= dict.fromkeys(_forms(given.iloc[place]))
+            forms |= dict.fromkeys(forms_of(given.iloc[place]))
     sample = given.iloc[:: max(1, len(given) // 100)]
     found: list[Dates] = []
     for form in forms:
-        if 2 * int(_parsed(sample, form).notna().sum()) <= len(sample):
+        if 2 * int(parse(sample, form).notna().sum()) <= len(sample):
             continue
-        clock = _parsed(texts, form)
+        clock = parse(texts, form)
         if 2 * int(clock.notna().sum()) <= len(texts):
             continue
         readings = [Dates(clock, clock, form)]
         if "%z" in form:
-            instants = pd.DatetimeIndex(pd.to_datetime(texts, format=form, errors="coerce", utc=True)).tz_localize(None)
+            given = texts.where(~clock.isna())
+            instants = pd.DatetimeIndex(pd.to_datetime(given, format=form, errors="coerce", utc=True)).tz_localize(None)
             last = np.flatnonzero(~clock.isna())[-1]
             readings.insert(0, Dates(instants + (clock[last] - instants[last]), clock, form))
         elif (steady := _steady(clock)) is not None:
             readings.append(Dates(steady, clock, form))
-        if "%y" in form and (both := (clock.year >= 2000) & (clock.year.min() < 2000)).any():
-            whole = pd.DatetimeIndex(pd.Series(clock).mask(both, pd.Series(clock) - pd.DateOffset(years=100)))
-            readings.append(Dates(whole, whole, form))  # years up to 68 are those of the century before, too
-        doubtful = form in DOUBTFUL or not re.search("%[YGdq]", form)
-        found += [each for each in readings if not doubtful or (_even(each) and _within_years(each))]
-    return found
-
-
-def _parsed(texts: pd.Series, form: str) -> pd.DatetimeIndex:
-    """What the clock of each label shows; NaT where the label does not have the format, or shows no possible time."""
-    given = texts.where(texts.str.fullmatch(_pattern(form)))
-    if "%q" in form:
-        parts = given.str.extract(_pattern(form))
-        quarter, year = (form.replace("%y", "%Y").index(name) for name in ("%q", "%Y"))
-        quarters, years = (parts[0], parts[1]) if quarter < year else (parts[1], parts[0])
-        given = years + quarters.map({str(k): f"-{3 * k - 2}" for k in range(1, 5)}).astype("object")
-        form = "%Y-%m" if "%Y" in form else "%y-%m"
-    elif "%V" in form and "%u" not in form:
-        given, form = given + "-1", form + "-%u"
-    elif "%z" in form:
-        given, form = given.str.replace(f"{OFFSET}$", "", regex=True), form.replace("%z", "")
-    found = pd.DatetimeIndex(pd.to_datetime(given, format=form, errors="coerce"))
-    return found.where((found.year >= YEARS[0]) & (found.year <= YEARS[1]))
-
-
-def _pattern(form: str) -> str:
-    """A regular expression with a group for each directive."""
-    parts = re.split(r"%(\w)", form)
-    found = re.escape(parts[0])
-    for place in range(1, len(parts), 2):
-        field, before, after = (
-            FIELDS[parts[place]],
-            "".join(parts[place - 2 : place]),
-            "".join(parts[place + 1 : place + 3]),
-        )
-        beside = {*(before[:1] if len(before) == 1 else ""), *(after[:1] if len(after) == 1 else "")} - set("bBaApz")
-        if beside or form == "%Y.%m":  # nothing but their number tells such digits apart
-            field = field.replace("{1,", "{")
-        found += f"({field}){re.escape(parts[place + 1])}"
-    return found
-
-
-def _forms(text: str) -> list[str]:
-    """The formats that a label may have, by pandas' guess and by the words and numbers in it."""
-    if "%" in text or not text.isprintable() or len(text) > LONGEST or re.search(r"(?![0-9])\d", text):
-        return []
-    if text.isdecimal():
-        return ["".join(f"%{name}" for name in order) for order in DIGITS.get(len(text), [])]
-    found = _date_forms(text)
-    if re.fullmatch(r"[+-]?\d+\.\d+", text):  # a number
-        return found
-    if split := CLOCK.fullmatch(text):
-        date, between, _, minute, second, decimals, space, half, gap, offset, zone = split.groups(default="")
-        clock = ("%I" if half else "%H") + ":%M" * bool(minute) + ":%S" * bool(second) + ".%f" * bool(decimals)
-        clock += f"{space}%p" * bool(half) + f"{gap}%z" * bool(offset) + zone
-        if between and date:
-            found += [f"{form}{between}{clock}" for form in _date_forms(date) if re.search("%[dju]", form)]
-        elif not date and not between and minute:
-            found.append(clock)
-    guesses = []
-    for day_first in (False, True):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a day before the month was not asked for
-            try:
-                guess = guess_datetime_format(text, dayfirst=day_first)
-            except (ValueError, OverflowError):
-                guess = None
-        known = guess is not None and set(re.findall("%(.)", guess)) <= set(FIELDS)
-        if guess is not None and known and not (guesses and guess.startswith("%Y")):
-            guesses.append(guess)
-    found = [*guesses, *found] if "." not in text else [*found, *guesses]
-    return [form for form in found if len(names := re.findall("%(.)", form)) == len(set(names))]
-
-
-def _date_forms(text: str) -> list[str]:
-    """The formats of a label that is a date without a time of day."""
-    parts = re.findall(r"\d+|[^\W\d_]+|[\W_]+", text)
-    options, numbers, kinds = [[part] for part in parts], [], []
-    for place, part in enumerate(parts):
-        lower, before = part.lower(), parts[place - 1].lower() if place else ""
-        if (lower[:3] in SHORT_MONTHS) and lower in (lower[:3], *MONTHS):
-            kinds.append("b")
-            options[place] = ["%b"] * (len(part) == 3) + ["%B"] * (lower in MONTHS)
-        elif lower[:3] in SHORT_DAYS and lower in (lower[:3], *DAYS):
-            options[place] = ["%a" if len(part) == 3 else "%A"]
-        elif part in tuple("1234") and "q" in (before, *map(str.lower, parts[place + 1 : place + 2])):
-            kinds.append("q")
-            options[place] = ["%q"]
-        elif part.isdecimal() and before in ("m", "w") and len(part) <= 2:
-            kinds.append("m" if before == "m" else "V")
-            options[place] = [f"%{kinds[-1]}"]
-        elif part.isdecimal():
-            numbers.append(place)
-    if len(kinds) > 1:
-        return []
-    orders = NUMBERS["".join(kinds)].get(tuple(max(2, len(parts[place])) for place in numbers), [])
-    found = []
-    for order in sorted(orders, key=lambda order: order[0] != "d") if "." in parts else orders:
-        for place, name in zip(numbers, order, strict=True):
-            options[place] = [f"%{name}"]
-        found += ["".join(each) for each in itertools.product(*options)]
+        if "%y" in form:  # years up to 68 may be those of the century before, too
+            shown = pd.Series(clock)
+            whole = pd.DatetimeIndex(shown.mask(shown.dt.year >= 2000, shown - pd.DateOffset(years=100)))
+            readings += [Dates(whole, whole, form)] if shown.dt.year.min() < 2000 else []
+        found += [each for each in readings if not doubtful(form) or (_even(each) and _within_years(each))]
     return found
 
 
@@ -446,39 +302,12 @@ def spacing(dates: pd.DatetimeIndex) -> pd.offsets.BaseOffset | None:
     return pd.DateOffset(months=int(months[0])) if alike and months[0] and (months == months[0]).all() else None
 
 
-def _stepped(first: pd.Timestamp, rule: Any, steps: range) -> pd.DatetimeIndex | None:
+def _stepped(first: Any, rule: Any, steps: range) -> pd.DatetimeIndex | None:
     """Dates so many steps from the first; None beyond the years that pandas knows."""
     try:
         return pd.DatetimeIndex([first + k * rule for k in steps])
     except (OverflowError, ValueError):
         return None
-
-
-def _written(dates: pd.DatetimeIndex, form: str, texts: pd.Series) -> list[str]:
-    """Dates in the format of the labels: with as many digits, capitals, and the last label's offset from UTC."""
-    parts = re.split(r"%(\w)", form)
-    shown = texts.str.extract(_pattern(form)).dropna()
-    styles = [_style(name, shown[place]) for place, name in enumerate(parts[1::2])]
-    return ["".join(styles[odd // 2](date) if odd % 2 else part for odd, part in enumerate(parts)) for date in dates]
-
-
-def _style(name: str, seen: pd.Series) -> Callable[[pd.Timestamp], str]:
-    """How a directive is written, as in the labels, in which it stands for what was seen."""
-    if name == "q":
-        return lambda date: str(date.quarter)
-    if name == "z":
-        offset = str(seen.iloc[-1])
-        return lambda date: offset
-    if name == "f":
-        digits = int(seen.str.len().max())
-        return lambda date: f"{1000 * date.microsecond + date.nanosecond:09}"[:digits]
-    if name in "mdHIVj":
-        width = int(seen.str.len().min())  # 1 where zeros are left out
-        return lambda date: date.strftime(f"%{name}").lstrip("0").zfill(width)
-    if name in "bBaAp":
-        change = str.upper if seen.str.isupper().all() else str.lower if seen.str.islower().all() else str
-        return lambda date: change(date.strftime(f"%{name}"))
-    return lambda date: date.strftime(f"%{name}")
 
 
 def continued(labels: pd.Index, count: int) -> pd.Index:
@@ -490,11 +319,3 @@ def continued(labels: pd.Index, count: int) -> pd.Index:
     reading = read(labels)
     found = None if reading is None else reading.more(count, texts_of(labels))
     return pd.Index(found or [f"+{k + 1}" for k in range(count)], dtype="str")
-
-
-def plain(form: str) -> str:
-    """A format in words, for a person: year-month-day."""
-    names = {"%Y": "year", "%y": "year", "%m": "month", "%b": "month", "%d": "day"}
-    return re.sub(
-        "%[A-Za-z]", lambda found: names.get(found[0], found[0]), form.split(" %H")[0].split(" %I")[0].split("T")[0]
-    )

@@ -12,25 +12,22 @@ DAY = 86_400_000_000  # microseconds
 
 
 def phases_of(dates: Dates, season: int) -> np.ndarray | None:
-    """The phase of each row as the clock and the calendar of its label have it, that of the first being 0, where the
-    period is of days, weeks or years: an hour that is skipped or comes twice, or a row that is missing, does not
-    move what follows. None where this is the same as counting rows, or where there is no such period."""
-    times = dates.filled() if not dates.read.all() else dates.times
+    """The phase of each row by the clock and the calendar of its label, that of the first being 0: an hour that is
+    skipped or comes twice, or a row that is missing, does not move what follows. None where this is the same as
+    counting rows, and where the period divides no day, week or year, and is not made of them."""
+    times = dates.times if dates.read.all() else dates.filled()
     if times is None or len(times) < 2:
         return None
     ahead = pd.Series(dates.clock - dates.times).ffill().bfill()
     shifts = (ahead - ahead.iloc[0]).to_numpy().astype("timedelta64[us]").astype(np.int64)
     steps, months = np.diff(times.as_unit("us").asi8), np.diff(12 * times.year + times.month)
-    if (months > 0).all() and (len(set(times.day)) == 1 or times.is_month_end.all()):
-        steps, usual = months, int(np.median(months))
-        periodic = usual * season % 12 == 0
-    else:
-        usual = int(np.median(steps))
-        weeks = (usual == DAY and (season % 7 == 0 or season in (365, 366))) or (
-            usual == 7 * DAY and season in (52, 53)
-        )
-        periodic = weeks or (0 < usual < DAY and usual * season % DAY == 0)
-    if not periodic or (steps <= 0).any() or (steps % usual != 0).any():
+    by_month = (months > 0).all() and (len(set(times.day)) == 1 or bool(times.is_month_end.all()))
+    steps = months if by_month else steps
+    usual = int(np.median(steps))
+    if (steps <= 0).any() or (steps % usual != 0).any():
+        return None
+    period, cycle = usual * season, 12 if by_month else DAY if usual < DAY else 7 * DAY
+    if period % cycle != 0 and cycle % period != 0 and period not in (365 * DAY, 366 * DAY):
         return None
     rows = np.concatenate([[0], np.cumsum(steps // usual)])
     if shifts.any():

@@ -10,7 +10,8 @@ import pandas as pd
 
 from lgm_cli.data import csv
 from lgm_cli.data.base import Data, Table
-from lgm_cli.data.labels import Dates, Reading, continued, ordering, plain, read, texts_of
+from lgm_cli.data.formats import plain
+from lgm_cli.data.labels import Dates, Reading, continued, ordering, read, texts_of
 from lgm_cli.data.season import phases_of
 from lgm_cli.errors import UserError
 
@@ -166,16 +167,19 @@ def _warnings(labels: pd.Index, reading: Reading | None, order: np.ndarray) -> t
         forms = plain(reading.form), plain(reading.other)
         found = (f"the labels are read as {forms[0]}, though they may be {forms[1]}",)
     even = len(labels) < 3 or reading.filled() is not None
-    texts = texts_of(labels)
-    for row in (unread := np.flatnonzero(~reading.read))[:SHOWN]:
-        what = f"{texts[row]!r} in row {order[row] + 1}" if texts[row] else f"the blank label of row {order[row] + 1}"
-        found += (
-            f"{what} is taken for {reading.written(row, texts)}, by the spacing of the others"
-            if even and len(labels) >= 3
-            else f"{what} cannot be read, so that the row has the place that it has in the file",
+    texts, unread = texts_of(labels), np.flatnonzero(~reading.read)
+    for row in unread[:SHOWN]:
+        what = (
+            f"{texts[row]!r} in row {order[row] + 1}"
+            if texts.loc[row] != ""
+            else f"the blank label of row {order[row] + 1}"
         )
+        if len(labels) >= 3 and even:
+            found += (f"{what} is taken for {reading.written(row, texts)}, by the spacing of the others",)
+        else:
+            found += (f"{what} cannot be read: the row keeps its place in the file",)
     if len(unread) > SHOWN:
-        found += (f"{len(unread) - SHOWN:,} more labels cannot be read",)
+        found += (f"{len(unread) - SHOWN:,} more labels are treated likewise",)
     again = pd.Series(reading.values[reading.read]).duplicated().to_numpy()
     if again.any():
         return (*found, f"the label {labels[reading.read][again][0]} is there more than once (each row is a step)")
