@@ -20,7 +20,7 @@ FIELDS = {  # what a directive of a format may match; %q is a quarter, as pandas
     **{"q": "[1-4]", "u": "[1-7]", "p": "[AaPp][Mm]", "z": OFFSET},
 }
 CLOCK = re.compile(
-    r"(.*?)([ T]?)([0-9]{1,2})(:[0-9]{2})?(:[0-9]{2})?(\.[0-9]{1,9})?(?:( ?)([AaPp][Mm]))?"
+    r"(.*?)([ T_:]?)([0-9]{1,2})(:?[0-9]{2})?(:?[0-9]{2})?(\.[0-9]{1,9})?(?:( ?)([AaPp][Mm]))?"
     rf"(?:( ?)({OFFSET})|( ?(?:UTC|GMT)))?"
 )
 # Meanings of the numbers of a date by how many digits they have, likeliest first, beside a word that has one.
@@ -34,7 +34,7 @@ NUMBERS = {
     "m": {(4,): ["Y"]},
     "V": {(4,): ["G"], (4, 2): ["Gu"]},
 }  # fmt: skip
-DIGITS = {6: ["Ym", "ymd"], 7: ["Yj"], 8: ["Ymd", "dmY", "mdY"], 10: ["YmdH"], 12: ["YmdHM"], 14: ["YmdHMS"]}
+DIGITS = {4: ["ym"], 6: ["Ym", "ymd"], 7: ["Yj"], 8: ["Ymd", "dmY", "mdY"], 10: ["YmdH"], 12: ["YmdHM"], 14: ["YmdHMS"]}
 MONTHS = [name.lower() for name in calendar.month_name[1:]]
 DAYS = [name.lower() for name in calendar.day_name]
 SHORT_MONTHS, SHORT_DAYS = ({name[:3] for name in names} for names in (MONTHS, DAYS))
@@ -46,21 +46,19 @@ def forms_of(text: str) -> list[str]:
     """The formats that a label may have, by pandas' guess and by the words and numbers in it."""
     if "%" in text or not text.isprintable() or len(text) > LONGEST or re.search(r"(?![0-9])\d", text):
         return []
-    digits = text.removesuffix(".0")  # as numbers are written that stood in a column with gaps
-    if digits.isdecimal():
-        orders = DIGITS.get(len(digits), [])
-        found = ["".join(f"%{name}" for name in order) + text[len(digits) :] for order in orders]
-        return found if digits == text else [*found, *_date_forms(text)]
     found = _date_forms(text)
-    if re.fullmatch(r"[+-]?\d+\.\d+", text):  # a number
+    if text.endswith(".0"):  # as whole numbers are written that stood in a column with gaps
+        found += [f"{form}.0" for form in _date_forms(text[:-2])]
+    if re.fullmatch(r"[+-]?\d+(\.\d+)?", text):
         return found
     if split := CLOCK.fullmatch(text):
         date, between, _, minute, second, decimals, space, half, gap, offset, zone = split.groups(default="")
-        clock = ("%I" if half else "%H") + ":%M" * bool(minute) + ":%S" * bool(second) + ".%f" * bool(decimals)
+        clock = "%I" if half else "%H"
+        clock += re.sub("[0-9]+", "%M", minute) + re.sub("[0-9]+", "%S", second) + ".%f" * bool(decimals)
         clock += f"{space}%p" * bool(half) + f"{gap}%z" * bool(offset) + zone
         if between and date:
             found += [f"{form}{between}{clock}" for form in _date_forms(date) if re.search("%[dju]", form)]
-        elif not date and not between and minute:
+        elif not date and not between and minute.startswith(":"):
             found.append(clock)
     guesses = []
     for day_first in (False, True):
@@ -79,6 +77,8 @@ def forms_of(text: str) -> list[str]:
 
 def _date_forms(text: str) -> list[str]:
     """The formats of a label that is a date without a time of day."""
+    if text.isdecimal():
+        return ["".join(f"%{name}" for name in order) for order in DIGITS.get(len(text), [])]
     parts = re.findall(r"\d+|[^\W\d_]+|[\W_]+", text)
     options, numbers, kinds = [[part] for part in parts], [], []
     for place, part in enumerate(parts):
@@ -125,7 +125,7 @@ def doubtful(form: str) -> bool:
     """Whether what has this format may as well be numbers, or dates of which something is not said: it is believed
     where it is evenly spaced."""
     digits = form.removesuffix(".0")
-    if digits in ("%Y.%m", "%y%m%d", "%Y%j", "%d%m%Y", "%m%d%Y"):
+    if digits in ("%Y.%m", "%m.%Y", "%y%m", "%y%m%d", "%Y%j", "%d%m%Y", "%m%d%Y"):
         return True
     quarter = "%q" in form and "q" not in form.lower().replace("%q", "")
     return quarter or not re.search("%[YGdq]", form)

@@ -66,7 +66,7 @@ class Dates:
         if grid is not None:
             last += grid[-1] - self.times[known[-1]]
         found = _stepped(last, step, range(1, count + 1))
-        if found is None or found.year.max() > YEARS[1]:
+        if found is None or int(found.year.to_numpy().max()) > YEARS[1]:
             return None
         labels = write(found, self.form, texts)
         return labels if len({texts.iloc[-1], *labels}) > count else None
@@ -223,11 +223,8 @@ def _rather_dates(dates: Dates, numbers: Numbers) -> bool:
     """Whether labels that are numbers are meant as dates, such as 201912: by their years, and where all can be read, or
     where they are not evenly spaced as numbers."""
     years = dates.times.year[dates.read]
-    return bool(
-        years.min() >= 1600
-        and years.max() <= 2200
-        and (dates.read.sum() >= numbers.read.sum() or numbers.line() is None)
-    )
+    surely = dates.read.sum() >= numbers.read.sum() and dates.form != "%y%m"  # 1901 to 1912 are years
+    return bool(years.min() >= 1600 and years.max() <= 2200 and (surely or numbers.line() is None))
 
 
 def _dates(texts: pd.Series) -> list[Dates]:

@@ -16,6 +16,7 @@ from lgm_cli.data.season import phases_of
 from lgm_cli.errors import UserError
 
 SHOWN = 3  # labels that cannot be read, in warnings
+SHOWN_OF_ONE = 40  # characters
 FEW_PERIODS = 5  # below so many, the error of the periodic means is not small
 
 
@@ -106,7 +107,7 @@ def in_time(table: Table, last: int | None = None, season: int | None = None) ->
         reading = reading.take(order)
         if moved:
             how = "goes back in time" if (np.diff(order) == -1).all() else "is not in the order of time"
-            warnings += (f"the file {how}: it is sorted by {table.index_name}, but for the rows of imputed.csv",)
+            warnings += (f"the file {how}: it is sorted by {table.index_name!r}, but for the rows of imputed.csv",)
         phases = phases_of(reading, season) if season is not None and isinstance(reading, Dates) else None
         notes += _clock_notes(reading, labels, phases)
     if not isinstance(labels, pd.RangeIndex):
@@ -132,14 +133,19 @@ def extended(table: Table, ahead: int) -> Table:
 
 def _no_order(table: Table, reading: Reading) -> UserError:
     """That the rows are not in the order of time, and why they cannot be sorted."""
-    mend = f"mend it, or sort the rows by {table.index_name}"
+    mend = f"mend it, or sort the rows by {table.index_name!r}"
     if not reading.read.all():
         row = int(np.flatnonzero(~reading.read)[0])
-        what = f"the label of row {row + 1}, {str(table.row_labels[row])!r}, cannot be read"
+        what = f"the label of row {row + 1}, {_shown(table.row_labels[row])}, cannot be read"
     else:
         again = pd.Series(reading.values).duplicated().to_numpy()
-        what, mend = f"{str(table.row_labels[again][0])!r} is there more than once", "give one row for each time"
+        what, mend = f"{_shown(table.row_labels[again][0])} is there more than once", "give one row for each time"
     return UserError(f"{table.name} is not in the order of time, and {what}", mend)
+
+
+def _shown(label: object) -> str:
+    """A label in quotes, without its control characters, nor more of it than a line has room for."""
+    return repr(f"{text[:SHOWN_OF_ONE]}.." if len(text := str(label).strip()) > SHOWN_OF_ONE else text)
 
 
 def _change(reading: Dates) -> int | None:
@@ -160,7 +166,7 @@ def _clock_notes(reading: Reading, labels: pd.Index, phases: np.ndarray | None) 
 def _warnings(labels: pd.Index, reading: Reading | None, order: np.ndarray) -> tuple[str, ...]:
     """What a user should know of the labels, in the order of the rows; order: where these are in the file."""
     if reading is None:
-        what = f"the labels, such as {str(labels[0])!r}, are no dates or numbers that are understood"
+        what = f"the labels, such as {_shown(labels[0])}, are no dates or numbers that are understood"
         return (f"{what}: rows are taken in the order of the file, and what follows is called +1, +2, ..",)
     found = ()
     if isinstance(reading, Dates) and reading.other is not None:
@@ -170,7 +176,7 @@ def _warnings(labels: pd.Index, reading: Reading | None, order: np.ndarray) -> t
     texts, unread = texts_of(labels), np.flatnonzero(~reading.read)
     for row in unread[:SHOWN]:
         what = (
-            f"{texts[row]!r} in row {order[row] + 1}"
+            f"{_shown(texts[row])} in row {order[row] + 1}"
             if texts.loc[row] != ""
             else f"the blank label of row {order[row] + 1}"
         )
@@ -182,7 +188,10 @@ def _warnings(labels: pd.Index, reading: Reading | None, order: np.ndarray) -> t
         found += (f"{len(unread) - SHOWN:,} more labels are treated likewise",)
     again = pd.Series(reading.values[reading.read]).duplicated().to_numpy()
     if again.any():
-        return (*found, f"the label {labels[reading.read][again][0]} is there more than once (each row is a step)")
+        return (
+            *found,
+            f"the label {_shown(labels[reading.read][again][0])} is there more than once (each row is a step)",
+        )
     if not even and not len(unread):
         found += ("the labels are not evenly spaced (each row is a step: give a missing one as an empty row)",)
     return found

@@ -77,6 +77,10 @@ def test_regular_dates_continue_as_pandas_would_write_them(
         (["0.3", "0.6", "0.9"], ["1.2", "1.5"]),
         (["2019.3", "2019.4", "2020.1", "2020.2"], ["2020.3", "2020.4"]),
         (["1959:3", "1959:4", "1960:1", "1960:2"], ["1960:3", "1960:4"]),
+        (["1911", "1912", "2001", "2002"], ["2003", "2004"]),  # years and months
+        ([str(year) for year in range(1903, 1913)], ["1913", "1914"]),
+        (["31Dec2023:22:00:00", "31Dec2023:23:00:00"], ["01Jan2024:00:00:00", "01Jan2024:01:00:00"]),
+        (["20231231_223000", "20231231_230000"], ["20231231_233000", "20240101_000000"]),
         (["201911.0", "201912.0", "202001.0"], ["202002.0", "202003.0"]),
         (["0.5", "1.5", "4.5"], ["6.5", "8.5"]),
         (["JAN-10", "FEB-10", "MAR-10"], ["APR-10", "MAY-10"]),
@@ -121,10 +125,11 @@ def test_no_label_ends_in_an_error(few: list[str], repeated: int, places: list[i
         ({7: ""}, "the blank label of row 8 is taken for 2024-01-08, by the spacing of the others"),
         ({0: "", 29: ""}, "the blank label of row 30 is taken for 2024-01-30"),
         ({28: "2024-02-31"}, "'2024-02-31' in row 29 is taken for 2024-01-29"),
+        ({28: "?" * 999}, "'????????????????????????????????????????..' in row 29 is taken for 2024-01-29"),
         ({28: "?\x1b[2J"}, r"'?\\x1b[2J' in row 29 is taken for"),
         ({3: "", 29: "2024-02-01"}, "the blank label of row 4 cannot be read: the row keeps its place"),
         ({29: "2024-02-01"}, "the labels are not evenly spaced"),
-        ({29: "2024-01-29"}, "the label 2024-01-29 is there more than once"),
+        ({29: "2024-01-29"}, "the label '2024-01-29' is there more than once"),
         (dict.fromkeys(range(30), "monday"), "'monday', are no dates or numbers that are understood"),
     ],
 )

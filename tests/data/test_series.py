@@ -174,8 +174,8 @@ def test_channels_without_anything_to_learn_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "note"),
     [
-        (lambda days: [days[0], *days[:-1]], "the label 2024-01-28 is there more than once"),
-        (lambda days: days[::-1], "goes back in time: it is sorted by day"),
+        (lambda days: [days[0], *days[:-1]], "the label '2024-01-28' is there more than once"),
+        (lambda days: days[::-1], "goes back in time: it is sorted by 'day'"),
         (lambda days: [f"{day}T00:00:00Z" for day in (*days[:-1], "2025-01-01")], "the labels are not evenly spaced"),
         (lambda days: [*days[:-1], "2025-01-01"], "the labels are not evenly spaced"),
     ],
