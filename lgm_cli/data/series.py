@@ -21,7 +21,7 @@ FEW_PERIODS = 5  # below so many, the error of the periodic means is not small
 
 
 def load(options: dict[str, Any], simulate: object = None) -> Table:
-    """Read data.path; data.index names a column of dates or identifiers that is carried through to the outputs."""
+    """Read data.path; data.index names a column of dates or numbers, by which rows are ordered and named."""
     return arrange(csv.load(options, in_time=True), options)
 
 
@@ -102,23 +102,21 @@ def in_time(table: Table, last: int | None = None, season: int | None = None) ->
     kept = kept[np.lexsort((table.columns[kept], rows[kept]))]
     moved = bool((np.diff(order) < 0).any())
     labels = labels.take(order) if moved else labels[total - len(order) :]
-    phases = None
-    if reading is not None:
-        reading = reading.take(order)
-        if moved:
-            how = "goes back in time" if (np.diff(order) == -1).all() else "is not in the order of time"
-            warnings += (f"the file {how}: it is sorted by {table.index_name!r}, but for the rows of imputed.csv",)
-        phases = phases_of(reading, season) if season is not None and isinstance(reading, Dates) else None
-        notes += _clock_notes(reading, labels, phases)
+    if moved:
+        how = "goes back in time" if (np.diff(order) == -1).all() else "is not in the order of time"
+        warnings += (f"the file {how}: it is sorted by {table.index_name!r}, but for the rows of imputed.csv",)
+    reading = None if reading is None else reading.take(order)
     if not isinstance(labels, pd.RangeIndex):
         warnings += _warnings(labels, reading, order)
-    if (
-        season is not None
-        and phases is None
-        and isinstance(reading, Dates)
-        and (change := _change(reading)) is not None
-    ):
-        warnings += (f"the clock of the labels changes at {labels[change]}, and data.season={season} counts rows",)
+    phases = None
+    if season is not None and isinstance(reading, Dates):
+        phases, change = phases_of(reading, season), _change(reading)
+        at = "" if change is None else f"changes at {_shown(labels[change])}"
+        if phases is None and at:
+            warnings += (f"the clock of the labels {at}, and data.season={season} counts rows",)
+        elif phases is not None:
+            which = f"the clock of the labels, which {at}" if at else "the labels, between which rows are missing"
+            notes += (f"the season follows {which}",)
     return dataclasses.replace(
         table, rows=rows[kept], columns=table.columns[kept], values=table.values[kept], row_labels=labels,
         kind="series", season=season, phases=phases, places=order if moved else None, notes=notes, warnings=warnings,
@@ -155,14 +153,6 @@ def _change(reading: Dates) -> int | None:
     return int(np.flatnonzero(reading.read)[changed[0] + 1]) if len(changed) else None
 
 
-def _clock_notes(reading: Reading, labels: pd.Index, phases: np.ndarray | None) -> tuple[str, ...]:
-    if phases is None or not isinstance(reading, Dates):
-        return ()
-    if (change := _change(reading)) is not None:
-        return (f"the season follows the clock of the labels, which changes at {labels[change]}",)
-    return ("the season follows the labels, between which rows are missing",)
-
-
 def _warnings(labels: pd.Index, reading: Reading | None, order: np.ndarray) -> tuple[str, ...]:
     """What a user should know of the labels, in the order of the rows; order: where these are in the file."""
     if reading is None:
@@ -175,11 +165,8 @@ def _warnings(labels: pd.Index, reading: Reading | None, order: np.ndarray) -> t
     even = len(labels) < 3 or reading.filled() is not None
     texts, unread = texts_of(labels), np.flatnonzero(~reading.read)
     for row in unread[:SHOWN]:
-        what = (
-            f"{_shown(texts[row])} in row {order[row] + 1}"
-            if texts.loc[row] != ""
-            else f"the blank label of row {order[row] + 1}"
-        )
+        what = f"{_shown(texts[row])} in" if texts.loc[row] != "" else "the blank label of"
+        what += f" row {order[row] + 1}"
         if len(labels) >= 3 and even:
             found += (f"{what} is taken for {reading.written(row, texts)}, by the spacing of the others",)
         else:
@@ -188,10 +175,8 @@ def _warnings(labels: pd.Index, reading: Reading | None, order: np.ndarray) -> t
         found += (f"{len(unread) - SHOWN:,} more labels are treated likewise",)
     again = pd.Series(reading.values[reading.read]).duplicated().to_numpy()
     if again.any():
-        return (
-            *found,
-            f"the label {_shown(labels[reading.read][again][0])} is there more than once (each row is a step)",
-        )
+        label = _shown(labels[reading.read][again][0])
+        return (*found, f"the label {label} is there more than once (each row is a step)")
     if not even and not len(unread):
         found += ("the labels are not evenly spaced (each row is a step: give a missing one as an empty row)",)
     return found

@@ -224,7 +224,7 @@ def test_a_season_that_is_none_of_the_clock_counts_rows() -> None:
     labels = local("Europe/London", "h", *SPRING, "%Y-%m-%dT%H:%M:%S%z")
     found = in_time(table(labels), season=10)
     assert found.phases is None
-    assert "changes at 2024-03-31T02:00:00+0100, and data.season=10 counts rows" in found.warnings[0]
+    assert "changes at '2024-03-31T02:00:00+0100', and data.season=10 counts rows" in found.warnings[0]
     assert in_time(table([day for day in days(60) if day[-2:] != "13"]), season=5).phases is None  # working days
 
 
