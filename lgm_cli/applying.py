@@ -158,6 +158,7 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
 
     from lgm_cli.data import fitting
     from lgm_cli.data.base import Data
+    from lgm_cli.data.series import extended
 
     index_given = any(resume.key_of(item) == "data.index" for item in asked.overrides)
     table = whole = fitting.load(asked.run, settings["data"], learned, index_given)
@@ -173,8 +174,8 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
     model.fix(exported, state)
     if table.kind == "series":
         ahead = settings["data"]["forecast"]
-        whole = fitting.extended(table, max(ahead, model.least_steps - table.end))  # what is too short is filled up
-        table = fitting.extended(table, ahead)
+        whole = extended(table, max(ahead, model.least_steps - table.end))  # what is too short is filled up
+        table = extended(table, ahead)
     data = Data(table, np.zeros(len(table.values), bool))
     log.info("%s", data.describe())
     device = build.device(settings["device"])

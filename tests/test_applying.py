@@ -411,12 +411,32 @@ def test_odd_labels_of_a_new_series_are_noted(season: bool, runs: dict[str, Path
     run = runs["season" if season else "state_space"]
     for last, note in (
         ("2024-02-01", "not evenly spaced"),
-        ("2023-01-01", "not in order"),
-        (days[0], "more than once"),
+        ("2023-01-01", "not in the order of time"),
+        (days[-1], "more than once"),
     ):
         frame.assign(day=[*days, last]).to_csv(tmp_path / "new.csv", index=False, na_rep="NaN")
         warned = apply(run, tmp_path / "new.csv", tmp_path / note.replace(" ", ""), "data.index=day")["warnings"]
         assert any(note in each for each in warned) and any("phase" in each for each in warned) == season
+
+
+def test_a_new_series_is_sorted_by_time(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Newest first or in order: the same numbers, and imputed.csv in the order of the file."""
+    frame = pd.DataFrame(steps_of_a_series(12, 3, 4), columns=pd.Index(list("uvw")))
+    frame = frame.assign(day=[f"{2020 + k // 12}M{k % 12 + 1:02}" for k in range(6, 18)])
+    for name, rows in (("sorted", frame), ("newest", frame[::-1])):
+        rows.to_csv(tmp_path / f"{name}.csv", index=False, na_rep="NaN")
+    found = {
+        name: apply(runs["season"], tmp_path / f"{name}.csv", tmp_path / name, "data.index=day", "data.forecast=2")
+        for name in ("sorted", "newest")
+    }
+    assert found["sorted"]["last_row"] == found["newest"]["last_row"]
+    assert [each for each in found["newest"]["warnings"] if "goes back in time" in each]
+    forecasts, imputed = (
+        [pd.read_csv(tmp_path / name / f"{file}.csv") for name in found] for file in ("forecast", "imputed")
+    )
+    pd.testing.assert_frame_equal(*forecasts)
+    assert list(forecasts[0]["row"].unique()) == ["2021M07", "2021M08"]
+    pd.testing.assert_frame_equal(imputed[0], imputed[1][::-1].reset_index(drop=True))
 
 
 def test_a_channel_may_be_called_phase(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -360,7 +360,8 @@ def test_an_autoregression_can_be_recomputed_from_its_files(method: str, tmp_pat
 
 @pytest.mark.parametrize("method", ["em", "unroll"])
 def test_a_series_can_be_recomputed_from_its_files(method: str, tmp_path: Path) -> None:
-    """Likelihood, gaps, the horizon and what follows, with a season: by the joint Gaussian of all values, in NumPy."""
+    """Likelihood, gaps, the horizon and what follows, with a season: by the joint Gaussian of all values, in NumPy. Of
+    one method the newest rows come first, which the summary warns of."""
     random, steps, channels = np.random.default_rng(2), 70, 3
     z = np.zeros((steps, 2))
     for t in range(1, steps):
@@ -371,7 +372,8 @@ def test_a_series_can_be_recomputed_from_its_files(method: str, tmp_path: Path) 
     y[20:23] = np.nan
     names, days = ["north", "south", "east"], pd.date_range("2024-02-01", periods=steps + 4).strftime("%Y-%m-%d")
     frame = pd.DataFrame(y, columns=pd.Index(names), index=pd.Index(days[:steps], name="day"))
-    frame.to_csv(tmp_path / "rain.csv")
+    written = frame[::-1] if method == "unroll" else frame
+    written.to_csv(tmp_path / "rain.csv")
     own = ["model=state_space", "data=series", f"data.path={tmp_path / 'rain.csv'}", "data.index=day", "data.season=7"]
     own += ["data.horizon=5", "data.forecast=4", f"method={method}", "max_steps=30", "device.threads=1"]
     folder = run(tmp_path / "run", *own, "model.latent_dim=2", "device.dtype=float64")
@@ -417,6 +419,9 @@ def test_a_series_can_be_recomputed_from_its_files(method: str, tmp_path: Path) 
     np.testing.assert_allclose(hidden["mean"], mean[at], rtol=1e-7)
     np.testing.assert_allclose(hidden["standard_deviation"], deviation[at], rtol=1e-7)
     filled, missing = pd.read_csv(folder / "imputed.csv", index_col="day"), np.isnan(y)
+    assert list(filled.index) == list(written.index)
+    filled = filled.loc[frame.index]
+    assert any("goes back in time" in each for each in summary_of(folder)["warnings"]) == (method == "unroll")
     assert filled.shape == y.shape
     np.testing.assert_allclose(filled.to_numpy()[missing], mean[:steps][missing], rtol=1e-7)
     np.testing.assert_array_equal(filled.to_numpy()[~missing], y[~missing])

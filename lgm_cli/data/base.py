@@ -93,11 +93,13 @@ class Table:
     periodic: np.ndarray | None = (
         None  # (season, M), these means where they are known, from a run that has learned them
     )
+    phases: np.ndarray | None = None  # (end,) of the season, of each row; None where rows are counted
     horizon: int = 0  # last rows of a series that are hidden, to be forecast
     forecast: int = 0  # rows past the end of a series that was given, appended without values
     truth: dict[str, np.ndarray] | None = None  # what simulated data were drawn with: parameters, a signal
     notes: tuple[str, ...] = ()  # what reading the input decided and a user should know
-    warnings: tuple[str, ...] = ()  # what may be wrong with the input, for summary.json
+    warnings: tuple[str, ...] = ()  # what may make the results wrong, for summary.json
+    places: np.ndarray | None = None  # (end,) of the rows in the user's file, where they were sorted by time
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -107,6 +109,14 @@ class Table:
     def end(self) -> int:
         """Rows that were given."""
         return len(self.row_labels) - self.forecast
+
+    def phase(self, rows: np.ndarray) -> np.ndarray:
+        """The phases of rows in the season of a series; past its end they are counted on."""
+        assert self.season is not None
+        if self.phases is None:
+            return rows % self.season
+        past = np.maximum(rows - (self.end - 1), 0)
+        return (self.phases[np.minimum(rows, self.end - 1)] + past) % self.season
 
     @property
     def joint(self) -> bool:
@@ -176,16 +186,16 @@ class Data:
     @cached_property
     def season(self) -> np.ndarray | None:
         """Periodic means of the visible entries about a moving level, less their average over the period, (season, M):
-        row p is of the rows p, p + season, ..; zero where nothing is visible. None without a season."""
+        row p is of the rows in phase p; zero where nothing is visible. None without a season."""
         if self.table.season is None or self.table.periodic is not None:
             return self.table.periodic
         visible = np.full(self.shape, np.nan)
         visible[self.train_rows, self.train_columns] = self.train_values
-        return periodic_means(visible, self.table.season)
+        return periodic_means(visible, self.table.phase(np.arange(len(visible))), self.table.season)
 
     def seasonal(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """The periodic part of entries of the table."""
-        return np.zeros(len(rows)) if self.season is None else self.season[rows % len(self.season), columns]
+        return np.zeros(len(rows)) if self.season is None else self.season[self.table.phase(rows), columns]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -220,17 +230,18 @@ class Data:
     def describe(self) -> str:
         """One line: the size of the data, how much was observed and hidden, what was decided in reading."""
         (n, m), entries = self.shape, len(self.table.values)
+        notes = *self.table.notes, *self.table.warnings
         if self.table.features is not None:
             size = f"{self.table.name}: {entries:,} responses, {self.table.features.shape[1]:,} features"
-            return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *self.table.notes])
+            return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *notes])
         if (dictionary := self.table.dictionary) is not None:
             unknowns = " x ".join(map(str, dictionary.shape))
             of = f"{n} signals of" if n > 1 else "a signal of"
             size = f"{self.table.name}: {of} {unknowns} entries, {m:,} measurements{' each' if n > 1 else ''}"
-            return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *self.table.notes])
+            return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *notes])
         n = self.table.end
         size = f"{self.table.name}: {n:,} x {m:,}, {entries:,} values ({entries / (n * m):.1%} observed)"
-        return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *self.table.notes])
+        return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *notes])
 
 
 def rectangle(

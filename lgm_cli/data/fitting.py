@@ -12,7 +12,7 @@ import pandas as pd
 
 from lgm_cli.data import csv, image, ratings
 from lgm_cli.data.base import Table
-from lgm_cli.data.series import continued, label_notes
+from lgm_cli.data.series import in_time
 from lgm_cli.errors import UserError
 
 SHOWN = 3  # names of columns in an error
@@ -44,12 +44,6 @@ def load(run: Path, options: dict[str, Any], learned: dict[str, Any], index_give
     if not len(table.values) and not features:
         raise UserError(f"{table.name} has no value", "nothing can be inferred from it")
     return table
-
-
-def extended(table: Table, ahead: int) -> Table:
-    """A series with so many steps without values past its end."""
-    labels = table.row_labels.append(continued(table.row_labels, ahead))
-    return dataclasses.replace(table, row_labels=labels, forecast=ahead)
 
 
 def _recorded(run: Path, name: str, **options: Any) -> pd.DataFrame:
@@ -125,7 +119,7 @@ def _measured_alike(table: Table, shape: list[int]) -> Table:
 
 def _series(table: Table, run: Path, season: int | None) -> Table:
     """With the periodic means that the run has learned, of which phase 0 is that of the first row here too."""
-    table = dataclasses.replace(table, kind="series", notes=(*table.notes, *label_notes(table.row_labels)))
+    table = in_time(table, season=season)
     if season is None:
         return table
     means = _recorded(run, "season.csv", header=None, dtype=str)  # by position: a channel may be called phase, too
@@ -134,4 +128,4 @@ def _series(table: Table, run: Path, season: int | None) -> Table:
         raise UserError(f"{run / 'season.csv'} is not that of the run's columns", "learn the run again")
     note = f"the first row is taken to be in the phase of the run's first row, of {season} steps"
     periodic = means.iloc[1:, 1:].to_numpy(np.float64)
-    return dataclasses.replace(table, season=season, periodic=periodic, notes=(*table.notes, note))
+    return dataclasses.replace(table, periodic=periodic, notes=(*table.notes, note))

@@ -76,7 +76,8 @@ def write_imputed(
     mean: np.ndarray,  # (gaps,)
     standard_deviation: np.ndarray,  # (gaps,)
 ) -> None:
-    """path: the user's table, its gaps filled by `mean`; what was given, hidden or not, is unchanged.
+    """path: the user's table, its gaps filled by `mean`; what was given, hidden or not, is unchanged, and so is the
+    order of the rows.
 
     uncertain_path: `standard_deviation` in a table of the same shape, empty where the value was given.
     """
@@ -87,7 +88,9 @@ def write_imputed(
     given[gap_rows, gap_columns] = mean
     uncertain[gap_rows, gap_columns] = standard_deviation
     for target, values in ((path, given), (uncertain_path, uncertain)):
-        frame = pd.DataFrame(values, index=table.row_labels, columns=table.column_labels).head(table.end)
+        frame = pd.DataFrame(values, index=table.row_labels, columns=table.column_labels)[: table.end]
+        if table.places is not None:
+            frame = frame.iloc[np.argsort(table.places)]
         if table.features is not None:  # they stand beside the response
             beside = table.features if target == path else np.full(table.features.shape, np.nan)
             response = frame.iloc[:, 0]

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.tseries.api import guess_datetime_format
-from pandas.tseries.frequencies import to_offset
 
 from lgm_cli.data import csv
 from lgm_cli.data.base import Data, Table
+from lgm_cli.data.formats import plain
+from lgm_cli.data.labels import Dates, Reading, continued, ordering, read, texts_of
+from lgm_cli.data.season import phases_of
 from lgm_cli.errors import UserError
 
-OFFSET = re.compile(r"(?:Z|[+-]\d\d(?::?\d\d)?)$")  # from UTC, at the end of a label
-
+SHOWN = 3  # labels that cannot be read, in warnings
+SHOWN_OF_ONE = 40  # characters
 FEW_PERIODS = 5  # below so many, the error of the periodic means is not small
 
 
 def load(options: dict[str, Any], simulate: object = None) -> Table:
-    """Read data.path; data.index names a column of dates or identifiers that is carried through to the outputs."""
+    """Read data.path; data.index names a column of dates or numbers, by which rows are ordered and named."""
     return arrange(csv.load(options, in_time=True), options)
 
 
@@ -32,15 +31,7 @@ def arrange(table: Table, options: dict[str, Any]) -> Table:
     season, horizon, ahead = options.get("season"), options.get("horizon") or 0, options.get("forecast") or 0
     total = len(table.row_labels)
     last = min(options.get("last") or total, total)
-    if last < total:
-        kept = table.rows >= total - last
-        table = dataclasses.replace(
-            table,
-            rows=table.rows[kept] - (total - last),
-            columns=table.columns[kept],
-            values=table.values[kept],
-            row_labels=table.row_labels[total - last :],
-        )
+    table = in_time(table, last, season)
     if horizon >= last:
         raise UserError(f"data.horizon={horizon} hides all of {last:,} steps", f"at most data.horizon={last // 2}")
     if season is not None and 2 * season > last - horizon:
@@ -51,17 +42,14 @@ def arrange(table: Table, options: dict[str, Any]) -> Table:
     if ahead > last:
         raise UserError(f"data.forecast={ahead} is more than the {last:,} steps that are given", f"at most {last}")
     _require_variation(table, last - horizon, horizon)
-    notes = (*table.notes, *label_notes(table.row_labels))
+    notes = table.notes
     if season is not None and last - horizon < FEW_PERIODS * season:
         notes += (
             f"{(last - horizon) / season:.1f} periods for the season, which intervals take for known: too narrow",
         )
     if horizon:
         notes += (f"the last {horizon:,} steps among them",)
-    return dataclasses.replace(
-        table, row_labels=table.row_labels.append(continued(table.row_labels, ahead)), kind="series", season=season,
-        horizon=horizon, forecast=ahead, notes=notes,
-    )  # fmt: skip
+    return dataclasses.replace(extended(table, ahead), horizon=horizon, notes=notes)
 
 
 def _require_variation(table: Table, steps: int, horizon: int) -> None:
@@ -96,115 +84,102 @@ def require_more_than_season(data: Data) -> None:
         )
 
 
-def continued(labels: pd.Index, count: int) -> pd.Index:
-    """Labels of `count` more steps: dates at their own spacing, integers counted on, else +1, +2, .."""
-    if count == 0:
-        return labels[:0]
-    if isinstance(labels, pd.RangeIndex):
-        return pd.RangeIndex(labels.stop, labels.stop + count)
-    if readings := _readings(labels):
-        parsed, form = readings[0]
-        step: Any = _spacing(parsed)
-        if step is None:
-            step = pd.Series(parsed).diff().median() if len(parsed) > 1 else pd.Timedelta(days=1)
-        if step:  # else dates that are all the same, or most of them
-            more = pd.DatetimeIndex([parsed[-1] + (k + 1) * step for k in range(count)])
-            texts = _written_alike(labels, more, form)
-            if len({str(labels[-1]).strip(), *texts}) > count:  # else by less than the format can tell apart
-                return pd.Index(texts, dtype="str")
-    elif (numbers := _integers(labels)) is not None:
-        steps = np.diff(numbers)
-        by = int(steps[0]) if len(steps) and (steps == steps[0]).all() and steps[0] else 1
-        return pd.Index([str(numbers[-1] + by * (k + 1)) for k in range(count)], dtype="str")
-    return pd.Index([f"+{k + 1}" for k in range(count)], dtype="str")
+def in_time(table: Table, last: int | None = None, season: int | None = None) -> Table:
+    """The last rows of a series in the order of time, which labels that are dates or numbers decide, and their phases
+    in the season; what is odd about the labels becomes a warning."""
+    labels, total = table.row_labels, len(table.row_labels)
+    order, notes, warnings = np.arange(total), table.notes, table.warnings
+    reading = None if isinstance(labels, pd.RangeIndex) else read(labels)
+    if reading is not None:
+        if (found := ordering(reading)) is None:
+            raise _no_order(table, reading)
+        order = found
+    order = order[total - (last or total) :]
+    where = np.full(total, -1)
+    where[order] = np.arange(len(order))
+    rows = where[table.rows]
+    kept = np.flatnonzero(rows >= 0)
+    kept = kept[np.lexsort((table.columns[kept], rows[kept]))]
+    moved = bool((np.diff(order) < 0).any())
+    labels = labels.take(order) if moved else labels[total - len(order) :]
+    if moved:
+        how = "goes back in time" if (np.diff(order) == -1).all() else "is not in the order of time"
+        warnings += (f"the file {how}: it is sorted by {table.index_name!r}, but for the rows of imputed.csv",)
+    reading = None if reading is None else reading.take(order)
+    if not isinstance(labels, pd.RangeIndex):
+        warnings += _warnings(labels, reading, order)
+    phases = None
+    if season is not None and isinstance(reading, Dates):
+        phases, change = phases_of(reading, season), _change(reading)
+        at = "" if change is None else f"changes at {_shown(labels[change])}"
+        if phases is None and at:
+            warnings += (f"the clock of the labels {at}, and data.season={season} counts rows",)
+        elif phases is not None:
+            which = f"the clock of the labels, which {at}" if at else "the labels, between which rows are missing"
+            notes += (f"the season follows {which}",)
+    return dataclasses.replace(
+        table, rows=rows[kept], columns=table.columns[kept], values=table.values[kept], row_labels=labels,
+        kind="series", season=season, phases=phases, places=order if moved else None, notes=notes, warnings=warnings,
+    )  # fmt: skip
 
 
-def _integers(labels: pd.Index) -> np.ndarray | None:
-    texts = [str(label).strip() for label in labels]
-    return np.array([int(t) for t in texts]) if all(re.fullmatch(r"[+-]?\d{1,15}", t) for t in texts) else None
+def extended(table: Table, ahead: int) -> Table:
+    """A series with so many steps without values past its end."""
+    labels = table.row_labels.append(continued(table.row_labels, ahead))
+    return dataclasses.replace(table, row_labels=labels, forecast=ahead)
 
 
-def _readings(labels: pd.Index) -> list[tuple[pd.DatetimeIndex, str]]:
-    """The labels as dates and their format, in the ways that are likeliest: the month or the day first; where the
-    offset from UTC changes, the instants or what the clock shows. Empty where they are no dates, as years are not."""
-    first = str(labels[0]).strip() if len(labels) else ""
-    if not first or (first.isdigit() and len(first) != 8):
-        return []
-    texts = pd.Series([str(label).strip() for label in labels])
-    found: list[tuple[pd.DatetimeIndex, str]] = []
-    for day_first in (False, True):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a day before the month was not asked for
-            form = guess_datetime_format(first, dayfirst=day_first)
-        if form is None or (found and (form == found[0][1] or form.startswith("%Y"))):
-            continue
-        parsed = pd.to_datetime(texts, format=form, errors="coerce", utc="%z" in form)
-        if parsed.isna().any():
-            continue
-        if "%z" not in form:
-            found.append((pd.DatetimeIndex(parsed), form))
-            continue
-        zone = pd.to_datetime(texts.iloc[-1], format=form).tz
-        found.append((pd.DatetimeIndex(parsed).tz_convert(zone), form))
-        bare = texts.str.replace(OFFSET, "", regex=True)
-        clock = pd.to_datetime(bare, format=form.replace("%z", ""), errors="coerce")
-        shown = pd.DatetimeIndex(clock).tz_localize(zone)
-        if not shown.hasnans and not shown.equals(found[-1][0]):
-            found.append((shown, form))
-    likely = [(_spacing(dates) is not None, dates.is_monotonic_increasing) for dates, _ in found]
-    return [each for each, how in zip(found, likely, strict=True) if how == max(likely)]
+def _no_order(table: Table, reading: Reading) -> UserError:
+    """That the rows are not in the order of time, and why they cannot be sorted."""
+    mend = f"mend it, or sort the rows by {table.index_name!r}"
+    if not reading.read.all():
+        row = int(np.flatnonzero(~reading.read)[0])
+        what = f"the label of row {row + 1}, {_shown(table.row_labels[row])}, cannot be read"
+    else:
+        again = pd.Series(reading.values).duplicated().to_numpy()
+        what, mend = f"{_shown(table.row_labels[again][0])} is there more than once", "give one row for each time"
+    return UserError(f"{table.name} is not in the order of time, and {what}", mend)
 
 
-def _written_alike(labels: pd.Index, dates: pd.DatetimeIndex, form: str) -> list[str]:
-    """Dates in the format of the labels: with as many decimals, and an offset from UTC as that of the last one."""
-    texts, last = [str(text) for text in dates.strftime(form)], str(labels[-1]).strip()
-    if "%f" in form:
-        digits = max(len(re.sub(r".*:\d+\.(\d+).*", r"\1", str(label))) for label in labels)
-        texts = [re.sub(r"(:\d+\.)(\d+)", lambda t: t[1] + t[2].ljust(digits, "0")[:digits], text) for text in texts]
-    if "%z" in form:
-        offset = last[found.start() :] if (found := OFFSET.search(last)) else ""
-        texts = [OFFSET.sub(offset, text) for text in texts]
-    return texts
+def _shown(label: object) -> str:
+    """A label in quotes, without its control characters, nor more of it than a line has room for."""
+    return repr(f"{text[:SHOWN_OF_ONE]}.." if len(text := str(label).strip()) > SHOWN_OF_ONE else text)
 
 
-def _spacing(dates: pd.DatetimeIndex) -> pd.offsets.BaseOffset | None:
-    """The calendar's rule that the dates follow, such as the ends of months; None where they follow none."""
-    if len(dates) < 3:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that pandas will return an object instead of its name
-        rule = pd.infer_freq(dates)
-    if rule is not None:
-        return to_offset(rule)
-    months = np.diff(12 * dates.year + dates.month)
-    alike = len(set(dates.day)) == 1 and len(set(dates - dates.normalize())) == 1
-    return pd.DateOffset(months=int(months[0])) if alike and months[0] and (months == months[0]).all() else None
+def _change(reading: Dates) -> int | None:
+    """The row before which the clock of the labels is changed; None where it is not."""
+    ahead = np.asarray(reading.clock - reading.times)[reading.read]
+    changed = np.flatnonzero(ahead[1:] != ahead[:-1])
+    return int(np.flatnonzero(reading.read)[changed[0] + 1]) if len(changed) else None
 
 
-def label_notes(labels: pd.Index) -> tuple[str, ...]:
-    """What a user should know of the labels and of the order of the rows, which is taken as that of time."""
-    if isinstance(labels, pd.RangeIndex):
-        return ()
-    readings, notes = _readings(labels), ()
-    if (forms := [form for _, form in readings]) and forms[0] != forms[-1]:
-        notes = (f"the labels are read as {_plain(forms[0])}, though they may be {_plain(forms[-1])}",)
-    ordered = readings[0][0].asi8 if readings else _integers(labels)
-    if labels.has_duplicates:
-        what = f"the label {labels[labels.duplicated()][0]} is there more than once (each row is a step)"
-        return (*notes, what)
-    if ordered is None or len(ordered) < 3:
-        return notes
-    steps = np.diff(ordered)
-    if not (steps > 0).all():
-        return (*notes, "the labels are not in order (each row is a step, in the order of the file)")
-    if (steps != steps[0]).any() and (not readings or _spacing(readings[0][0]) is None):
-        return (*notes, "the labels are not evenly spaced (each row is a step: give a missing one as an empty row)")
-    return notes
-
-
-def _plain(form: str) -> str:
-    names = {"%Y": "year", "%y": "year", "%m": "month", "%d": "day"}
-    return re.sub("%[A-Za-z]", lambda found: names.get(found[0], found[0]), form.split()[0].split("T")[0])
+def _warnings(labels: pd.Index, reading: Reading | None, order: np.ndarray) -> tuple[str, ...]:
+    """What a user should know of the labels, in the order of the rows; order: where these are in the file."""
+    if reading is None:
+        what = f"the labels, such as {_shown(labels[0])}, are no dates or numbers that are understood"
+        return (f"{what}: rows are taken in the order of the file, and what follows is called +1, +2, ..",)
+    found = ()
+    if isinstance(reading, Dates) and reading.other is not None:
+        forms = plain(reading.form), plain(reading.other)
+        found = (f"the labels are read as {forms[0]}, though they may be {forms[1]}",)
+    even = len(labels) < 3 or reading.filled() is not None
+    texts, unread = texts_of(labels), np.flatnonzero(~reading.read)
+    for row in unread[:SHOWN]:
+        what = f"{_shown(texts[row])} in" if texts.loc[row] != "" else "the blank label of"
+        what += f" row {order[row] + 1}"
+        if len(labels) >= 3 and even:
+            found += (f"{what} is taken for {reading.written(row, texts)}, by the spacing of the others",)
+        else:
+            found += (f"{what} cannot be read: the row keeps its place in the file",)
+    if len(unread) > SHOWN:
+        found += (f"{len(unread) - SHOWN:,} more labels are treated likewise",)
+    again = pd.Series(reading.values[reading.read]).duplicated().to_numpy()
+    if again.any():
+        label = _shown(labels[reading.read][again][0])
+        return (*found, f"the label {label} is there more than once (each row is a step)")
+    if not even and not len(unread):
+        found += ("the labels are not evenly spaced (each row is a step: give a missing one as an empty row)",)
+    return found
 
 
 def naive_forecasts(data: Data) -> dict[str, float]:
@@ -217,10 +192,10 @@ def naive_forecasts(data: Data) -> dict[str, float]:
     rows, columns, true = data.test_rows[data.ahead], data.test_columns[data.ahead], data.test_values[data.ahead]
     found = {"the last value": _rmse(true - filled[columns])}
     if (season := data.table.season) is not None:
-        latest = np.full((season, m), np.nan)
-        for phase in range(season):
-            latest[phase] = pd.DataFrame(seen[phase::season]).ffill().to_numpy()[-1]
-        found["the value one season before"] = _rmse(true - latest[rows % season, columns])
+        latest, phase = np.full((season, m), np.nan), data.table.phase(np.arange(start))
+        for each in np.unique(phase):
+            latest[each] = pd.DataFrame(seen[phase == each]).ffill().to_numpy()[-1]
+        found["the value one season before"] = _rmse(true - latest[data.table.phase(rows), columns])
     return found
 
 
