@@ -23,7 +23,6 @@ from lgm_cli.rotation import picture_rotation
 INITIAL_SHARE = 0.1  # of the variance, carried by random factors at the start; far enough from the saddle at zero
 INITIAL_OFFSET_SHARE = 0.1
 LARGEST_START = 0.3  # share of the variance that principal axes carry at the start
-LARGEST_COMMUNALITY = 0.8  # of a column at the start
 RANDOM_PART = 0.1  # of the loadings at the start, so that seeds differ
 PAIRED_COLUMNS = 2048  # up to which the covariances of all pairs of columns are affordable
 FEW = 5  # data points that tell half of what many do of a pair's covariance
@@ -43,6 +42,8 @@ class FactorAnalysis(LinearModel):
     noise_floor: lower bound of every noise variance, as a fraction of the variance of the data it belongs to, so that a
     Heywood case (a noise variance that runs to zero) keeps a finite likelihood.
     """
+
+    largest_communality = 0.8  # of a column at the start: a noise variance of its own is not to begin near zero
 
     def __init__(self, latent_dim: int, offset: bool, noise_floor: float) -> None:
         self.latent_dim, self.offset, self.noise_floor = latent_dim, offset, noise_floor
@@ -123,7 +124,7 @@ class FactorAnalysis(LinearModel):
             loadings += RANDOM_PART * math.sqrt(share / d) * draw
         else:
             loadings = draw * math.sqrt(INITIAL_SHARE / d)
-        excess = loadings.square().sum(1, keepdim=True) / LARGEST_COMMUNALITY
+        excess = loadings.square().sum(1, keepdim=True) / self.largest_communality
         loadings /= excess.clamp_min(1.0).sqrt()
         offset = INITIAL_OFFSET_SHARE * self.offset
         noise = (1 - offset - loadings.square().sum(1)).clamp_min(2 * self.noise_floor)

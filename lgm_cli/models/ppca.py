@@ -28,6 +28,8 @@ class Ppca(FactorAnalysis):
     noise_floor: lower bound of sigma^2, as a fraction of the data's variance, averaged over columns.
     """
 
+    largest_communality = 0.99  # the noise is of all columns
+
     def __init__(self, latent_dim: int, noise_floor: float) -> None:
         super().__init__(latent_dim, offset=False, noise_floor=noise_floor)
 

@@ -1,0 +1,160 @@
+"""Is `converged` true? Every model, method and several seeds on small problems, then ten times as many steps.
+
+    python experiments/convergence/run.py [--only TEXT] [--seeds 3] [--processes 2]
+
+Each run is `lgm-run` at its defaults; the same run then goes on by `resume=` with a tolerance that stops nothing, until
+it has taken eleven times the steps. results.csv has a row per run, README.md the table that is made from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+HERE = Path(__file__).parent
+METHODS = ("em", "gradient_em", "unroll")
+ALLOWED = 1e-3  # nats per entry: what more steps, or another seed, may bring
+MORE_SECONDS = 90  # of learning, for the further steps of one run
+PROBLEMS = {
+    "factor_analysis, bfi": "model=factor_analysis data=bfi",
+    "factor_analysis, 200 x 10": "model=factor_analysis data=simulated data.num_points=200 data.num_dimensions=10 "
+    "data.latent_dim=2",
+    "ppca, gene_expression": "model=ppca",
+    "ppca, 200 x 12": "model=ppca data=simulated data.num_points=200 data.num_dimensions=12 data.latent_dim=3 "
+    "model.latent_dim=3",
+    "linear_regression, concrete": "model=linear_regression",
+    "linear_regression, 200 x 30": "model=linear_regression data=simulated data.num_points=200 data.num_dimensions=30",
+    "sparse_bayes, cosine 512": "model=sparse_bayes data.unknowns=512 data.measurements=128 data.nonzeros=24",
+    "sparse_bayes, 4 signals": "model=sparse_bayes data.unknowns=256 data.measurements=96 data.nonzeros=16 "
+    "data.tasks=4",
+    "state_space, 150 x 6": "model=state_space data=simulated data.num_points=150 data.num_dimensions=6 "
+    "data.latent_dim=2 model.latent_dim=2",
+    "state_space, chicago": "model=state_space data.last=150 data.horizon=0 model.latent_dim=2",
+    "autoregressive, sunspots": "model=autoregressive data.horizon=0 model.order=2",
+    "autoregressive, 60 steps": "model=autoregressive data=simulated data.num_points=60 data.seed=1",
+    "autoregressive, 200 steps": "model=autoregressive data=simulated data.num_points=200 model.order=2",
+}
+PARTS = ("problem", "method", "seed", "status", "steps", "fit_seconds", "train_log_likelihood", "further_steps", "gain")
+
+
+def runs(only: str, seeds: int) -> Iterator[tuple[str, str, int]]:
+    for problem in PROBLEMS:
+        for method in METHODS:
+            if only in f"{problem} {method}":
+                yield from ((problem, method, seed) for seed in range(seeds))
+
+
+def learned(folder: Path, arguments: list[str]) -> dict[str, Any]:
+    """The summary of one command."""
+    from lgm_cli.cli import main
+
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+        code = main(arguments)
+        logging.getLogger().handlers.clear()
+    if code:
+        raise RuntimeError(f"lgm-run {' '.join(arguments)} ended with {code}")
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+
+
+def study(run: tuple[str, str, int]) -> dict[str, Any]:
+    """One run, and the same run with ten times as many steps more."""
+    problem, method, seed = run
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "run"
+        common = [*PROBLEMS[problem].split(), "data.test_fraction=0", "save_posterior=false", "device.threads=1"]
+        summary = learned(folder, [*common, f"method={method}", f"seed={seed}", f"hydra.run.dir={folder}"])
+        last = summary["last_row"]
+        row = dict(zip(PARTS, (*run, summary["status"]), strict=False))
+        row |= {"steps": last["step"]} | {name: last[name] for name in ("fit_seconds", "train_log_likelihood")}
+        if summary["status"] == "converged":
+            limits = [f"max_steps={11 * last['step']}", f"max_seconds={last['fit_seconds'] + MORE_SECONDS}"]
+            more = learned(folder, [f"resume={folder}", "tolerance=1e-12", *limits])["last_row"]
+            row |= {"further_steps": more["step"] - last["step"]}
+            row |= {"gain": more["train_log_likelihood"] - last["train_log_likelihood"]}
+        return row
+
+
+def report(table: pd.DataFrame) -> str:
+    """The counts of all runs, and a row for each problem and method."""
+    converged = table[table["status"] == "converged"]
+    best = table.groupby("problem")["train_log_likelihood"].max()
+    below = best[converged["problem"]].to_numpy() - converged["train_log_likelihood"]
+    table = table.assign(below=below)
+    moved = converged["gain"].abs()
+    lines = [
+        f"{len(table)} runs: {len(converged)} ({len(converged) / len(table):.1%}) say converged. Of these,",
+        "",
+        f"- ten times as many steps change the train log-likelihood by less than {ALLOWED:g} nats per entry in "
+        f"{(moved < ALLOWED).mean():.1%}; the largest change is {moved.max():.1g};",
+        f"- {(below > ALLOWED).mean():.1%} end more than {ALLOWED:g} below the best run of their problem, whatever its "
+        "method and seed.",
+        "",
+        "| problem | method | converged | steps | train log-likelihood | change by 10 x steps | below the best |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for (problem, method), rows in table.groupby(["problem", "method"], sort=False):
+        steps, values = rows["steps"], rows["train_log_likelihood"]
+        lines.append(
+            f"| {problem} | {method} | {(rows['status'] == 'converged').sum()} of {len(rows)} "
+            f"| {steps.min()} to {steps.max()} | {_range(values)} | {_largest(rows['gain'].abs())} "
+            f"| {_largest(rows['below'])} |"
+        )
+    return "\n".join(lines)
+
+
+def _range(values: pd.Series) -> str:
+    low, high = f"{values.min():.4f}", f"{values.max():.4f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _largest(values: pd.Series) -> str:
+    return "" if values.isna().all() else f"{values.max():.1e}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="part of a problem and method, e.g. 'bfi em'")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2)
+    given = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    begun, rows = time.monotonic(), []
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(given.processes, maxtasksperchild=10) as pool:
+        for row in pool.imap_unordered(study, runs(given.only, given.seeds)):
+            rows.append(row)
+            shown = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()}
+            print(*(f"{name}={value}" for name, value in shown.items()), flush=True)
+    table = pd.DataFrame(rows, columns=list(PARTS)).convert_dtypes(convert_floating=False)
+    table = table.sort_values(["problem", "method", "seed"], key=lambda column: column.map(_order)).reset_index(
+        drop=True
+    )
+    text = report(table)
+    print(text, f"\n{(time.monotonic() - begun) / 60:.0f} minutes", sep="\n")
+    if not given.only:
+        table.to_csv(HERE / "results.csv", index=False)
+        page = HERE / "README.md"
+        before, _, rest = page.read_text(encoding="utf-8").partition("<!-- table -->")
+        after = rest.partition("<!-- /table -->")[2]
+        page.write_text(f"{before}<!-- table -->\n{text}\n<!-- /table -->{after}", encoding="utf-8")
+
+
+def _order(value: Any) -> Any:
+    """Problems and methods in the order that they are named above."""
+    named = [*PROBLEMS, *METHODS]
+    return named.index(value) if value in named else value
+
+
+if __name__ == "__main__":
+    main()
