@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -153,8 +154,8 @@ def _folder(run: Path, changed: Mapping[str, Any], given: str | None) -> Path:
         given = f"outputs/applied/{datetime.now():%Y-%m-%d_%H-%M-%S-%f}-{changed['model']['name']}-{stem}"
     if given in ("", "???") or "${" in given:
         raise UserError(f"hydra.run.dir={given} is not the name of a folder", "write it out")
-    folder = Path(given).expanduser().absolute()
-    if folder.resolve().is_relative_to(run.resolve()):
+    folder = Path(os.path.expanduser(given)).absolute()
+    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(run)):
         raise UserError(f"{folder} is inside the run that is applied", OTHER_FOLDER)
     return folder
 
@@ -170,8 +171,9 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
     try:
         _work(asked, summary)
     except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # pyright: ignore[reportAttributeAccessIssue]
+        name = Path(asked.config["data"]["path"]).name
         raise UserError(
-            f"the posterior of {asked.config['data']['path']} cannot be computed with the parameters of {asked.run}",
+            f"the posterior of {name} cannot be computed with the parameters of {asked.run}",
             f"its values are too far from those learned from, or the parameters are damaged: {LEARN_AGAIN}",
         ) from error
 

@@ -12,30 +12,21 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lgm_cli import __version__, applying, catalogue, config, resume, usage
 from lgm_cli.errors import Interrupted, RunFailed, UserError, cannot_write
+from lgm_cli.folders import claimed, fresh, log_to, refuse_inside, refuse_used, remove_empty
 from lgm_cli.mistakes import OTHER_FOLDER, explain
-from lgm_cli.process import claimed, open_own
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
     from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
-
-# A folder that holds any of these belongs to a run.
-RECORD = (
-    *(".hydra", "run.log", "metrics.csv", "summary.json", "plots", "checkpoint"),
-    *("parameters.safetensors", "apply.safetensors", "posterior.safetensors", "predictions.csv", "loadings.csv"),
-    *("columns.csv", "imputed.csv", "imputed_standard_deviation.csv", "forecast.csv", "season.csv"),
-)
-# A folder that holds all of any of these is that of a run, begun or applied; a sweep's holds none.
-OF_A_RUN = ((".hydra", "checkpoint"), ("run.log", "summary.json"))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -129,7 +120,7 @@ def _resume(options: list[str], overrides: list[str]) -> None:
     folder = resume.read(options, overrides).folder
     with claimed(folder):
         run = resume.read(options, overrides)  # again: another process may have gone on with it meanwhile
-        _log_to(folder)
+        log_to(folder)
 
         from lgm_cli import runner
 
@@ -139,14 +130,14 @@ def _resume(options: list[str], overrides: list[str]) -> None:
 def _apply(asked: applying.Applied) -> None:
     """Put new data to a finished run, in a folder of its own, which is taken back when the data do not fit."""
     folder = asked.folder
-    _refuse_used(folder)
+    refuse_used(folder)
     made = [path for path in (folder, *folder.parents[:2]) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(folder, error, OTHER_FOLDER) from error
-    with _fresh(folder, made):
-        _log_to(folder)
+    with fresh(folder, made):
+        log_to(folder)
 
         from lgm_cli import runner
 
@@ -159,59 +150,6 @@ def _apply(asked: applying.Applied) -> None:
             shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # it held the lock alone
 
 
-class _Log(logging.FileHandler):
-    """A run's log, which is no link to a file elsewhere."""
-
-    def _open(self) -> TextIO:
-        return os.fdopen(open_own(Path(self.baseFilename), os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8")
-
-
-def _log_to(folder: Path) -> None:
-    """Log to the console and to the folder's run.log, as Hydra does for a run."""
-    try:
-        console, file = logging.StreamHandler(sys.stdout), _Log(folder / "run.log")
-    except OSError as error:
-        raise cannot_write(folder / "run.log", error, OTHER_FOLDER) from error
-    console.setFormatter(logging.Formatter("%(message)s"))
-    file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[console, file], force=True)
-
-
-def _refuse_used(folder: Path, but: str | None = None) -> None:
-    """UserError for a folder that holds any file of a run, or lies in that of another run. but: what may be there."""
-    if used := [name for name in RECORD if name != but and os.path.lexists(folder / name)]:
-        raise UserError(f"{folder} holds a run already, {used[0]} at least", OTHER_FOLDER)
-    _refuse_inside(folder)
-
-
-def _refuse_inside(folder: Path) -> None:
-    for parent in folder.expanduser().resolve().parents:
-        if any(all(os.path.lexists(parent / name) for name in names) for names in OF_A_RUN):
-            raise UserError(f"{folder} is inside the folder of another run, {parent}", OTHER_FOLDER)
-
-
-@contextmanager
-def _fresh(folder: Path, own: Iterable[Path], keep: bool = False) -> Iterator[None]:
-    """Claim a folder that holds no run, for a new one. What was written of work that could not begin is taken back, and
-    the folders of its `own`, so that the same command can be given again; or else it is kept, for a sweep's comparison.
-    """
-    with claimed(folder) as made:
-        try:
-            _refuse_used(folder, but="checkpoint")  # again: another process may have been here meanwhile
-        except UserError:
-            if made:
-                shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-            raise
-        try:
-            yield
-        except UserError as error:
-            failed = error.exit_code != UserError.exit_code and (folder / "summary.json").exists()
-            if not (failed or keep or (folder / "metrics.csv").exists()):
-                _withdraw(folder)
-                _remove_empty(own)
-            raise
-
-
 def _launch(options: list[str], overrides: list[str]) -> list[Exception]:
     """Let Hydra compose and run one job, or a sweep of them; the errors of those that failed."""
     import hydra
@@ -220,7 +158,7 @@ def _launch(options: list[str], overrides: list[str]) -> list[Exception]:
     for override in overrides:
         _refuse_fixed(override)
         if resume.key_of(override) == "hydra.sweep.dir":  # Hydra writes there before any run begins
-            _refuse_inside(Path(override.partition("=")[2], "0"))
+            refuse_inside(Path(override.partition("=")[2], "0"))
     errors: list[Exception] = []
 
     def job(composed: DictConfig) -> None:
@@ -279,9 +217,9 @@ def _run(composed: DictConfig, settings: HydraConf) -> None:
     folder, sweep = Path(settings.runtime.output_dir), _is_sweep(settings)
     own = _own_folders(folder, settings)
     try:
-        _refuse_used(folder)
+        refuse_used(folder)
     except UserError:
-        _remove_empty((folder, *folder.parents))  # inside another run nothing is left, either
+        remove_empty((folder, *folder.parents))  # inside another run nothing is left, either
         raise
     try:
         checked = _checked(composed)
@@ -289,9 +227,9 @@ def _run(composed: DictConfig, settings: HydraConf) -> None:
         if sweep:
             _record_refusal(folder, error, settings)
         else:
-            _remove_empty(own)
+            remove_empty(own)
         raise
-    with _fresh(folder, own, keep=sweep):
+    with fresh(folder, own, keep=sweep):
         _record_configuration(folder, checked, settings)
 
         from lgm_cli import runner
@@ -335,22 +273,7 @@ def _record_refusal(folder: Path, error: UserError, settings: HydraConf) -> None
     write_json_atomic(folder / "summary.json", record)
 
 
-def _withdraw(folder: Path) -> None:
-    """Take back what was written of a run that could not begin, in a folder that held nothing of a run before."""
-    for name in RECORD:
-        path = folder / name
-        with suppress(OSError):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
 def _own_folders(folder: Path, settings: HydraConf) -> tuple[Path, ...]:
     """The folders that were made for a run, the innermost first; not one that the user named."""
     named = any(override.startswith("hydra.run.dir") for override in settings.overrides.hydra)
     return () if named else (folder, *folder.parents[:2])
-
-
-def _remove_empty(folders: Iterable[Path]) -> None:
-    """Take back the folders that were made for a run that did not begin, as far as they are empty."""
-    with suppress(OSError):
-        for path in folders:
-            path.rmdir()

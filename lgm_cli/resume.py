@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ def key_of(item: str) -> str:
 
 def folder_of(key: str, name: str) -> Path:
     """The folder that resume=NAME, or another key, means."""
-    folder = Path(name).expanduser().absolute()
+    folder = Path(os.path.expanduser(name)).absolute()  # a name without a home is left as it is
     if name and folder.is_dir():
         return folder
     if name and folder.exists():

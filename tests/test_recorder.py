@@ -18,7 +18,6 @@ from lgm_cli import recorder
 from lgm_cli.errors import UserError
 from lgm_cli.recorder import COLUMNS, Recorder, atomic_path, write_json_atomic
 
-
 HEADER = (",".join(COLUMNS) + "\n").encode()
 TEXT = HEADER + b"abc" + b"," * (len(COLUMNS) - 1) + b"\n"
 HALF = HEADER + b"0.5" + b"," * (len(COLUMNS) - 1) + b"\n"
