@@ -250,7 +250,7 @@ def test_a_run_that_was_stopped_after_it_was_led_astray_keeps_its_rows(tmp_path:
     learn(whole)
     steps = [row["step"] for row in whole.recorder.rows]
     assert [step for step in steps if step % 5 == 1]  # after a retreat it looks at the next step
-    for stop in range(1, 12):
+    for stop in (4, 5, 6, 11):
         first = astray("part", stop=lambda: first.method.steps >= stop)  # noqa: B023
         if learn(first).status == "diverged":  # it was stopped astray, and there is nothing to go on with
             continue

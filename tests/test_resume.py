@@ -451,12 +451,13 @@ def test_a_run_goes_on_in_another_working_directory(
 
 
 def test_an_interrupt_before_learning_leaves_the_record_of_the_first_part(
-    stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(stopped / "run", tmp_path / "run")
     summary = (tmp_path / "run" / "summary.json").read_bytes()
     monkeypatch.setattr("lgm_cli.runner.datasets.load", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     assert main([f"resume={tmp_path}/run", "max_steps=6"]) == 130
+    assert f"lgm-run resume={tmp_path}/run max_steps=6 goes on" in capsys.readouterr().err  # without, it is refused
     assert (tmp_path / "run" / "summary.json").read_bytes() == summary
 
 

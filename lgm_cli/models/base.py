@@ -32,11 +32,14 @@ Posterior = ExactPosterior | SamplePosterior
 
 def sound(exported: Mapping[str, Tensor]) -> bool:
     """Whether exported parameters can be those of a model: all finite, variances and precisions not negative."""
-    positive = ("variance", "precision", "precisions")
-    return all(
-        bool(value.isfinite().all()) and not (name.endswith(positive) and bool((value < 0).any()))
-        for name, value in exported.items()
-    )
+    for name, value in exported.items():
+        if name.endswith("covariance"):
+            value = value.diagonal(dim1=-2, dim2=-1)
+        elif not name.endswith(("variance", "precision", "precisions")):
+            value = value.abs()
+        if not bool(exported[name].isfinite().all()) or bool((value < 0).any()):
+            return False
+    return True
 
 
 @dataclass(frozen=True)
