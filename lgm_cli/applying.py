@@ -170,7 +170,7 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
 
     try:
         _work(asked, summary)
-    except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # pyright: ignore[reportAttributeAccessIssue]
+    except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # pyright: ignore[reportPrivateImportUsage]
         name = Path(asked.config["data"]["path"]).name
         raise UserError(
             f"the posterior of {name} cannot be computed with the parameters of {asked.run}",

@@ -9,8 +9,8 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO
 
 from lgm_cli.errors import UserError, cannot_write
 from lgm_cli.mistakes import OTHER_FOLDER
@@ -29,6 +29,7 @@ RECORD = (
 # A folder that holds all of any of these is that of a run, begun or applied; a sweep's holds none.
 OF_A_RUN = ((".hydra", "checkpoint"), ("run.log", "summary.json"))
 FOLDERS = (".hydra", "checkpoint", "plots")  # in that of a run, which are written into
+OWN_ALONE = "a run writes into its own folder alone: put a copy there"
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def open_own(path: Path, flags: int) -> int:
 
 
 def _linked(path: Path) -> UserError:
-    return UserError(f"{path} is a link or not a file", "a run writes into its own folder alone: put a copy there")
+    return UserError(f"{path} is a link or not a file", OWN_ALONE)
 
 
 @contextmanager
@@ -112,8 +113,9 @@ def claimed(folder: Path) -> Iterator[bool]:
     Gives whether checkpoint/, where the lock lies, was made for it. Only the holder may remove the lock.
     """
     for name in FOLDERS:
-        if os.path.islink(folder / name):
-            raise _linked(folder / name)
+        path = folder / name
+        if os.path.islink(path) or (os.path.lexists(path) and not os.path.isdir(path)):
+            raise UserError(f"{path} is a link or not a folder", OWN_ALONE)
     lock, made = _locked(folder / "checkpoint")
     try:
         with suppress(OSError):  # a full disk: the lock holds without a name on it
@@ -157,7 +159,7 @@ def _locked(place: Path) -> tuple[int, bool]:
 class _Log(logging.FileHandler):
     """A run's log, which is no link to a file elsewhere."""
 
-    def _open(self) -> TextIO:
+    def _open(self) -> TextIOWrapper:
         return os.fdopen(open_own(Path(self.baseFilename), os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8")
 
 

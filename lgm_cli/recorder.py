@@ -73,7 +73,7 @@ class Recorder:
             raise damaged from None
         if tuple(header.split(",")) != found.columns or not all(isinstance(row["step"], int) for row in rows):
             raise damaged
-        kept = {row["step"]: row for row in reversed(rows)}  # the first of a step
+        kept = {int(row["step"] or 0): row for row in reversed(rows)}  # the first of a step
         found.rows = [kept[at] for at in sorted(kept) if at <= step]
         return found
 

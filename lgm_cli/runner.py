@@ -214,7 +214,7 @@ def _going_on(folder: Path, config: Mapping[str, Any]) -> str:
     if status == "diverged" or not (folder / "checkpoint" / "state.pt").is_file():
         return ""
     command = f"lgm-run resume={shlex.quote(str(folder))}"
-    if (key := resume.BEYOND.get(status)) is not None:
+    if (key := resume.BEYOND.get(status or "")) is not None:
         command += f" {key}={'none' if config[key] is None else config[key]}"
     return f"; {command} goes on"
 
