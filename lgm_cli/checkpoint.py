@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import torch
 from torch import Tensor
 
-from lgm_cli.errors import UserError
+from lgm_cli.errors import ANEW, UserError
 from lgm_cli.recorder import atomic_path
 
 FILE = "state.pt"
@@ -40,7 +40,6 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
 def read_checkpoint(folder: Path) -> dict[str, Any]:
     """The state that was saved last, on the CPU; UserError when it is damaged or of another format."""
     path = folder / FILE
-    anew = "start the run anew in another folder"
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch does not compare the checksums that it writes
@@ -48,15 +47,15 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     except MemoryError:
         raise
     except Exception as error:  # damage makes the reader stumble in many ways
-        raise UserError(f"{path} is damaged", anew) from error
+        raise UserError(f"{path} is damaged", ANEW) from error
     if not isinstance(state, dict):
-        raise UserError(f"{path} is damaged", anew)
+        raise UserError(f"{path} is damaged", ANEW)
     if state.get("format") != FORMAT:
-        raise UserError(f"{path} was written by another version of lgm-run", f"use that version, or {anew}")
+        raise UserError(f"{path} was written by another version of lgm-run", f"use that version, or {ANEW}")
     try:
         require(state, STATE, "state")
     except ValueError as error:
-        raise UserError(f"{path} is damaged: {error} is not as it was saved", anew) from error
+        raise UserError(f"{path} is damaged: {error} is not as it was saved", ANEW) from error
     return state
 
 

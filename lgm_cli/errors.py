@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+ANEW = "start the run anew in another folder"  # the remedy where a run cannot go on
+
 
 class UserError(Exception):
     """Something the user can mend, found before work began: one line `what (mend)`, exit code 2."""

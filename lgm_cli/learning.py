@@ -14,7 +14,7 @@ import torch
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
 from lgm_cli.checkpoint import read_checkpoint, require, save_checkpoint
-from lgm_cli.errors import UserError
+from lgm_cli.errors import ANEW, UserError
 from lgm_cli.evaluation import Evaluator, Scores
 from lgm_cli.methods.expectation import SolverRecord
 from lgm_cli.methods.method import Method, StepInfo
@@ -252,14 +252,13 @@ class Learner:
         save_checkpoint(self.checkpoint, state)
 
     def load(self) -> None:
-        """Go on where `save` left off. The state is checked wholly before a file is touched."""
+        """Go on where `save` left off; UserError when the state, which is checked wholly, is not one of this run."""
         state = read_checkpoint(self.checkpoint)
         try:
             self._load(state)
-        except (KeyError, TypeError, ValueError, OverflowError, LinAlgError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, LinAlgError) as error:
             what = f"the checkpoint in {self.checkpoint.parent} is not what this run would have saved: {error}"
-            raise UserError(what, "start the run anew in another folder") from error
-        self.recorder.rewind()
+            raise UserError(what, ANEW) from error
 
     def _load(self, state: dict[str, Any]) -> None:
         """Take over a state; ValueError, or what else stumbles over it, when it is not one of this run."""

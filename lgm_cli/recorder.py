@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lgm_cli import __version__
-from lgm_cli.errors import UserError
+from lgm_cli.errors import ANEW, UserError
 
 COLUMNS = (
     "step",
@@ -60,7 +60,7 @@ class Recorder:
         """Go on after the row of `step`: later rows, a second one of a step and one torn by a crash are dropped."""
         found = cls(folder, extra_columns, ())
         what = f"{found.path} is missing or is not a run's metrics"
-        damaged = UserError(what, "start the run anew in another folder")
+        damaged = UserError(what, ANEW)
         try:
             header, *lines = found.path.read_text(encoding="utf-8").split("\n")
             whole = [line.split(",") for line in lines[:-1]]  # [-1] has no line end

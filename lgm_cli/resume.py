@@ -14,14 +14,13 @@ from typing import Any
 import yaml
 
 from lgm_cli import catalogue, config
-from lgm_cli.errors import UserError, nearest
+from lgm_cli.errors import ANEW, UserError, nearest
 from lgm_cli.recorder import atomic_path
 
 # What may be given anew, and the YAML that states its rule. Limits may only be raised, the tolerance only lowered.
 OPEN = {"max_steps": "config", "max_seconds": "config", "tolerance": "config", "device.threads": "device/cpu"}
 LIMITS = ("max_steps", "max_seconds")
 BEYOND = {"max_steps": "max_steps", "max_seconds": "max_seconds", "converged": "tolerance"}  # by how a run ended
-ANEW = "start the run anew in another folder"
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def verify(asked: Mapping[str, Any], saved: Mapping[str, Any], folder: Path) -> 
     if differing := sorted(str(key) for key in differing if key not in OPEN):
         raise UserError(
             f"the checkpoint in {folder} does not fit .hydra/config.yaml: {', '.join(differing)}",
-            "write the configuration as it was, or start the run anew in another folder",
+            f"write the configuration as it was, or {ANEW}",
         )
 
 

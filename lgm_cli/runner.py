@@ -14,7 +14,7 @@ from typing import Any
 
 from lgm_cli import data as datasets
 from lgm_cli import resume
-from lgm_cli.errors import Interrupted, RunFailed, UserError
+from lgm_cli.errors import ANEW, Interrupted, RunFailed, UserError
 from lgm_cli.process import Stop
 from lgm_cli.progress import Progress
 from lgm_cli.recorder import Recorder, host, reset_peak_memory, versions, write_json_atomic
@@ -168,7 +168,7 @@ def _checkpoint(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     try:
         require(state["identity"], {"config": dict, "fingerprint": str}, "identity")
     except ValueError as error:
-        raise UserError(f"the checkpoint in {folder} is not a run's", "start the run anew in another folder") from error
+        raise UserError(f"the checkpoint in {folder} is not a run's", ANEW) from error
     resume.verify(config, state["identity"]["config"], folder)
     steps, seconds, status = state["method"]["steps"], state["seconds"], resume.status_of(folder)
     if status == "max_steps" and steps >= build.max_steps(config):

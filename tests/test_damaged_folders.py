@@ -20,10 +20,11 @@ from lgm_cli import checkpoint, results
 from lgm_cli.cli import main
 
 CASES = 25  # of each command on each run
+UNROLL = ["method=unroll", "solver.warm_start=true", "solver.max_iterations=9"]
 DATA = {
     "table": ["data=csv", "model.latent_dim=1"],
     "regression": ["data=csv", "data.target=a", "model=linear_regression"],
-    "series": ["data=series", "data.season=3", "model=state_space", "model.latent_dim=1", "method=unroll"],
+    "series": ["data=series", "data.season=3", "model=state_space", "model.latent_dim=2", *UNROLL],
 }
 VALUES: list[Any] = [None, True, -1, 2, 10**40, 1e300, float("nan"), "", "x", "csv", [], [1], {}, {"a": 1}]
 CELLS = ["", "x", "nan", "1e999", "-1", "2", '"', "é"]
