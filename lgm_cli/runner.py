@@ -14,7 +14,7 @@ from typing import Any
 
 from lgm_cli import data as datasets
 from lgm_cli import resume
-from lgm_cli.errors import ANEW, Interrupted, RunFailed, UserError
+from lgm_cli.errors import ANEW, Interrupted, RunFailed, UserError, cannot_write
 from lgm_cli.process import Stop
 from lgm_cli.progress import Progress
 from lgm_cli.recorder import Recorder, host, reset_peak_memory, versions, write_json_atomic
@@ -57,7 +57,7 @@ def recorded(
             summary["total_seconds"] += time.monotonic() - begun
             write_json_atomic(folder / "summary.json", summary)
         except (Exception, KeyboardInterrupt) as error:
-            ended = _explained(error, config, folder)
+            ended = _explained(error, config, folder, stop.patient)
             if stop.patient or not resumed:  # else the record of the earlier part stays
                 summary["total_seconds"] += time.monotonic() - begun
                 _record_end(folder, summary, ended)
@@ -181,14 +181,16 @@ def _checkpoint(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return state
 
 
-def _explained(error: BaseException, config: Mapping[str, Any], folder: Path) -> BaseException:
-    """The error as the command line reports it: in one line, with a remedy."""
+def _explained(error: BaseException, config: Mapping[str, Any], folder: Path, begun: bool) -> BaseException:
+    """The error as the command line reports it: in one line, with a remedy. begun: learning has."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, KeyboardInterrupt):
         return Interrupted(f"{folder} is as it was at that moment{_going_on(folder, config)}")
     if isinstance(error, OSError) and not folder.exists():
         return RunFailed(f"{folder} is gone", "leave the folder of a run where it is until the run has ended")
+    if isinstance(error, PermissionError) and not begun and str(error.filename).startswith(str(folder)):
+        return cannot_write(error.filename, error, "check its permissions")
     remedy = f"then{_going_on(folder, config).removeprefix(';') or ' start anew'}"
     if isinstance(error, OSError):
         what = f"{error.filename or folder}: {error.strerror or error}"

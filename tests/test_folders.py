@@ -212,6 +212,19 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_line(
     assert content(base / "run") == before
 
 
+def test_a_record_that_may_not_be_written_is_said_before_a_run_goes_on(
+    base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(folder: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder / ".hydra" / "config.yaml"))
+
+    monkeypatch.setattr("lgm_cli.resume.record", refused)
+    before = {path: found for path, found in content(base).items() if path.name != "run.log"}
+    assert main(["resume=run", "max_steps=4"]) == 2
+    assert "run/.hydra/config.yaml: Permission denied (check its permissions)" in one_line(capsys)
+    assert {path: found for path, found in content(base).items() if path.name != "run.log"} == before
+
+
 def test_a_disk_that_is_full_before_a_run_begins_leaves_nothing(
     base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
