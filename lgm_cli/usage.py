@@ -39,8 +39,8 @@ examples:
 TAIL = """\
 stopping: Ctrl-C or SIGTERM ends a run after its step and writes everything; a second one ends it at once.
 With resume=RUN_DIR a run that was stopped or killed, or that has met max_steps or max_seconds, goes on from
-its last checkpoint as if it had not stopped, and a run that has converged with a smaller tolerance. Only these
-three and device.threads may be given: limits to be raised, a tolerance to be lowered.
+its last checkpoint as if it had not stopped, and with a smaller tolerance so does one that has converged.
+Only these three and device.threads may be given: limits to be raised, a tolerance to be lowered.
 
 With apply=RUN_DIR data.path=FILE a finished run is put to new data with the same columns: their posterior and
 likelihood, gaps filled, responses predicted, a series forecast, in a folder of its own in outputs/applied.
