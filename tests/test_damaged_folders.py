@@ -19,7 +19,7 @@ from torch import Tensor
 from lgm_cli import checkpoint, results
 from lgm_cli.cli import main
 
-CASES = 25  # of each command on each run
+CASES = 16  # of each command on each run
 UNROLL = ["method=unroll", "solver.warm_start=true", "solver.max_iterations=9"]
 DATA = {
     "table": ["data=csv", "model.latent_dim=1"],
