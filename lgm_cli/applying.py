@@ -5,9 +5,9 @@ Nothing heavy is imported before the work begins.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lgm_cli.data.base import Table
+    from lgm_cli.models.base import Model
 
 DEVICE = ("device", "device.dtype", "device.threads")
 DIALECT = ("data.index", "data.separator", "data.decimal", "data.encoding", "data.missing")  # of a file
@@ -31,6 +32,8 @@ OPEN = ("data.path", *DIALECT, "data.forecast", *DEVICE, "hydra.run.dir", "save_
 UNUSED = {"test_fraction": 0.0, "horizon": 0, "forecast": 0, "last": None}  # what the run did with its own data
 SCORES = ("train_log_likelihood", "test_log_likelihood", "log_likelihood_se", "test_rmse")
 AGAIN = "it was written by another version of lgm-run: learn it again"
+
+LEARN_AGAIN = "learn the run again"
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +67,8 @@ def read(options: list[str], overrides: list[str]) -> Applied:
     model, keys = recorded["model"]["name"], recorded["model"].keys() - {"name"}
     if model not in catalogue.choices("model") or keys != catalogue.keys(f"model/{model}").keys():
         raise UserError(f"{run} does not have the keys of model={model}", AGAIN)
-    changed = dict(recorded) | {
+    changed = {key: entry.default for key, entry in catalogue.keys("config").items()} | recorded
+    changed |= {
         "data": _data(recorded["data"], learned["data"], given),
         "device": _device(recorded, given),
     }
@@ -82,18 +86,28 @@ def _unquoted(value: str) -> str:
 
 def _summary(run: Path) -> dict[str, Any]:
     """How the run ended; UserError when it has learned nothing, or has not said of what kind its data were."""
-    status = resume.status_of(run)
-    if status is None:
+    summary = resume.summary_of(run)
+    if summary is None:
         raise UserError(f"{run} has no summary.json: the run has not ended", f"lgm-run resume={run} goes on")
-    if status in ("diverged", "failed"):
-        raise UserError(f"the run in {run} {status}", "apply one that has learned something")
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    reader = summary.get("data", {}).get("reader", "")
-    if reader == "" or not (run / "columns.csv").is_file():
+    if summary["status"] in ("diverged", "failed"):
+        raise UserError(f"the run in {run} {summary['status']}", "apply one that has learned something")
+    data, row = summary.get("data"), summary.get("last_row")
+    if (isinstance(data, dict) and "reader" not in data) or not (run / "columns.csv").is_file():
         raise UserError(f"{run} does not say what its columns are", AGAIN)
-    if reader is None:
-        raise UserError(f"{run} has learned from {summary['data']['name']}", "no file can hold more of these data")
+    if isinstance(data, dict) and data["reader"] is None:
+        raise UserError(f"{run} has learned from {data.get('name')}", "no file can hold more of these data")
+    if (
+        not (isinstance(data, dict) and isinstance(row, dict))
+        or data["reader"] not in catalogue.owners("data", "path")
+        or not isinstance(row.get("train_log_likelihood"), float | None)
+        or (data["reader"] == "image" and not isinstance(data.get("signal"), list))
+    ):
+        raise _damaged(run / "summary.json")
     return summary
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path} is damaged: a run does not write such values", LEARN_AGAIN)
 
 
 def _data(recorded: Mapping[str, Any], learned: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
@@ -112,6 +126,9 @@ def _data(recorded: Mapping[str, Any], learned: Mapping[str, Any], given: Mappin
         if name == "missing" and text.startswith("["):
             value = [_unquoted(word.strip()) for word in text.strip("[]").split(",")]
         found[name] = config.check_value(key, f"data/{reader}", value, config.Rule.parse(keys[name].rule))
+    for key, value in found.items():
+        if key not in ("name", "path"):
+            found[key] = config.check_value(f"data.{key}", f"data/{reader}", value, config.Rule.parse(keys[key].rule))
     return found
 
 
@@ -140,8 +157,8 @@ def _folder(run: Path, changed: Mapping[str, Any], given: str | None) -> Path:
         given = f"outputs/applied/{datetime.now():%Y-%m-%d_%H-%M-%S-%f}-{changed['model']['name']}-{stem}"
     if given in ("", "???") or "${" in given:
         raise UserError(f"hydra.run.dir={given} is not the name of a folder", "write it out")
-    folder = Path(given).expanduser().absolute()
-    if folder.resolve().is_relative_to(run.resolve()):
+    folder = Path(os.path.expanduser(given)).absolute()
+    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(run)):
         raise UserError(f"{folder} is inside the run that is applied", OTHER_FOLDER)
     return folder
 
@@ -150,7 +167,21 @@ def _folder(run: Path, changed: Mapping[str, Any], given: str | None) -> Path:
 
 
 def work(asked: Applied, summary: dict[str, Any]) -> None:
-    """Read, infer, write; fills the summary. What does not fit is a UserError before anything is written."""
+    """Read, infer, write; fills the summary. What does not fit is a UserError."""
+    import numpy as np
+    import torch
+
+    try:
+        _work(asked, summary)
+    except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # pyright: ignore[reportPrivateImportUsage]
+        name = Path(asked.config["data"]["path"]).name
+        raise UserError(
+            f"the posterior of {name} cannot be computed with the parameters of {asked.run}",
+            f"its values are too far from those learned from, or the parameters are damaged: {LEARN_AGAIN}",
+        ) from error
+
+
+def _work(asked: Applied, summary: dict[str, Any]) -> None:
     settings, folder, learned = asked.config, asked.folder, asked.learned["data"]
     log.info("reading %s for the %s of %s", settings["data"]["path"], settings["model"]["name"], asked.run)
 
@@ -168,9 +199,9 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
     from lgm_cli.observations import observe
     from lgm_cli.recorder import host
 
-    exported, state = (results.load_tensors(asked.run / f"{name}.safetensors") for name in ("parameters", "apply"))
-    _require_fit(asked.run, exported, table)
     model = build.model(settings)
+    exported, state = (results.load_tensors(asked.run / f"{name}.safetensors") for name in ("parameters", "apply"))
+    _require_fit(asked.run, exported, table, model)
     model.fix(exported, state)
     if table.kind == "series":
         ahead = settings["data"]["forecast"]
@@ -190,6 +221,8 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
     row: dict[str, float | None] = dict.fromkeys(SCORES)
     known = evaluator(hidden=False)
     parameters = model.restore(exported)
+    if any(bool(value.isnan().any()) for value in parameters.values()):
+        raise _damaged(asked.run / "parameters.safetensors")
     if len(table.values):
         scores = known.score(parameters, final=True)
         if not math.isfinite(scores.train_log_likelihood):
@@ -222,13 +255,15 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
         log.warning("warning: %s", warning)
 
 
-def _require_fit(run: Path, exported: Mapping[str, Tensor], table: Table) -> None:
-    """Parameters that are not there, or are of other columns than columns.csv names."""
-    signal = None if table.dictionary is None else math.prod(table.dictionary.shape)
-    features = None if table.features is None else table.features.shape[1]
-    sizes = {"loadings": table.shape[1], "observation": table.shape[1], "feature_mean": features, "precisions": signal}
-    if not exported or any(len(exported[name]) != size for name, size in sizes.items() if name in exported):
-        raise UserError(f"{run} has no parameters of the columns that it names", "learn the run again")
+def _require_fit(run: Path, exported: Mapping[str, Tensor], table: Table, model: Model) -> None:
+    """UserError for parameters that are not those of the run's model of the columns that columns.csv names."""
+    from lgm_cli.models.base import sound
+
+    shapes = {name: tuple(value.shape) for name, value in exported.items()}
+    if table.kind != model.kind or shapes != model.exported_shapes(table):
+        raise UserError(f"{run} has no parameters of the columns that it names", LEARN_AGAIN)
+    if not sound(exported):
+        raise _damaged(run / "parameters.safetensors")
 
 
 def _closing(asked: Applied, row: Mapping[str, float | None]) -> list[str]:

@@ -6,20 +6,20 @@ so that a typing error is answered at once.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lgm_cli import __version__, applying, catalogue, config, resume, usage
-from lgm_cli.errors import RunFailed, UserError
+from lgm_cli.errors import Interrupted, RunFailed, UserError, cannot_write
+from lgm_cli.folders import claimed, fresh, log_to, refuse_inside, refuse_used, remove_empty
 from lgm_cli.mistakes import OTHER_FOLDER, explain
 
 if TYPE_CHECKING:
@@ -28,19 +28,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A folder that holds any of these belongs to a run.
-RECORD = (
-    *(".hydra", "run.log", "metrics.csv", "summary.json", "plots", "checkpoint"),
-    *("parameters.safetensors", "apply.safetensors", "posterior.safetensors", "predictions.csv", "loadings.csv"),
-    *("columns.csv", "imputed.csv", "imputed_standard_deviation.csv", "forecast.csv", "season.csv"),
-)
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line and return its exit code: 0, 1, 2 or 130."""
     logging.raiseExceptions = False  # a reader that went away (`| head`) is no reason for tracebacks
     try:
-        with _sigterm_like_sigint():
+        with _sigterm_like_sigint(last=arguments is None):
             errors = _dispatch(sys.argv[1:] if arguments is None else arguments)
         code = max((_report(error) for error in errors), default=0)
     except UserError as error:
@@ -57,18 +50,42 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
+def _interrupt(signum: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
 @contextmanager
-def _sigterm_like_sigint() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt, so that what is running, a launcher's workers too, is wound up."""
+def _sigterm_like_sigint(last: bool) -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt, so that what is running, a launcher's workers too, is wound up.
 
-    def interrupt(signum: int, frame: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    last: the process ends with this, so that no signal may change its exit code any more.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if last else handler)
+
+
+def _ended(work: Callable[[], dict[str, Any]], folder: Path, *, more: bool = False) -> None:
+    """Do the work of one run; its summary says how it ended, and bad ends are raised. more: other runs come after it.
+
+    A signal after the last step, while files are written, changes nothing of a run's end, but ends a sweep.
+    """
+    try:
+        summary = work()
+    except Interrupted as stop:
+        if stop.finished is None or more:
+            raise
+        summary = stop.finished
+    finally:
+        if not more and signal.getsignal(signal.SIGTERM) is _interrupt:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+    if summary["status"] in ("diverged", "failed"):
+        raise RunFailed(f"the run {summary['status']}", f"what is known of it is in {folder}")
 
 
 def _report(error: Exception) -> int:
@@ -90,7 +107,7 @@ def _dispatch(arguments: list[str]) -> list[Exception]:
     elif options.version:
         sys.stdout.write(f"lgm-run {__version__}\n")
     elif resume.asked(options.overrides):
-        _resume(resume.read(usage.hydra_options(options), options.overrides))
+        _resume(usage.hydra_options(options), options.overrides)
     elif resume.asked(options.overrides, "apply"):
         _apply(applying.read(usage.hydra_options(options), options.overrides))
     else:
@@ -98,49 +115,39 @@ def _dispatch(arguments: list[str]) -> list[Exception]:
     return []
 
 
-def _resume(run: resume.Resumed) -> None:
+def _resume(options: list[str], overrides: list[str]) -> None:
     """Go on with a run, its log continued."""
-    _log_to(run.folder)
+    folder = resume.read(options, overrides).folder
+    with claimed(folder):
+        run = resume.read(options, overrides)  # again: another process may have gone on with it meanwhile
+        log_to(folder)
 
-    from lgm_cli import runner
+        from lgm_cli import runner
 
-    _judge(runner.run(run.config, run.folder, run.overrides, resumed=True), run.folder)
+        _ended(lambda: runner.run(run.config, folder, run.overrides, resumed=True), folder)
 
 
 def _apply(asked: applying.Applied) -> None:
     """Put new data to a finished run, in a folder of its own, which is taken back when the data do not fit."""
     folder = asked.folder
-    _refuse_used(folder)
+    refuse_used(folder)
     made = [path for path in (folder, *folder.parents[:2]) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}", OTHER_FOLDER) from error
-    _log_to(folder)
+        raise cannot_write(folder, error, OTHER_FOLDER) from error
+    with fresh(folder, made):
+        log_to(folder)
 
-    from lgm_cli import runner
+        from lgm_cli import runner
 
-    try:
-        runner.recorded(asked.config, folder, asked.overrides, lambda summary, _: applying.work(asked, summary))
-    except UserError as error:
-        if error.exit_code == UserError.exit_code:
-            _withdraw(folder, made)
-        raise
-    finally:
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # it held the lock alone
+        def work(summary: dict[str, Any], _: object) -> None:
+            applying.work(asked, summary)
 
-
-def _log_to(folder: Path) -> None:
-    """Log to the console and to the folder's run.log, as Hydra does for a run."""
-    console, file = logging.StreamHandler(sys.stdout), logging.FileHandler(folder / "run.log", delay=True)
-    console.setFormatter(logging.Formatter("%(message)s"))
-    file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[console, file], force=True)
-
-
-def _refuse_used(folder: Path) -> None:
-    if used := [name for name in RECORD if (folder / name).exists()]:
-        raise UserError(f"{folder} holds a run already, {used[0]} at least", OTHER_FOLDER)
+        try:
+            _ended(lambda: runner.recorded(asked.config, folder, asked.overrides, work), folder)
+        finally:
+            shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # it held the lock alone
 
 
 def _launch(options: list[str], overrides: list[str]) -> list[Exception]:
@@ -150,6 +157,8 @@ def _launch(options: list[str], overrides: list[str]) -> list[Exception]:
 
     for override in overrides:
         _refuse_fixed(override)
+        if resume.key_of(override) == "hydra.sweep.dir":  # Hydra writes there before any run begins
+            refuse_inside(Path(override.partition("=")[2], "0"))
     errors: list[Exception] = []
 
     def job(composed: DictConfig) -> None:
@@ -205,35 +214,28 @@ def _is_sweep(settings: HydraConf) -> bool:
 
 def _run(composed: DictConfig, settings: HydraConf) -> None:
     """Check one run's configuration and folder, then run it. Nothing is written before both are good."""
-    folder = Path(settings.runtime.output_dir)
-    _refuse_used(folder)
+    folder, sweep = Path(settings.runtime.output_dir), _is_sweep(settings)
+    own = _own_folders(folder, settings)
+    try:
+        refuse_used(folder)
+    except UserError:
+        remove_empty((folder, *folder.parents))  # inside another run nothing is left, either
+        raise
     try:
         checked = _checked(composed)
     except UserError as error:
-        if _is_sweep(settings):
+        if sweep:
             _record_refusal(folder, error, settings)
         else:
-            _remove_empty(_own_folders(folder, settings))
+            remove_empty(own)
         raise
-    _record_configuration(folder, checked, settings)
+    with fresh(folder, own, keep=sweep):
+        _record_configuration(folder, checked, settings)
 
-    from lgm_cli import runner
+        from lgm_cli import runner
 
-    alone = settings.runtime.choices.get("hydra/launcher") == "basic"  # others run side by side
-    try:
-        _judge(runner.run(checked, folder, list(settings.overrides.task), bar=alone), folder)
-    except UserError as error:
-        if error.exit_code == UserError.exit_code and not _is_sweep(settings):
-            _withdraw(
-                folder, _own_folders(folder, settings)
-            )  # so that the same command can be given again, once the data are mended
-        raise
-
-
-def _judge(summary: dict[str, Any], folder: Path) -> None:
-    """Raise RunFailed for a run that ended without a good result."""
-    if summary["status"] in ("diverged", "failed"):
-        raise RunFailed(f"the run {summary['status']}", f"what is known of it is in {folder}")
+        alone = settings.runtime.choices.get("hydra/launcher") == "basic"  # others run side by side
+        _ended(lambda: runner.run(checked, folder, list(settings.overrides.task), bar=alone), folder, more=sweep)
 
 
 def _checked(composed: DictConfig) -> dict[str, Any]:
@@ -258,10 +260,8 @@ def _record_configuration(folder: Path, checked: dict[str, Any], settings: Hydra
         OmegaConf.save(OmegaConf.create(checked), record / "config.yaml")
         OmegaConf.save(OmegaConf.create({"hydra": settings}), record / "hydra.yaml")
         OmegaConf.save(settings.overrides.task, record / "overrides.yaml")
-    except FileExistsError:
-        raise UserError(f"another run has just begun in {folder}", OTHER_FOLDER) from None
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}", OTHER_FOLDER) from error
+        raise cannot_write(folder, error, OTHER_FOLDER) from error
 
 
 def _record_refusal(folder: Path, error: UserError, settings: HydraConf) -> None:
@@ -273,25 +273,7 @@ def _record_refusal(folder: Path, error: UserError, settings: HydraConf) -> None
     write_json_atomic(folder / "summary.json", record)
 
 
-def _withdraw(folder: Path, own: Iterable[Path]) -> None:
-    """Take back what was written of a run that could not begin, and its own folders, as far as they are empty."""
-    with suppress(OSError):
-        if json.loads((folder / "summary.json").read_text(encoding="utf-8"))["status"] == "failed":
-            for name in (".hydra", "checkpoint"):
-                shutil.rmtree(folder / name, ignore_errors=True)
-            for name in ("summary.json", "run.log"):
-                (folder / name).unlink(missing_ok=True)
-    _remove_empty(own)
-
-
 def _own_folders(folder: Path, settings: HydraConf) -> tuple[Path, ...]:
     """The folders that were made for a run, the innermost first; not one that the user named."""
     named = any(override.startswith("hydra.run.dir") for override in settings.overrides.hydra)
     return () if named else (folder, *folder.parents[:2])
-
-
-def _remove_empty(folders: Iterable[Path]) -> None:
-    """Take back the folders that were made for a run that did not begin, as far as they are empty."""
-    with suppress(OSError):
-        for path in folders:
-            path.rmdir()

@@ -119,6 +119,38 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
+def check_recorded(config: Mapping[str, Any], complete: bool) -> dict[str, Any]:
+    """A configuration as a run has recorded it, without its rules, checked against those of conf/.
+
+    Files may have gone since; choices that conf/ does not have are from YAML files of the user's own. complete: the
+    keys must be those of this version.
+    """
+    checked = dict(config)
+    _check_values(checked, "", "config", complete)
+    for part in PARTS:
+        content = config.get(part)
+        if not isinstance(content, Mapping) or not isinstance(content.get("name"), str):
+            raise UserError(f"no {part} is chosen", f"choices: {', '.join(catalogue.choices(part))}")
+        checked[part] = dict(content)
+        if content["name"] in catalogue.choices(part):
+            _check_values(checked[part], f"{part}.", f"{part}/{content['name']}", complete)
+    return checked
+
+
+def _check_values(content: dict[str, Any], prefix: str, source: str, complete: bool) -> None:
+    """Convert the recorded values of one YAML in place."""
+    keys = catalogue.keys(source)
+    if complete and (differing := keys.keys() ^ (content.keys() - {"name", *PARTS})):
+        names = ", ".join(sorted(f"{prefix}{key}" for key in differing))
+        raise UserError(f"another version of lgm-run knew other keys: {names}", "use that version")
+    for key in keys.keys() & content.keys():
+        rule = Rule.parse(keys[key].rule)
+        try:
+            content[key] = rule.convert(content[key])
+        except ValueError:
+            raise _refusal(prefix + key, source, content[key], rule) from None
+
+
 def _check_part(prefix: str, source: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """One YAML's keys against its rules. prefix: of its keys on the command line, e.g. `solver.`."""
     rules = content.get("allowed", {})

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+ANEW = "start the run anew in another folder"  # the remedy where a run cannot go on
 
 
 class UserError(Exception):
@@ -26,11 +31,23 @@ class RunFailed(UserError):
     exit_code = 1
 
 
+def cannot_write(path: Path | str, error: OSError, mend: str) -> UserError:
+    """The error for what cannot be written before work began: the user's to mend, but a full disk is a failure."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    kind, how = (RunFailed, f"make room, or {mend}") if full else (UserError, mend)
+    return kind(f"cannot write to {path}: {error.strerror or error}", how)
+
+
 class Interrupted(KeyboardInterrupt):
     """A run that was stopped by SIGINT or SIGTERM after it wrote what it had learned: exit code 130.
 
-    A KeyboardInterrupt, so that a sweep stops too instead of going on with its next run.
+    A KeyboardInterrupt, so that a sweep stops too instead of going on with its next run. finished: the summary of a run
+    that ended by itself all the same, because the signal came after its last step.
     """
+
+    def __init__(self, message: str, finished: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.finished = finished
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:

@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
-from lgm_cli.checkpoint import read_checkpoint, save_checkpoint
+from lgm_cli.checkpoint import read_checkpoint, require, save_checkpoint
 from lgm_cli.curvature import higher_nearby
+from lgm_cli.errors import ANEW, UserError
 from lgm_cli.evaluation import Evaluator, Scores
+from lgm_cli.methods.expectation import SolverRecord
 from lgm_cli.methods.method import Method, StepInfo
-from lgm_cli.models.base import Parameters
+from lgm_cli.models.base import Parameters, sound
 from lgm_cli.progress import Progress
 from lgm_cli.recorder import Recorder, peak_memory_mib
 from lgm_cli.stopping import Convergence
@@ -76,16 +78,18 @@ class Learner:
         self._due = 0  # step of the next evaluation
         self._row = 0  # step of the newest row that a run without a stop would have too
         self._scores: Scores | None = None
+        self._info: StepInfo | None = None  # of the newest step
         self._good: tuple[int, Parameters, Scores | None] = (method.steps, method.parameters, None)
         self._solved, self._iterations = 0, 0.0  # steps with a solver, and the sum of their mean iterations
 
     def learn(self, progress: Progress) -> Outcome:
         saved = time.monotonic()
-        info: StepInfo | None = None
-        if not self.convergence.steps:
+        info = self._info
+        if self._row < self.method.steps == self.convergence.steps[-1]:
+            self._forget(self._row)  # the run had converged here, perhaps by a larger tolerance: its row was dropped
             status = self._look(info, progress)
-        elif self.convergence.steps[-1] == self.method.steps and self.convergence.converged():
-            status = self._finish("converged", info, progress)  # stopped before the files were written
+        elif not self.convergence.steps:
+            status = self._look(info, progress)
         else:
             status = None
         while status is None:
@@ -117,12 +121,16 @@ class Learner:
         step, parameters, _ = self._good
         if not self.method.update.retreat(parameters):
             return False
-        while self.convergence.steps and self.convergence.steps[-1] > step:
-            self.convergence.steps.pop()
-            self.convergence.values.pop()
-        self._due = self.method.steps + 1
+        self._forget(step)
+        self._due, self._row = self.method.steps + 1, self.recorder.last["step"]
         log.info("step %d led astray: back to the parameters of step %d, with shorter steps", self.method.steps, step)
         return True
+
+    def _forget(self, step: int) -> None:
+        """Drop the evaluations after a step."""
+        while self.convergence.steps and self.convergence.steps[-1] > step:
+            self.convergence.means.pop(self.convergence.steps.pop(), None)
+            self.convergence.values.pop()
 
     def _outcome(self, status: str) -> Outcome:
         warnings = []
@@ -153,7 +161,7 @@ class Learner:
 
     def _step(self) -> StepInfo:
         begun = time.perf_counter()
-        info = self.method.step()
+        info = self._info = self.method.step()
         if self.method.model.observations.device.type == "cuda":
             torch.cuda.synchronize()
         self.seconds += time.perf_counter() - begun
@@ -203,7 +211,7 @@ class Learner:
         scores = self.evaluator.score(self.method.parameters)
         gain = scores.train_log_likelihood - before
         log.info("step %d is no maximum: going on from parameters near by, %.2g nats per entry better", step, gain)
-        self.convergence.restart(scores.train_log_likelihood)
+        self.convergence.restart(scores.train_log_likelihood, scores.settling)
         self._due = step + 1
         self._good = (step, self.method.parameters, scores)
         return scores
@@ -254,19 +262,13 @@ class Learner:
         state = {
             "identity": self.identity,
             "method": self.method.state(),
-            "convergence": {
-                "steps": self.convergence.steps,
-                "values": self.convergence.values,
-                "annealed": self.convergence.annealed,
-                "restarted": self.convergence.restarted,
-                "means": self.convergence.means,
-                "moved": self.convergence.moved,
-            },
+            "convergence": {name: value for name, value in asdict(self.convergence).items() if name != "tolerance"},
             "good": {
                 "step": step,
                 "parameters": parameters,
                 "scores": scores and asdict(replace(scores, settling=None)),
             },
+            "info": self._info and asdict(self._info),
             "seconds": self.seconds,
             "earlier_seconds": self.earlier_seconds + time.monotonic() - self._begun,
             "products": self.products,
@@ -278,16 +280,38 @@ class Learner:
         save_checkpoint(self.checkpoint, state)
 
     def load(self) -> None:
-        """Go on where `save` left off."""
+        """Go on where `save` left off; UserError when the state, which is checked wholly, is not one of this run."""
         state = read_checkpoint(self.checkpoint)
+        try:
+            self._load(state)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, LinAlgError) as error:
+            what = f"the checkpoint in {self.checkpoint.parent} is not what this run would have saved: {error}"
+            raise UserError(what, ANEW) from error
+
+    def _load(self, state: dict[str, Any]) -> None:
+        """Take over a state; ValueError, or what else stumbles over it, when it is not one of this run."""
+        history = get_type_hints(type(self.convergence))
+        del history["tolerance"]  # the configuration may have a smaller one now
+        good, method, found, info = (state[name] for name in ("good", "method", "convergence", "info"))
+        require(found, history, "convergence")
+        require(info, StepInfo | None, "info")
+        require(good["scores"], Scores | None, "good.scores")
+        require(good["parameters"], self.method.parameters, "good.parameters")
         device = self.method.model.observations.device
-        good, method = state["good"], state["method"]
         for tensors in (good["parameters"], method["update"].get("parameters", {}), method["expectation"]):
             tensors.update({name: value.to(device) for name, value in tensors.items()})
         self.method.load_state(method)
-        for name, value in state["convergence"].items():
+        steps, clock = found["steps"], [state["seconds"], state["earlier_seconds"], *found["values"]]
+        if not steps or steps != sorted(set(steps)) or len(steps) != len(found["values"]):
+            raise ValueError("convergence")
+        if max(steps[-1], good["step"], state["row"]) > self.method.steps or not all(map(math.isfinite, clock)):
+            raise ValueError("steps")
+        if not all(sound(self.method.model.export(each)) for each in (self.method.parameters, good["parameters"])):
+            raise ValueError("parameters")
+        for name, value in found.items():
             setattr(self.convergence, name, value)
         self._good = (good["step"], good["parameters"], good["scores"] and Scores(**good["scores"]))
+        self._info = info and StepInfo(info["gradient_norm"], SolverRecord(**info["solver"]))
         self.seconds, self.earlier_seconds = state["seconds"], state["earlier_seconds"]
         self.products, self._solved, self._iterations = state["products"], state["solved"], state["iterations"]
         self._due, self._row = state["due"], state["row"]

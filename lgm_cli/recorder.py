@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lgm_cli import __version__
-from lgm_cli.errors import UserError
+from lgm_cli.errors import ANEW, UserError
 
 COLUMNS = (
     "step",
@@ -45,29 +45,46 @@ class Recorder:
     again, so that a full disk or a folder that was removed raises its OSError at the very next row.
     """
 
-    def __init__(self, folder: Path, extra_columns: Iterable[str] = (), lines: Sequence[str] = ()) -> None:
-        """Start the file, or start it again with the `lines` that are kept of an earlier one."""
+    def __init__(
+        self, folder: Path, extra_columns: Iterable[str] = (), rows: Sequence[dict[str, Any]] | None = None
+    ) -> None:
+        """Start the file; or, given the rows that are kept of an earlier one, leave it as it is until `rewind`."""
         self.path = Path(folder) / FILE
         self.columns = (*COLUMNS, *extra_columns)
-        self.rows = [dict(zip(self.columns, map(_number, line.split(",")), strict=True)) for line in lines]
-        with atomic_path(self.path) as temporary:
-            text = "".join(f"{line}\n" for line in (",".join(self.columns), *lines))
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+        self.rows = list(rows or ())
+        if rows is None:
+            self.rewind()
 
     @classmethod
-    def resume(cls, folder: Path, step: int) -> Recorder:
+    def resume(cls, folder: Path, step: int, extra_columns: Iterable[str] = ()) -> Recorder:
         """Go on after the row of `step`: later rows, a second one of a step and one torn by a crash are dropped."""
-        path = Path(folder) / FILE
+        found = cls(folder, extra_columns, ())
+        what = f"{found.path} is missing or is not a run's metrics"
+        damaged = UserError(what, ANEW)
         try:
-            header, *lines = path.read_text(encoding="utf-8").split("\n")
-        except (FileNotFoundError, UnicodeDecodeError):
-            header, lines = "", []
-        columns = tuple(header.split(","))
-        if columns[: len(COLUMNS)] != COLUMNS:
-            raise UserError(f"{path} is missing or is not a run's metrics", "start the run anew in another folder")
-        whole = [line for line in lines[:-1] if line.count(",") == header.count(",")]  # [-1] has no line end
-        kept = {int(line.split(",")[0]): line for line in reversed(whole)}  # the first of a step
-        return cls(folder, columns[len(COLUMNS) :], [kept[at] for at in sorted(kept) if at <= step])
+            header, *lines = found.path.read_text(encoding="utf-8").split("\n")
+            whole = [line.split(",") for line in lines[:-1]]  # [-1] has no line end
+            rows = [
+                dict(zip(found.columns, map(_number, cells), strict=True))
+                for cells in whole
+                if len(cells) == len(found.columns)
+            ]
+        except (OSError, ValueError):
+            raise damaged from None
+        if tuple(header.split(",")) != found.columns or not all(isinstance(row["step"], int) for row in rows):
+            raise damaged
+        kept = {int(row["step"] or 0): row for row in reversed(rows)}  # the first of a step
+        found.rows = [kept[at] for at in sorted(kept) if at <= step]
+        return found
+
+    def rewind(self) -> None:
+        """Write the file anew, with the rows that are kept."""
+        lines = (",".join(self.columns), *(self._line(row) for row in self.rows))
+        with atomic_path(self.path) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+
+    def _line(self, row: Mapping[str, Any]) -> str:
+        return ",".join("" if value is None else repr(value) for value in row.values())
 
     def row(self, *, step: int, **values: Any) -> None:
         """Append one evaluation. What is left out, None or not a number becomes an empty cell."""
@@ -75,8 +92,7 @@ class Recorder:
         if unknown:
             raise ValueError(f"no such columns in {FILE}: {', '.join(sorted(unknown))}")
         row = {column: _present(values.get(column)) for column in self.columns} | {"step": int(step)}
-        cells = ["" if value is None else repr(value) for value in row.values()]
-        line = (",".join(cells) + "\n").encode()
+        line = f"{self._line(row)}\n".encode()
         with self.path.open("r+b", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             if file.write(line) < len(line):  # the disk is full: leave no torn row behind
@@ -111,6 +127,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary.unlink(missing_ok=True)  # a link would be followed
     try:
         yield temporary
         with temporary.open("rb+") as file:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -113,9 +114,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Those of a file that a run has left; none where there is no file, which a model that needs it refuses."""
     try:
-        return load_file(path) if path.exists() else {}
-    except (OSError, SafetensorError):
+        found = load_file(path) if path.exists() else {}
+    except (OSError, ValueError, LookupError, SafetensorError):  # LookupError: a kind of number that torch lacks
         raise UserError(f"{path} cannot be read", "learn the run again") from None
+    if not all(value.dtype == torch.float64 and bool(value.isfinite().all()) for value in found.values()):
+        raise UserError(f"{path} is damaged: a run does not write such values", "learn the run again")
+    return found
 
 
 def _write_loadings(path: Path, exported: Mapping[str, Tensor], data: Data) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ from typing import Any
 import yaml
 
 from lgm_cli import catalogue, config
-from lgm_cli.errors import UserError, nearest
+from lgm_cli.errors import ANEW, UserError, nearest
 from lgm_cli.recorder import atomic_path
 
-# What may be given anew, and the YAML that states its rule. Limits may only be raised.
-OPEN = {"max_steps": "config", "max_seconds": "config", "device.threads": "device/cpu"}
+# What may be given anew, and the YAML that states its rule. Limits may only be raised, the tolerance only lowered.
+OPEN = {"max_steps": "config", "max_seconds": "config", "tolerance": "config", "device.threads": "device/cpu"}
 LIMITS = ("max_steps", "max_seconds")
+BEYOND = {"max_steps": "max_steps", "max_seconds": "max_seconds", "converged": "tolerance"}  # by how a run ended
 
 
 @dataclass(frozen=True)
@@ -47,39 +49,53 @@ def read(options: list[str], overrides: list[str]) -> Resumed:
     if len(given) < len(overrides):
         raise UserError("a key is given twice", f"{' '.join(overrides)} must name each once")
     folder = folder_of("resume", given.pop("resume"))
-    recorded, earlier = recorded_in(folder)
+    recorded, earlier = recorded_in(folder, complete=True)
     status = status_of(folder)
-    if status == "converged":
-        raise UserError(
-            f"{folder} has converged", "nothing is left to learn; a smaller tolerance needs a run of its own"
-        )
     if status == "diverged":
         raise UserError(
             f"{folder} has diverged", "it would again; start anew, e.g. with a smaller method.learning_rate"
         )
     if not (folder / "checkpoint" / "state.pt").is_file():
-        raise UserError(f"{folder} holds no checkpoint", "start the run anew in another folder")
+        raise UserError(f"{folder} holds no checkpoint", ANEW)
     changed = {key: _value(key, text, recorded) for key, text in given.items()}
+    before = recorded["tolerance"]
+    if status == "converged" and changed.get("tolerance", before) == before:
+        smaller = f"tolerance={before / 10 if isinstance(before, float) and before else 1e-6:g}"
+        raise UserError(
+            f"{folder} has converged", f"nothing is left to learn; it goes on with a smaller tolerance, e.g. {smaller}"
+        )
     kept = [item for item in earlier if key_of(item) not in changed]
     return Resumed(folder, _with(recorded, changed), kept + [f"{key}={text}" for key, text in given.items()])
 
 
+def summary_of(folder: Path) -> dict[str, Any] | None:
+    """What a run says of its end; None when it was killed before it did. UserError when it cannot be understood."""
+    path = folder / "summary.json"
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError):
+        summary = None
+    if not isinstance(summary, dict) or not isinstance(summary.get("status"), str):
+        raise UserError(f"{path} is damaged", f"remove it, and lgm-run resume={folder} writes it again")
+    return summary
+
+
 def status_of(folder: Path) -> str | None:
     """How a run ended according to its summary; None when it was killed before it wrote one."""
-    with suppress(OSError, ValueError):
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        return summary.get("status") if isinstance(summary, dict) else None
-    return None
+    summary = summary_of(folder)
+    return None if summary is None else summary["status"]
 
 
 def verify(asked: Mapping[str, Any], saved: Mapping[str, Any], folder: Path) -> None:
     """Refuse a checkpoint that another configuration has written (`saved`), naming what differs."""
-    open_now = {key: _get(asked, key) for key in OPEN}
-    flat, saved_flat = _flat(asked), _flat(_with(saved, open_now))
-    if differing := sorted(key for key in flat.keys() | saved_flat.keys() if flat.get(key) != saved_flat.get(key)):
+    flat, saved_flat = _flat(asked), _flat(saved)
+    differing = [key for key in flat.keys() | saved_flat.keys() if flat.get(key) != saved_flat.get(key)]
+    if differing := sorted(str(key) for key in differing if key not in OPEN):
         raise UserError(
             f"the checkpoint in {folder} does not fit .hydra/config.yaml: {', '.join(differing)}",
-            "write the configuration as it was, or start the run anew in another folder",
+            f"write the configuration as it was, or {ANEW}",
         )
 
 
@@ -96,7 +112,7 @@ def key_of(item: str) -> str:
 
 def folder_of(key: str, name: str) -> Path:
     """The folder that resume=NAME, or another key, means."""
-    folder = Path(name).expanduser().absolute()
+    folder = Path(os.path.expanduser(name)).absolute()  # a name without a home is left as it is
     if name and folder.is_dir():
         return folder
     if name and folder.exists():
@@ -107,21 +123,26 @@ def folder_of(key: str, name: str) -> Path:
     raise UserError(f"{key}={name} does not exist" if name else f"{key}= names no folder", mend)
 
 
-def recorded_in(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """Configuration and overrides as the run has recorded them."""
+def recorded_in(folder: Path, complete: bool = False) -> tuple[dict[str, Any], list[str]]:
+    """Configuration and overrides as the run has recorded them. complete: as `config.check_recorded` takes it."""
+    place = folder / ".hydra"
     try:
         recorded, overrides = (
-            yaml.safe_load((folder / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8"))
-            for name in ("config", "overrides")
+            yaml.safe_load((place / f"{name}.yaml").read_text(encoding="utf-8")) for name in ("config", "overrides")
         )
         for key in OPEN:
             _get(recorded, key)
-        return dict(recorded), [str(item) for item in overrides]
-    except (OSError, ValueError, TypeError, LookupError, yaml.YAMLError):  # not there, no text, no YAML, not a run's
+        recorded, overrides = dict(recorded), [str(item) for item in overrides]
+    except (OSError, ValueError, TypeError, LookupError, RecursionError, yaml.YAMLError):  # not there, or not a run's
         runs = sorted(path.parent.name for path in folder.glob("*/.hydra"))
         mend = f"it holds runs: {', '.join(runs[:3])}" if runs else "give a folder that lgm-run has written"
         what = f"{folder} is not the folder of a run: .hydra/ is missing or cannot be read"
         raise UserError(what, mend) from None
+    try:
+        return config.check_recorded(recorded, complete), overrides
+    except UserError as error:
+        what = f"{place / 'config.yaml'} is not as a run has written it: {error.what}"
+        raise UserError(what, "write it as it was, or learn the run again") from None
 
 
 def _value(key: str, text: str, recorded: Mapping[str, Any]) -> Any:
@@ -130,9 +151,11 @@ def _value(key: str, text: str, recorded: Mapping[str, Any]) -> Any:
     rule = config.Rule.parse(catalogue.keys(source)[name].rule)
     value = config.check_value(key, source, number(text), rule)
     before = _get(recorded, key)
+    own = f"the run's own {key}={'none' if before is None else before}"
     if key in LIMITS and _limit(value) < _limit(before):
-        own = f"{key}={'none' if before is None else before}"
-        raise UserError(f"{key}={text} is less than the run's own {own}", "a limit may only be raised")
+        raise UserError(f"{key}={text} is less than {own}", "a limit may only be raised")
+    if key == "tolerance" and _limit(value) > _limit(before):
+        raise UserError(f"{key}={text} is more than {own}", "a tolerance may only be lowered")
     return value
 
 

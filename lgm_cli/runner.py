@@ -14,8 +14,8 @@ from typing import Any
 
 from lgm_cli import data as datasets
 from lgm_cli import resume
-from lgm_cli.errors import Interrupted, RunFailed, UserError
-from lgm_cli.process import Stop, claimed
+from lgm_cli.errors import ANEW, Interrupted, RunFailed, UserError, cannot_write
+from lgm_cli.process import Stop
 from lgm_cli.progress import Progress
 from lgm_cli.recorder import Recorder, host, reset_peak_memory, versions, write_json_atomic
 
@@ -47,17 +47,17 @@ def recorded(
     work: Callable[[dict[str, Any], Stop], None],
     resumed: bool = False,
 ) -> dict[str, Any]:
-    """Do the work, which fills the summary, in a folder that is claimed for it, and write how it ended."""
+    """Do the work, which fills the summary, in a folder that the caller has claimed, and write how it ended."""
     begun = time.monotonic()
     summary: dict[str, Any] = {"status": "failed", "warnings": [], "error": None, "last_row": {}}
     summary |= {"seed": config["seed"], "overrides": overrides, "versions": versions(), "total_seconds": 0.0}
-    with claimed(folder), Stop() as stop:
+    with Stop() as stop:
         try:
             work(summary, stop)
             summary["total_seconds"] += time.monotonic() - begun
             write_json_atomic(folder / "summary.json", summary)
         except (Exception, KeyboardInterrupt) as error:
-            ended = _explained(error, config, folder)
+            ended = _explained(error, config, folder, stop.patient)
             if stop.patient or not resumed:  # else the record of the earlier part stays
                 summary["total_seconds"] += time.monotonic() - begun
                 _record_end(folder, summary, ended)
@@ -65,7 +65,9 @@ def recorded(
                 raise
             raise ended from error
     if stop.asked:
-        raise Interrupted(f"{folder} has what was learned{_going_on(folder, summary['status'])}")
+        if summary["status"] == "interrupted":
+            raise Interrupted(f"{folder} has what was learned{_going_on(folder, config)}")
+        raise Interrupted(f"{folder} has what was learned", summary)
     return summary
 
 
@@ -108,6 +110,7 @@ def _run(
     summary["host"] = host() | build.describe(device, dtype)
     method, chosen = build.method(config, model, model.initial(config["seed"]))
     evaluator = Evaluator(model, data, config["seed"])
+    columns = evaluator.own_columns
     limits = Limits(
         max_steps=build.max_steps(config),
         max_seconds=config["max_seconds"],
@@ -117,7 +120,7 @@ def _run(
     learner = Learner(
         method,
         evaluator,
-        Recorder.resume(folder, state["row"]) if state else Recorder(folder, evaluator.own_columns),
+        Recorder.resume(folder, state["row"], columns) if state else Recorder(folder, columns),
         Convergence(config["tolerance"] * (model.settled_gain or 1.0)),
         limits,
         folder / "checkpoint",
@@ -128,6 +131,9 @@ def _run(
         learner.load()
         summary["total_seconds"] = learner.earlier_seconds
         resume.record(folder, config, summary["overrides"])
+        learner.recorder.rewind()
+        for partial in folder.rglob(".*.partial*"):  # of a process that was killed while it wrote
+            partial.unlink(missing_ok=True)
         (folder / "summary.json").unlink(missing_ok=True)  # a run without one is going on, or was killed
         log.info("going on after step %d", method.steps)
     stop.patient = True
@@ -156,9 +162,13 @@ def _run(
 def _checkpoint(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The state to go on from; UserError when it belongs to another configuration or has reached the run's limit."""
     from lgm_cli import build
-    from lgm_cli.checkpoint import read_checkpoint
+    from lgm_cli.checkpoint import read_checkpoint, require
 
     state = read_checkpoint(folder / "checkpoint")
+    try:
+        require(state["identity"], {"config": dict, "fingerprint": str}, "identity")
+    except ValueError as error:
+        raise UserError(f"the checkpoint in {folder} is not a run's", ANEW) from error
     resume.verify(config, state["identity"]["config"], folder)
     steps, seconds, status = state["method"]["steps"], state["seconds"], resume.status_of(folder)
     if status == "max_steps" and steps >= build.max_steps(config):
@@ -168,20 +178,20 @@ def _checkpoint(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{folder} has learned for its {config['max_seconds']:g} seconds", f"raise the limit, e.g. {more}"
         )
-    for partial in folder.rglob(".*.partial*"):  # of a process that was killed while it wrote
-        partial.unlink(missing_ok=True)
     return state
 
 
-def _explained(error: BaseException, config: Mapping[str, Any], folder: Path) -> BaseException:
-    """The error as the command line reports it: in one line, with a remedy."""
+def _explained(error: BaseException, config: Mapping[str, Any], folder: Path, begun: bool) -> BaseException:
+    """The error as the command line reports it: in one line, with a remedy. begun: learning has."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return Interrupted(f"{folder} is as it was at that moment{_going_on(folder, 'interrupted')}")
+        return Interrupted(f"{folder} is as it was at that moment{_going_on(folder, config)}")
     if isinstance(error, OSError) and not folder.exists():
         return RunFailed(f"{folder} is gone", "leave the folder of a run where it is until the run has ended")
-    remedy = f"then{_going_on(folder, 'failed').removeprefix(';')}" if _has_checkpoint(folder) else "then start anew"
+    if isinstance(error, PermissionError) and not begun and str(error.filename).startswith(str(folder)):
+        return cannot_write(error.filename, error, "check its permissions")
+    remedy = f"then{_going_on(folder, config).removeprefix(';') or ' start anew'}"
     if isinstance(error, OSError):
         what = f"{error.filename or folder}: {error.strerror or error}"
         return RunFailed(what, f"make room or mend what is wrong there, {remedy}")
@@ -198,15 +208,17 @@ def _explained(error: BaseException, config: Mapping[str, Any], folder: Path) ->
     return RunFailed(name, f"this is an error of lgm-run's: please report it, with {folder / 'run.log'}")
 
 
-def _has_checkpoint(folder: Path) -> bool:
-    return (folder / "checkpoint" / "state.pt").is_file()
-
-
-def _going_on(folder: Path, status: str) -> str:
-    """How to go on with a run, if one can."""
-    if status in ("converged", "diverged") or not _has_checkpoint(folder):
+def _going_on(folder: Path, config: Mapping[str, Any]) -> str:
+    """How to go on with a run, if one can; beyond an end that is on record, with the value that was given anew."""
+    status = None
+    with suppress(UserError):
+        status = resume.status_of(folder)
+    if status == "diverged" or not (folder / "checkpoint" / "state.pt").is_file():
         return ""
-    return f"; lgm-run resume={shlex.quote(str(folder))} goes on"
+    command = f"lgm-run resume={shlex.quote(str(folder))}"
+    if (key := resume.BEYOND.get(status or "")) is not None:
+        command += f" {key}={'none' if config[key] is None else config[key]}"
+    return f"; {command} goes on"
 
 
 def _record_end(folder: Path, summary: dict[str, Any], ended: BaseException) -> None:

@@ -83,9 +83,11 @@ class Convergence:
     def anneal(self) -> None:
         self.annealed = self.steps[-1]
 
-    def restart(self, log_likelihood: float) -> None:
-        """Take the last value for that of better parameters."""
+    def restart(self, log_likelihood: float, settling: tuple[Tensor, float] | None = None) -> None:
+        """Take the last evaluation for that of better parameters."""
         self.restarted, self.values[-1] = self.steps[-1], log_likelihood
+        if settling is not None:
+            self.means[self.steps[-1]] = settling[0]
 
     def _gain(self, since: float) -> tuple[float, float]:
         """Gain per doubling of the steps and its standard error, from the evaluations at or after `since`."""

@@ -18,7 +18,7 @@ lgm-run {__version__}: learn latent Gaussian models by EM, gradient EM and proba
 
 usage: lgm-run [GROUP=CHOICE ...] [KEY=VALUE ...]                    one run
        lgm-run --multirun [GROUP=A,B ...] [KEY=VALUE,VALUE ...]      a run for each combination
-       lgm-run resume=RUN_DIR [max_steps=N] [max_seconds=S]          go on with a run that was stopped
+       lgm-run resume=RUN_DIR [max_steps=N] [tolerance=T]            go on with a run that was stopped
        lgm-run apply=RUN_DIR data.path=FILE                          a finished run on new data
 
 examples:
@@ -39,7 +39,8 @@ examples:
 TAIL = """\
 stopping: Ctrl-C or SIGTERM ends a run after its step and writes everything; a second one ends it at once.
 With resume=RUN_DIR a run that was stopped or killed, or that has met max_steps or max_seconds, goes on from
-its last checkpoint as if it had not stopped. Only those two, to be raised, and device.threads may be given.
+its last checkpoint as if it had not stopped, and with a smaller tolerance so does one that has converged.
+Only these three and device.threads may be given: limits to be raised, a tolerance to be lowered.
 
 With apply=RUN_DIR data.path=FILE a finished run is put to new data with the same columns: their posterior and
 likelihood, gaps filled, responses predicted, a series forecast, in a folder of its own in outputs/applied.

@@ -533,6 +533,37 @@ def of_another_version(base: Path) -> None:
     path.write_text(path.read_text().replace("  offset: false\n", ""))
 
 
+def written(name: str, text: str) -> Spoil:
+    return lambda base: (base / name).write_text(text)
+
+
+def edited(name: str, old: str, new: str) -> Spoil:
+    return lambda base: (base / name).write_text((base / name).read_text().replace(old, new, 1))
+
+
+def in_summary(key: str, value: Any) -> Spoil:
+    def spoiled(base: Path) -> None:
+        path = base / "run" / "summary.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+
+    return spoiled
+
+
+def tensor(name: str, key: str, change: Callable[[np.ndarray], np.ndarray | None]) -> Spoil:
+    """Another tensor in a file of a run, or none."""
+
+    def spoiled(base: Path) -> None:
+        tensors = load_file(base / name)
+        found = change(tensors.pop(key))
+        save_file(tensors | ({} if found is None else {key: np.ascontiguousarray(found)}), base / name)
+
+    return spoiled
+
+
+PARAMETERS, NO_FIT = "run/parameters.safetensors", "run has no parameters of the columns that it names (learn the run"
+NEW, LEARNT = "apply=run data.path=new.csv", "apply=regression data.path=learn.csv"
+
+
 def without(name: str) -> Spoil:
     return lambda base: (base / name).unlink()
 
@@ -580,6 +611,41 @@ REFUSED: dict[str, tuple[str, Spoil | None, str]] = {
     "torn": ("apply=run data.path=new.csv", torn("run/parameters.safetensors"), "parameters.safetensors cannot be r"),
     "torn columns": ("apply=run data.path=new.csv", torn("run/columns.csv"), "'c', 'd' too much"),
     "no season": ("apply=series data.path=series.csv", without("series/season.csv"), "season.csv cannot be read"),
+    "garbled summary": (NEW, written("run/summary.json", "x{"), "run/summary.json is damaged (remove it, and lgm-run"),
+    "no object": (NEW, written("run/summary.json", "[1]"), "run/summary.json is damaged (remove it"),
+    "no status": (NEW, in_summary("status", None), "run/summary.json is damaged (remove it"),
+    "no data": (NEW, in_summary("data", None), "run/summary.json is damaged: a run does not write such values (learn"),
+    "reader": (NEW, in_summary("data", {"reader": 3}), "run/summary.json is damaged: a run does not"),
+    "no row": (NEW, in_summary("last_row", None), "run/summary.json is damaged: a run does not"),
+    "text for a number": (NEW, in_summary("last_row", {"train_log_likelihood": "x"}), "run/summary.json is damaged"),
+    "seed": (NEW, edited("run/.hydra/config.yaml", "seed: 0", "seed: abc"), "has written it: seed=abc is not an int"),
+    "no group": (NEW, edited("run/.hydra/config.yaml", "method:", "metod:"), "has written it: no method is chosen"),
+    "header": (NEW, edited("run/columns.csv", "role", "rule"), "columns.csv cannot be read: it is not as it was writ"),
+    "roles": (NEW, edited("run/columns.csv", "a,column", "a,feature"), "columns.csv cannot be read: it is not as it"),
+    "same name": (NEW, edited("run/columns.csv", "a,column", "b,column"), "columns.csv cannot be read: it is not as"),
+    "no mean": (NEW, tensor(PARAMETERS, "mean", lambda _: None), NO_FIT),
+    "long mean": (NEW, tensor(PARAMETERS, "mean", lambda mean: np.append(mean, 0.0)), NO_FIT),
+    "flat loadings": (NEW, tensor(PARAMETERS, "loadings", lambda loadings: loadings[:, 0]), NO_FIT),
+    "more factors": (NEW, tensor(PARAMETERS, "loadings", lambda loadings: np.c_[loadings, loadings]), NO_FIT),
+    "not finite": (NEW, tensor(PARAMETERS, "mean", lambda mean: mean * np.nan), "parameters.safetensors is damaged: a"),
+    "negative": (NEW, tensor(PARAMETERS, "noise_variance", lambda noise: -noise), "parameters.safetensors is damaged"),
+    "weights": (
+        *(LEARNT, tensor("regression/apply.safetensors", "weight_root", lambda root: root * np.nan)),
+        "regression/apply.safetensors is damaged: a run does not write such values (learn",
+    ),
+    "fewer weights": (
+        *(LEARNT, tensor("regression/apply.safetensors", "weight_mean", lambda mean: mean[:1])),
+        "apply.safetensors is not of the run's parameters (learn",
+    ),
+    "covariance": (
+        "apply=series data.path=series.csv",
+        tensor("series/parameters.safetensors", "transition_covariance", lambda q: q * 0),
+        "the posterior of series.csv cannot be computed with the parameters of ",
+    ),
+    "text in a season": (
+        *("apply=series data.path=series.csv", edited("series/season.csv", "\n0,", "\n0,x")),
+        "season.csv cannot be read: it is not as it was written",
+    ),
     "simulated": ("apply=simulated data.path=new.csv", None, "simulated has learned from simulated (no file can hold"),
     "missing": (
         *("apply=run data.path=fewer.csv", None),

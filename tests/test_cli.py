@@ -69,6 +69,8 @@ ENDS: dict[int, str | BaseException] = {
     6: errors.Interrupted("what was learned is in a folder"),
     7: ZeroDivisionError("a defect"),
     8: KeyboardInterrupt(),
+    9: errors.Interrupted("what was learned is in a folder", {"status": "max_steps"}),
+    10: errors.Interrupted("what was learned is in a folder", {"status": "diverged"}),
 }
 
 
@@ -83,6 +85,8 @@ ENDS: dict[int, str | BaseException] = {
         (5, 1, "lgm-run: error: the disk is full (make room)\n"),
         (6, 130, "lgm-run: interrupted: what was learned is in a folder\n"),
         (8, 130, "lgm-run: interrupted\n"),
+        (9, 0, ""),
+        (10, 1, "lgm-run: error: the run diverged (what is known of it is in {folder})\n"),
     ],
 )
 def test_a_run_ends_with_its_code_and_at_most_one_line(
@@ -179,8 +183,9 @@ def test_a_run_of_a_sweep_that_cannot_begin_leaves_a_summary(runs: list, tmp_pat
     assert summary["last_row"] == {} and summary["warnings"] == []
 
 
-def test_an_interrupt_ends_a_sweep(runs: list) -> None:
-    assert main(["--multirun", *RUN, "seed=0,6,1"]) == 130
+@pytest.mark.parametrize("seed", [6, 9])
+def test_an_interrupt_ends_a_sweep(seed: int, runs: list) -> None:
+    assert main(["--multirun", *RUN, f"seed=0,{seed},1"]) == 130
     assert len(runs) == 2
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lgm_cli import catalogue
-from lgm_cli.config import Rule, check
+from lgm_cli.config import Rule, check, check_recorded
 from lgm_cli.errors import UserError
 
 Compose = Callable[..., dict[str, Any]]
@@ -247,3 +247,26 @@ def test_a_file_is_looked_for_and_its_neighbour_suggested(compose: Compose, tmp_
         check(compose("data=csv", f"data.path={tmp_path}"))
     with pytest.raises(UserError, match="nowhere/table.csv does not exist"):
         check(compose("data=ratings", f"data.path={tmp_path}/nowhere/table.csv"))
+
+
+def test_a_recorded_configuration_is_checked_by_the_same_rules(compose: Compose) -> None:
+    recorded = check(compose("data=simulated", "method=em", "tolerance=1"))
+    assert check_recorded(recorded, complete=True) == recorded
+    for wrong in ({"seed": "abc"}, {"model": recorded["model"] | {"latent_dim": 0}}, {"data": None}, {"solver": {}}):
+        with pytest.raises(UserError):
+            check_recorded(recorded | wrong, complete=False)
+    whole_number = recorded | {"tolerance": 1, "seed": 0.0}
+    checked = check_recorded(whole_number, complete=True)
+    assert checked == recorded and type(checked["tolerance"]) is float and type(checked["seed"]) is int
+
+
+def test_a_recorded_configuration_may_be_of_another_version_and_name_files_that_are_gone(compose: Compose) -> None:
+    recorded = check(compose("data=simulated", "method=em"))
+    older = {key: value for key, value in recorded.items() if key != "tolerance"}
+    own = {"data": {"name": "mine", "anything": [1]}}
+    gone = {"data": {"name": "csv", "path": "gone.csv", "index": None, "target": None, "test_fraction": 0.1}}
+    for each in (recorded | own, recorded | gone):
+        assert check_recorded(each, complete=each["data"] == own["data"]) == each
+    assert check_recorded(older, complete=False) == older
+    with pytest.raises(UserError, match="knew other keys: tolerance"):
+        check_recorded(older, complete=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from lgm_cli import evaluation, learning
+from lgm_cli import checkpoint, evaluation, learning
 from lgm_cli.data.base import Data
 from lgm_cli.evaluation import Evaluator
 from lgm_cli.learning import Learner, Limits
@@ -237,6 +237,29 @@ def test_a_step_size_that_was_left_open_is_shortened_before_a_run_gives_up(tmp_p
             assert state["retreats"] == method.update.retreats
     assert reached[0] == "diverged"
     assert reached[4] == "max_steps"
+
+
+def test_a_run_that_was_stopped_after_it_was_led_astray_keeps_its_rows(tmp_path: Path) -> None:
+    def astray(name: str, **options: Any) -> Learner:
+        method = method_of("output", 64 * 0.5)
+        assert isinstance(method.update, GradientUpdate)
+        method.update.retreats = 4
+        return learner(tmp_path / name, method, max_steps=12, eval_every=5, **options)
+
+    whole = astray("whole")
+    learn(whole)
+    steps = [row["step"] for row in whole.recorder.rows]
+    assert [step for step in steps if step % 5 == 1]  # after a retreat it looks at the next step
+    for stop in (4, 5, 6, 11):
+        first = astray("part", stop=lambda: first.method.steps >= stop)  # noqa: B023
+        if learn(first).status == "diverged":  # it was stopped astray, and there is nothing to go on with
+            continue
+        state = checkpoint.read_checkpoint(first.checkpoint)
+        second = astray("part", recorder=Recorder.resume(tmp_path / "part", state["row"]))
+        second.load()
+        second.recorder.rewind()
+        learn(second)
+        assert without_times(second.recorder.rows) == without_times(whole.recorder.rows), stop
 
 
 def test_a_learning_rate_far_too_large_is_divergence_not_an_error(tmp_path: Path) -> None:

@@ -18,6 +18,10 @@ from lgm_cli import recorder
 from lgm_cli.errors import UserError
 from lgm_cli.recorder import COLUMNS, Recorder, atomic_path, write_json_atomic
 
+HEADER = (",".join(COLUMNS) + "\n").encode()
+TEXT = HEADER + b"abc" + b"," * (len(COLUMNS) - 1) + b"\n"
+HALF = HEADER + b"0.5" + b"," * (len(COLUMNS) - 1) + b"\n"
+
 
 def test_a_row_is_on_disk_at_once_and_empty_where_it_does_not_apply(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, ["parameter_error"])
@@ -58,7 +62,10 @@ def test_resume_drops_later_and_torn_rows_and_goes_on(tmp_path: Path, torn: str)
     with path.open("a") as file:
         file.write(torn)  # a crash in the middle of a row whose step would be kept
 
-    resumed = Recorder.resume(tmp_path, step=10)
+    before = path.read_text()
+    resumed = Recorder.resume(tmp_path, 10, ["active"])
+    assert path.read_text() == before  # until it is known that the run can go on
+    resumed.rewind()
     assert path.read_text() == "".join(kept)
     assert resumed.columns == first.columns
     assert resumed.rows == first.rows[:3]
@@ -66,7 +73,7 @@ def test_resume_drops_later_and_torn_rows_and_goes_on(tmp_path: Path, torn: str)
     assert path.read_text().splitlines()[-1] == "12" + "," * len(COLUMNS) + "6"
 
 
-@pytest.mark.parametrize("content", [None, b"", b"a,b\n1,2\n", b"\xff\xfe\x00"])
+@pytest.mark.parametrize("content", [None, b"", b"a,b\n1,2\n", b"\xff\xfe\x00", TEXT, HALF])
 def test_resume_needs_the_metrics_of_a_run(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "metrics.csv").write_bytes(content)

@@ -17,10 +17,10 @@ import pytest
 import torch
 import yaml
 
-from lgm_cli import checkpoint, evaluation, results
+from lgm_cli import checkpoint, config, evaluation, results, runner
 from lgm_cli.cli import main
+from lgm_cli.folders import claimed
 from lgm_cli.methods.method import Method
-from lgm_cli.process import claimed
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -144,6 +144,66 @@ def test_a_last_row_that_was_not_the_last_is_dropped(tmp_path: Path, monkeypatch
     assert [row["step"] for row in rows_of(tmp_path / "run")][-2:] == ["5", "5"]
     assert main([f"resume={tmp_path}/run", "max_steps=9"]) == 0
     assert rows_of(tmp_path / "run") == rows_of(tmp_path / "whole")
+
+
+def test_a_run_that_is_killed_at_any_file_goes_on_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose: Any
+) -> None:
+    """Before each file takes its place, checkpoints after every step among them; no step but the last is evaluated."""
+
+    class Killed(BaseException):
+        """Nothing is written after it."""
+
+    settings = ["max_steps=3", "eval_every=2", "checkpoint_seconds=1e-9", "save_posterior=false"]
+    chosen = config.check(compose(*TINY, *UNROLL, *settings))
+    replace, left = Path.replace, [10**6]
+
+    def counted(path: Path, target: Path) -> Path:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", counted)
+    (tmp_path / "whole").mkdir()
+    runner.run(chosen, tmp_path / "whole", [])
+    files = 10**6 - left[0]
+    assert files >= 10
+    for number in range(2, files):  # after the first checkpoint, which is after metrics.csv and the first step
+        folder = tmp_path / f"{number}"
+        (folder / ".hydra").mkdir(parents=True)
+        left[0] = number
+        with pytest.raises(Killed):
+            runner.run(chosen, folder, [])
+        left[0] = 10**6
+        runner.run(chosen, folder, [], resumed=True)
+        assert rows_of(folder) == rows_of(tmp_path / "whole"), number
+        for name in ("parameters.safetensors", "predictions.csv"):
+            assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), (name, number)
+
+
+def test_a_converged_run_goes_on_with_a_smaller_tolerance_as_if_it_had_had_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    arguments = [*TINY, "method=em", "max_steps=400"]
+    assert main([*arguments, "tolerance=1e-3", f"hydra.run.dir={whole}"]) == 0
+    assert main([*arguments, "tolerance=1", f"hydra.run.dir={folder}"]) == 0
+    assert [summary_of(each)["status"] for each in (whole, folder)] == ["converged", "converged"]
+    assert summary_of(folder)["last_row"]["step"] < summary_of(whole)["last_row"]["step"]
+    for more, answer in {
+        "tolerance=1": "has converged (nothing is left to learn; it goes on with a smaller tolerance, e.g. toler",
+        "max_steps=900": "has converged (",
+        "tolerance=2": "tolerance=2 is more than the run's own tolerance=1.0 (a tolerance may only be lowered)",
+    }.items():
+        assert main([f"resume={folder}", more]) == 2
+        assert answer in capsys.readouterr().err
+    assert main([f"resume={folder}", "tolerance=1e-3"]) == 0
+    assert rows_of(folder) == rows_of(whole)
+    for name in WRITTEN:
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+    assert main([f"resume={folder}", "tolerance=0.999e-3"]) == 0  # which is met, too
+    assert summary_of(folder)["status"] == "converged" and rows_of(folder) == rows_of(whole)
 
 
 KILLED_WHILE_WRITING = """
@@ -270,6 +330,20 @@ def other_format(run: Path) -> None:
     torch.save(checkpoint.read_checkpoint(run / "checkpoint") | {"format": -1}, run / "checkpoint" / "state.pt")
 
 
+def in_state(*path: str, value: Any) -> Spoil:
+    """Another value in the checkpoint."""
+
+    def edited(run: Path) -> None:
+        state = part = checkpoint.read_checkpoint(run / "checkpoint")
+        for key in path[:-1]:
+            part = part[key]
+        part[path[-1]] = value
+        torch.save(state, run / "checkpoint" / "state.pt")
+
+    return edited
+
+
+LOADINGS = ("update", "parameters", "loadings")
 LOGS = ("run.log", "lock")
 
 # What is asked for, what was done to the folder before, and what the answer must contain.
@@ -304,6 +378,36 @@ REFUSED: dict[str, tuple[str, Spoil | None, str]] = {
     ),
     "data": ("resume=run max_steps=9", edit("../table.csv", "1,1,3", "1,1,4"), "the data are not those"),
     "no data": ("resume=run max_steps=9", lambda run: (run / "../table.csv").unlink(), "table.csv does not exist"),
+    "wrong value": (
+        *("resume=run max_steps=9", edit(".hydra/config.yaml", "seed: 0", "seed: abc")),
+        "run/.hydra/config.yaml is not as a run has written it: seed=abc is not an integer >= 0",
+    ),
+    "no key": (
+        *("resume=run max_steps=9", edit(".hydra/config.yaml", "seed: 0", "")),
+        "another version of lgm-run knew other keys: seed",
+    ),
+    "damaged summary": (
+        *("resume=run max_steps=9", lambda run: (run / "summary.json").write_text("[1]")),
+        "run/summary.json is damaged (remove it, and lgm-run resume=",
+    ),
+    "text for a row": ("resume=run max_steps=9", in_state("row", value="x"), "state.row is not as it was saved"),
+    "not a number": (
+        *("resume=run max_steps=9", in_state("method", *LOADINGS, value=torch.full((3, 1), torch.nan))),
+        "run is not what this run would have saved: update.parameters.loadings",
+    ),
+    "shape": (
+        *("resume=run max_steps=9", in_state("good", "parameters", "mean", value=torch.zeros(4))),
+        "run is not what this run would have saved: good.parameters.mean",
+    ),
+    "negative variance": (
+        *("resume=run max_steps=9", in_state("good", "parameters", "noise_variance", value=-torch.ones(3))),
+        "run is not what this run would have saved: parameters",
+    ),
+    "history": (
+        *("resume=run max_steps=9", in_state("convergence", "steps", value=[0, 2, 1, 3, 4])),
+        "run is not what this run would have saved: convergence",
+    ),
+    "row of metrics": ("resume=run max_steps=9", edit("metrics.csv", "\n1,", "\nabc,"), "is not a run's metrics"),
     "no metrics": ("resume=run max_steps=9", lambda run: (run / "metrics.csv").unlink(), "not a run's metrics"),
 }  # fmt: skip
 
@@ -347,12 +451,13 @@ def test_a_run_goes_on_in_another_working_directory(
 
 
 def test_an_interrupt_before_learning_leaves_the_record_of_the_first_part(
-    stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(stopped / "run", tmp_path / "run")
     summary = (tmp_path / "run" / "summary.json").read_bytes()
     monkeypatch.setattr("lgm_cli.runner.datasets.load", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     assert main([f"resume={tmp_path}/run", "max_steps=6"]) == 130
+    assert f"lgm-run resume={tmp_path}/run max_steps=6 goes on" in capsys.readouterr().err  # without, it is refused
     assert (tmp_path / "run" / "summary.json").read_bytes() == summary
 
 

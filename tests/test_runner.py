@@ -133,9 +133,10 @@ def test_a_signal_while_data_are_read_ends_the_run_at_once(
 def test_a_signal_while_files_are_written_waits_for_them(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """It came after the last step, so the run has ended as it was to, and nothing is left to go on with."""
     before_writing(monkeypatch, send(signal.SIGINT))
-    assert run(folder) == 130
-    assert "has what was learned" in one_line(capsys)
+    assert run(folder) == 0
+    assert capsys.readouterr().err == ""
     assert (summary_of(folder)["status"], summary_of(folder)["last_row"]["step"]) == ("max_steps", 20)
     for name in FILES:
         assert (folder / name).stat().st_size > 0, name

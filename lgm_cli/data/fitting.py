@@ -21,8 +21,7 @@ SHOWN = 3  # names of columns in an error
 def load(run: Path, options: dict[str, Any], learned: dict[str, Any], index_given: bool) -> Table:
     """Read data.path as the run's data group says. learned: summary.json of the run on its data. index_given:
     data.index is asked for now; that of the run is heeded where the new file has it too."""
-    names = _recorded(run, "columns.csv", dtype=str)
-    features, columns = (list(names["column"][(names["role"] == "feature") == which]) for which in (True, False))
+    features, columns = _columns(run)
     if options["name"] == "image":
         table = _measured_alike(image.load(options), learned["signal"])
     elif options["name"] == "ratings":
@@ -46,12 +45,29 @@ def load(run: Path, options: dict[str, Any], learned: dict[str, Any], index_give
     return table
 
 
+def _columns(run: Path) -> tuple[list[Any], list[Any]]:
+    """The names of the features, and of the columns, which are the response alone where there are features."""
+    names = _recorded(run, "columns.csv", dtype=str)
+    if list(names) != ["column", "role"] or names["column"].duplicated().any():
+        raise _damaged(run / "columns.csv")
+    features, columns, target = (
+        list(names["column"][names["role"] == role]) for role in ("feature", "column", "target")
+    )
+    expected = len(features) + 1 if features else len(columns)
+    if len(names) != expected or len(target) != bool(features):
+        raise _damaged(run / "columns.csv")
+    return features, target or columns
+
+
 def _recorded(run: Path, name: str, **options: Any) -> pd.DataFrame:
     try:
         return pd.read_csv(run / name, keep_default_na=False, **options)
-    except (OSError, ValueError) as error:  # not there, or not as it was written
-        reason = getattr(error, "strerror", None) or "it is not as it was written"
-        raise UserError(f"{run / name} cannot be read: {reason}", "learn the run again") from None
+    except (OSError, ValueError, OverflowError) as error:  # not there, or not as it was written
+        raise _damaged(run / name, getattr(error, "strerror", None)) from None
+
+
+def _damaged(path: Path, reason: str | None = None) -> UserError:
+    return UserError(f"{path} cannot be read: {reason or 'it is not as it was written'}", "learn the run again")
 
 
 def _positions(table: Table, given: Sequence[Any], wanted: Sequence[Any], what: str) -> np.ndarray:
@@ -126,6 +142,11 @@ def _series(table: Table, run: Path, season: int | None) -> Table:
     phases, names = list(means.iloc[1:, 0]), list(means.iloc[0, 1:])
     if phases != [*map(str, range(season))] or names != list(table.column_labels):
         raise UserError(f"{run / 'season.csv'} is not that of the run's columns", "learn the run again")
+    try:
+        periodic = means.iloc[1:, 1:].to_numpy(np.float64)
+    except ValueError:
+        raise _damaged(run / "season.csv") from None
+    if not np.isfinite(periodic).all():
+        raise _damaged(run / "season.csv")
     note = f"the first row is taken to be in the phase of the run's first row, of {season} steps"
-    periodic = means.iloc[1:, 1:].to_numpy(np.float64)
     return dataclasses.replace(table, periodic=periodic, notes=(*table.notes, note))

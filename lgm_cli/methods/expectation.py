@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lgm_cli.checkpoint import require
 from lgm_cli.gram import DensePrecision, PosteriorPrecision, SamplePosterior, is_small
 from lgm_cli.models.base import Model, Parameters, Posterior
 from lgm_cli.observations import Chunk
@@ -52,6 +53,7 @@ class ExactExpectation:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Nothing is carried from step to step."""
+        require(state, {}, "expectation")
 
 
 def exact_part_size(chunk: Chunk, dim: int) -> int:
@@ -167,8 +169,14 @@ class MonteCarloExpectation:
         return {f"{block}.{number}.{when}": x for (block, number), (when, x) in self._start.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
+        blocks, dtype = self.model.observations.blocks, self.model.observations.dtype
         for name, x in state.items():
             block, number, when = map(int, name.split("."))
+            if not (0 <= block < len(blocks) and 0 <= number < len(blocks[block])):
+                raise ValueError(f"expectation.{name}")
+            width = 1 if x.shape[1] == 1 else 1 + self.num_samples
+            like = torch.empty(len(blocks[block][number].points), width, self.model.dim, dtype=dtype)
+            require(x, like, f"expectation.{name}")
             self._start[block, number] = (when, x)
 
 

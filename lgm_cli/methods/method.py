@@ -63,6 +63,7 @@ class Method:
         return {"steps": self.steps, "update": self.update.state(), "expectation": self.expectation.state()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of `state`; ValueError when it is not one of this method."""
         self.steps = state["steps"]
         self.update.load_state(state["update"])
         self.expectation.load_state(state["expectation"])

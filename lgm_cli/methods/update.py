@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lgm_cli.checkpoint import require
 from lgm_cli.models.base import Model, Parameters, Posterior, Statistics
 from lgm_cli.observations import Chunk
 
@@ -60,7 +63,8 @@ class ClosedFormUpdate:
         return {"parameters": self.parameters}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.parameters = state["parameters"]
+        require(state, {"parameters": self.parameters}, "update")
+        self.parameters = {name: value.detach() for name, value in state["parameters"].items()}
 
 
 class GradientUpdate:
@@ -143,9 +147,29 @@ class GradientUpdate:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.retreats = state.get("retreats", 0)
+        require(state, {"retreats": int, "free": self._free, "optimizer": dict}, "update")
+        self._require_optimizer(state["optimizer"])
+        self.retreats = state["retreats"]
         with torch.no_grad():
             for name, value in state["free"].items():
                 self._free[name].copy_(value)
         self.optimizer.load_state_dict(state["optimizer"])
         self._renew()
+
+    def _require_optimizer(self, state: dict[str, Any]) -> None:
+        """Raise ValueError unless this can be the optimiser's state: its settings, whatever the step size, and for each
+        parameter nothing or what a step leaves, as a copy of the optimiser shows."""
+        stepped = copy.deepcopy(self.optimizer)
+        for group in stepped.param_groups:
+            for value in group["params"]:
+                value.grad = torch.zeros_like(value)
+        stepped.step()
+        like = stepped.state_dict()
+        require(state, {"state": dict, "param_groups": list}, "optimizer")
+        for number, moments in state["state"].items():
+            require(moments, like["state"][number], f"optimizer.state.{number}")
+        rates = [group["lr"] for group in state["param_groups"]]
+        require(rates, list[float], "optimizer.lr")
+        settings = [group | {"lr": rate} for group, rate in zip(like["param_groups"], rates, strict=True)]
+        if settings != state["param_groups"] or not all(0 < rate < math.inf for rate in rates):
+            raise ValueError("optimizer.param_groups")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lgm_cli import plots
 from lgm_cli.banded import BLOCK, BandedPosterior, BandedPrecision
-from lgm_cli.data.base import Data
+from lgm_cli.data.base import Data, Table
 from lgm_cli.errors import UserError
 from lgm_cli.gram import SamplePosterior
 from lgm_cli.models.base import ACCURATE, Learned, Model, Parameters, Picture, Statistics
@@ -268,6 +268,9 @@ class Autoregressive(Model):
             "mean": self._center + self._scale * inside["mean"],
             "noise_variance": self._scale**2 * inside["noise_variance"],
         }
+
+    def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
+        return {"coefficients": (self.order,), "innovation_variance": (), "mean": (), "noise_variance": ()}
 
     @property
     def least_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

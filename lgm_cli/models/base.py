@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli.data.base import KINDS, Data
+from lgm_cli.data.base import KINDS, Data, Table
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, PosteriorPrecision, SamplePosterior
 from lgm_cli.observations import Chunk, Observations, standardisation
@@ -28,6 +28,18 @@ Statistics = dict[str, Tensor]
 Reference = Any
 # Whatever gives the expectations that an update needs: mean, covariance, and the variance of observed rows.
 Posterior = ExactPosterior | SamplePosterior
+
+
+def sound(exported: Mapping[str, Tensor]) -> bool:
+    """Whether exported parameters can be those of a model: all finite, variances and precisions not negative."""
+    for name, value in exported.items():
+        if name.endswith("covariance"):
+            value = value.diagonal(dim1=-2, dim2=-1)
+        elif not name.endswith(("variance", "precision", "precisions")):
+            value = value.abs()
+        if not bool(exported[name].isfinite().all()) or bool((value < 0).any()):
+            return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,10 @@ class Model(ABC):
         """Before `attach`: `restore` is to take these parameters as they are. Floors are in units of the data learned
         from, and new data have others. state: what `applied_state` gave; UserError when it lacks what is needed."""
         self.noise_floor = 0.0
+
+    @abstractmethod
+    def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
+        """The names and shapes of the exported parameters of a table with these columns."""
 
     @abstractmethod
     def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:

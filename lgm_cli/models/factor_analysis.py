@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lgm_cli import plots
-from lgm_cli.data.base import Data
+from lgm_cli.data.base import Data, Table
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior
 from lgm_cli.models.base import Learned, Parameters, Picture, Posterior, Statistics
@@ -300,6 +300,11 @@ class FactorAnalysis(LinearModel):
         if self.offset:
             exported["offset_variance"] = inside["offset_variance"] * self._offset_unit.cpu() ** 2
         return exported
+
+    def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
+        m = table.shape[1]
+        shapes = {"loadings": (m, self.latent_dim), "mean": (m,), "noise_variance": (m,)}
+        return shapes | ({"offset_variance": ()} if self.offset else {})
 
     def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
         variance = exported["loadings"].square().sum(1) + exported["noise_variance"]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lgm_cli import plots
+from lgm_cli.data.base import Table
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior
 from lgm_cli.models.base import ACCURATE, Learned, Parameters, Picture, Posterior, Statistics
@@ -121,6 +122,15 @@ class LinearRegression(LinearModel):
                 f"the run has no apply.safetensors, the posterior of its {p:,} weights",
                 f"it is written where the smaller of responses and weights times weights is at most {STATE_ENTRIES:,}",
             )
+        p = len(exported["feature_mean"])
+        shapes: dict[str, tuple[int, ...]] = {"weight_mean": (p,), "weight_standard_deviation": (p,)}
+        if "weight_right" in state:
+            m = state["weight_right"].numel() // p
+            shapes |= {"weight_left": (p, m), "weight_right": (m, p), "weight_deviation": ()}
+        else:
+            shapes["weight_root"] = (p, p)
+        if {name: tuple(value.shape) for name, value in state.items()} != shapes:
+            raise UserError("apply.safetensors is not of the run's parameters", "learn the run again")
         self._feature_mean, self._state = exported["feature_mean"], state
 
     def _attach_state(self, state: Mapping[str, Tensor], observations: Observations) -> None:
@@ -224,6 +234,11 @@ class LinearRegression(LinearModel):
             "intercept": self.observations.center[0].cpu() + self._unit * inside["intercept"],
             "noise_variance": inside["noise_variance"] * self._unit**2,
         }
+
+    def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
+        assert table.feature_labels is not None
+        features = (len(table.feature_labels),)
+        return {"weight_precision": (), "feature_mean": features, "intercept": (), "noise_variance": ()}
 
     def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
         return exported["intercept"].numpy(), exported["noise_variance"].sqrt().numpy()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgm_cli.data.base import Data
+from lgm_cli.data.base import Data, Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base import Parameters
 from lgm_cli.models.factor_analysis import FactorAnalysis, leading
@@ -83,6 +83,9 @@ class Ppca(FactorAnalysis):
     def export(self, parameters: Parameters) -> Parameters:
         noise = parameters["noise_variance"].detach().cpu().double() * self._noise_unit.cpu()
         return super().export(parameters) | {"noise_variance": noise}
+
+    def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
+        return super().exported_shapes(table) | {"noise_variance": ()}
 
     def restore(self, exported: Parameters) -> Parameters:
         noise = exported["noise_variance"] / self._noise_unit.cpu()

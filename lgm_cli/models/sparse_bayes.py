@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli.data.base import Data
+from lgm_cli.data.base import Data, Table
 from lgm_cli.dictionary import bands_of, basis_of, group_of, operator_of
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, SamplePosterior
@@ -386,6 +386,10 @@ class SparseBayes(LinearModel):
         """No bound on the precisions, and the run's noise, whatever that of the new measurements."""
         super().fix(exported, state)
         self.smallest_variance, self.given_noise = 0.0, float(exported["noise_variance"])
+
+    def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
+        assert table.dictionary is not None
+        return {"precisions": (math.prod(table.dictionary.shape),), "noise_variance": ()}
 
     def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
         variance = (1 / exported["precisions"]).mean() + exported["noise_variance"]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lgm_cli import plots
 from lgm_cli.chain import Chain, ChainPosterior, ChainPrecision
-from lgm_cli.data.base import Data
+from lgm_cli.data.base import Data, Table
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, SamplePosterior
 from lgm_cli.models.base import Learned, Model, Parameters, Picture, Posterior, Statistics
@@ -332,6 +332,11 @@ class StateSpace(Model):
             "initial_mean": inside["initial_mean"],
             "initial_covariance": identity + excess @ excess.mT,
         }
+
+    def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
+        m, d = table.shape[1], self.latent_dim
+        latent = {"transition": (d, d), "transition_covariance": (d, d), "observation": (m, d)}
+        return latent | {"mean": (m,), "noise_variance": (m,), "initial_mean": (d,), "initial_covariance": (d, d)}
 
     def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
         """The variance of a first state and of an innovation: that of states in the long run may not exist."""

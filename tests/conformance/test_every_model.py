@@ -24,7 +24,7 @@ from lgm_cli.gram import SamplePosterior
 from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation, SolverRecord
 from lgm_cli.methods.method import Method
 from lgm_cli.methods.update import ClosedFormUpdate
-from lgm_cli.models.base import Model, Parameters
+from lgm_cli.models.base import Model, Parameters, sound
 from lgm_cli.solvers.base import Precision, Solution
 from lgm_cli.solvers.cholesky import Cholesky
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
@@ -265,9 +265,14 @@ def test_single_precision_is_close_to_double(data_and_model: tuple[Data, Model, 
         assert float((double - rounded).abs().max()) < part * float(double.abs().max())
 
 
-def test_parameters_survive_being_written_and_read(model: Model, parameters: Parameters) -> None:
+def test_parameters_survive_being_written_and_read(
+    data_and_model: tuple[Data, Model, str], parameters: Parameters
+) -> None:
+    data, model, _ = data_and_model
     exported = model.export(parameters)
     assert all(value.dtype == torch.float64 for value in exported.values())
+    assert sound(exported)
+    assert {name: tuple(value.shape) for name, value in exported.items()} == model.exported_shapes(data.table)
     restored = model.restore(exported)
     assert restored.keys() == parameters.keys()
     for name, value in parameters.items():
