@@ -6,6 +6,7 @@ so that a typing error is answered at once.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -19,15 +20,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lgm_cli import __version__, applying, catalogue, config, resume, usage
-from lgm_cli.errors import RunFailed, UserError
+from lgm_cli.arguments import check as check_arguments
+from lgm_cli.errors import PrintableFormatter, RunFailed, UserError, printable, shortened
 from lgm_cli.mistakes import OTHER_FOLDER, explain
+from lgm_cli.process import close_streams, open_streams, say
 
 if TYPE_CHECKING:
+    import argparse
+
     from hydra.conf import HydraConf
     from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
 
+NAMED = 3  # runs of a sweep that failed alike
 # A folder that holds any of these belongs to a run.
 RECORD = (
     *(".hydra", "run.log", "metrics.csv", "summary.json", "plots", "checkpoint"),
@@ -39,22 +45,25 @@ RECORD = (
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line and return its exit code: 0, 1, 2 or 130."""
     logging.raiseExceptions = False  # a reader that went away (`| head`) is no reason for tracebacks
+    open_streams()
     try:
         with _sigterm_like_sigint():
-            errors = _dispatch(sys.argv[1:] if arguments is None else arguments)
-        code = max((_report(error) for error in errors), default=0)
+            code = _dispatch(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         code = _report(error)
     except KeyboardInterrupt as stop:
-        sys.stderr.write(f"lgm-run: interrupted{': ' if str(stop) else ''}{stop}\n")
+        say(sys.stderr, f"lgm-run: interrupted{': ' if str(stop) else ''}{printable(str(stop))}\n")
         code = 130
-    except BrokenPipeError:
-        code = 0
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at exit
+    except OSError as error:
+        what = f"{shortened(str(error.filename))}: {error.strerror}"
+        code = 0 if _of_a_stream(error) else _report(UserError(what, "give another name, or mend what is wrong there"))
+    close_streams()
     return code
+
+
+def _of_a_stream(error: Exception) -> bool:
+    """Whether standard output alone is the matter: its reader is gone, or it is full. What was asked for was done."""
+    return isinstance(error, OSError) and error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC)
 
 
 @contextmanager
@@ -71,31 +80,31 @@ def _sigterm_like_sigint() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _report(error: Exception) -> int:
-    """Print an error, as one line when the user can mend it, and return its exit code."""
-    if not isinstance(error, UserError):
-        traceback.print_exception(error)
-        return 1
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        traceback.print_exception(error)
-    sys.stderr.write(f"lgm-run: error: {error}\n")
-    return error.exit_code
+def _report(error: Exception, shown: str | None = None) -> int:
+    """Print an error, as one line when the user can mend it, and return its exit code. shown: instead of its text."""
+    known = isinstance(error, UserError)
+    if not known or os.environ.get("HYDRA_FULL_ERROR") == "1":
+        lines = "".join(traceback.format_exception(error)).split("\n")
+        say(sys.stderr, "\n".join(map(printable, lines)))
+    if known:
+        say(sys.stderr, f"lgm-run: error: {shown or error}\n")
+    return error.exit_code if isinstance(error, UserError) else 1
 
 
-def _dispatch(arguments: list[str]) -> list[Exception]:
-    """Answer --help and --version, or run; the errors of the runs that failed."""
+def _dispatch(arguments: list[str]) -> int:
+    """Answer --help and --version, or run; the exit code."""
     options = usage.parse(arguments)
     if options.help:
-        sys.stdout.write(usage.text())
+        say(sys.stdout, usage.text())
     elif options.version:
-        sys.stdout.write(f"lgm-run {__version__}\n")
+        say(sys.stdout, f"lgm-run {__version__}\n")
     elif resume.asked(options.overrides):
         _resume(resume.read(usage.hydra_options(options), options.overrides))
     elif resume.asked(options.overrides, "apply"):
         _apply(applying.read(usage.hydra_options(options), options.overrides))
     else:
-        return _launch(usage.hydra_options(options), options.overrides)
-    return []
+        return _launch(options)
+    return 0
 
 
 def _resume(run: resume.Resumed) -> None:
@@ -133,44 +142,70 @@ def _apply(asked: applying.Applied) -> None:
 def _log_to(folder: Path) -> None:
     """Log to the console and to the folder's run.log, as Hydra does for a run."""
     console, file = logging.StreamHandler(sys.stdout), logging.FileHandler(folder / "run.log", delay=True)
-    console.setFormatter(logging.Formatter("%(message)s"))
-    file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+    console.setFormatter(PrintableFormatter("%(message)s"))
+    file.setFormatter(PrintableFormatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[console, file], force=True)
 
 
 def _refuse_used(folder: Path) -> None:
     if used := [name for name in RECORD if (folder / name).exists()]:
         raise UserError(f"{folder} holds a run already, {used[0]} at least", OTHER_FOLDER)
+    for parent in folder.absolute().parents:
+        if (parent / ".hydra").exists() and ((parent / "metrics.csv").exists() or (parent / "summary.json").exists()):
+            raise UserError(f"{folder} is inside the run in {parent}", OTHER_FOLDER)
 
 
-def _launch(options: list[str], overrides: list[str]) -> list[Exception]:
-    """Let Hydra compose and run one job, or a sweep of them; the errors of those that failed."""
+def _launch(options: argparse.Namespace) -> int:
+    """Let Hydra compose and run one job, or a sweep of them; the exit code."""
+    overrides: list[str] = options.overrides
+    sweep = options.multirun or "hydra.mode=MULTIRUN" in overrides
+    check_arguments(overrides, sweep=sweep, folder=options.config_dir)
+
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    for override in overrides:
-        _refuse_fixed(override)
-    errors: list[Exception] = []
+    ended: list[tuple[Path, Exception | None]] = []
+    process = os.getpid()
 
     def job(composed: DictConfig) -> None:
-        settings = HydraConfig.get()
+        settings, failure = HydraConfig.get(), None
+        folder = Path(settings.runtime.output_dir)
         try:
             _run(composed, settings)
         except Exception as error:
-            errors.append(error)
-            if _is_sweep(settings):  # a launcher must see that its job failed, and goes on with the next
+            failure = error
+            if _is_sweep(settings):
                 log.error("%s", error, exc_info=None if isinstance(error, UserError) else error)
-                raise
+        ended.append((folder, failure))
+        if failure is not None and os.getpid() != process:  # the list is a copy, but a launcher hands errors back
+            raise failure
 
-    with _hydra_that_raises([*options, *overrides]):
-        try:
+    try:
+        with _hydra_that_raises([*usage.hydra_options(options), *overrides]):
             hydra.main(config_path=str(catalogue.conf_folder()), config_name="config", version_base="1.3")(job)()
-        except BrokenPipeError:
+    except Exception as error:
+        if _of_a_stream(error):
             raise
-        except Exception as error:
-            if not any(error is known for known in errors):
-                errors.append(error if isinstance(error, UserError) else explain(error, overrides))
-    return errors
+        return _report(error if isinstance(error, UserError) else explain(error, overrides))
+    return _report_all(ended) if sweep else max((_report(error) for _, error in ended if error), default=0)
+
+
+def _report_all(ended: list[tuple[Path, Exception | None]]) -> int:
+    """Print the errors of a sweep's runs, one line for all that are alike, and return the exit code of the sweep.
+
+    It is 2 when every run was refused before it began, and 1 when some were run.
+    """
+    alike: dict[str, list[tuple[Path, Exception]]] = {}
+    for folder, error in ended:
+        if error is not None:
+            alike.setdefault(str(error).replace(str(folder), "its folder"), []).append((folder, error))
+    for text, failed in alike.items():
+        names = ", ".join(folder.name for folder, _ in failed[:NAMED])
+        more = f" and {len(failed) - NAMED:,} more" if len(failed) > NAMED else ""
+        number = f"{len(failed):,} runs" if len(failed) > 1 else "run"
+        _report(failed[0][1], printable(f"{number} {names}{more}: {text}"))
+    codes = {error.exit_code if isinstance(error, UserError) else 1 if error else 0 for _, error in ended}
+    return codes.pop() if len(codes) == 1 else int(bool(alike))
 
 
 @contextmanager
@@ -187,14 +222,11 @@ def _hydra_that_raises(arguments: list[str]) -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = own_setting
 
 
-def _refuse_fixed(override: str) -> None:
-    """Names and rules are the YAML files' own; a user chooses among the files."""
-    key, _, value = override.lstrip("+~").partition("=")
-    group, _, last = key.partition(".")
-    if group in catalogue.GROUPS and last == "name":
-        raise UserError(f"{key} cannot be set", f"use {group}={value}")
-    if "allowed" in key.split("."):
-        raise UserError(f"{key} cannot be set", "it is the rule that values are checked against")
+def _overrides(settings: HydraConf) -> list[str]:
+    """A run's own arguments, as they were written."""
+    from omegaconf import OmegaConf
+
+    return [str(item) for item in OmegaConf.to_container(settings.overrides.task, resolve=False)]  # type: ignore
 
 
 def _is_sweep(settings: HydraConf) -> bool:
@@ -206,9 +238,13 @@ def _is_sweep(settings: HydraConf) -> bool:
 def _run(composed: DictConfig, settings: HydraConf) -> None:
     """Check one run's configuration and folder, then run it. Nothing is written before both are good."""
     folder = Path(settings.runtime.output_dir)
-    _refuse_used(folder)
     try:
-        checked = _checked(composed)
+        _refuse_used(folder)
+    except UserError:
+        _remove_empty(_own_folders(folder, settings))
+        raise
+    try:
+        checked = _checked(composed, _overrides(settings))
     except UserError as error:
         if _is_sweep(settings):
             _record_refusal(folder, error, settings)
@@ -221,7 +257,7 @@ def _run(composed: DictConfig, settings: HydraConf) -> None:
 
     alone = settings.runtime.choices.get("hydra/launcher") == "basic"  # others run side by side
     try:
-        _judge(runner.run(checked, folder, list(settings.overrides.task), bar=alone), folder)
+        _judge(runner.run(checked, folder, _overrides(settings), bar=alone), folder)
     except UserError as error:
         if error.exit_code == UserError.exit_code and not _is_sweep(settings):
             _withdraw(
@@ -236,14 +272,14 @@ def _judge(summary: dict[str, Any], folder: Path) -> None:
         raise RunFailed(f"the run {summary['status']}", f"what is known of it is in {folder}")
 
 
-def _checked(composed: DictConfig) -> dict[str, Any]:
+def _checked(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         plain = OmegaConf.to_container(composed, resolve=True)
-    except OmegaConfBaseException as error:  # a reference ${...} to what is not there
-        raise UserError(str(error).splitlines()[0], "write a value, or a reference to a key that exists") from error
+    except (OmegaConfBaseException, RecursionError) as error:  # a reference ${...} to what is not there
+        raise explain(error, overrides) from error
     assert isinstance(plain, dict)
     return config.check({str(key): value for key, value in plain.items()})
 
@@ -269,7 +305,7 @@ def _record_refusal(folder: Path, error: UserError, settings: HydraConf) -> None
     from lgm_cli.recorder import versions, write_json_atomic
 
     record = {"status": "failed", "error": {"what": error.what, "mend": error.mend}, "warnings": [], "last_row": {}}
-    record |= {"overrides": list(settings.overrides.task), "versions": versions(), "total_seconds": 0.0}
+    record |= {"overrides": _overrides(settings), "versions": versions(), "total_seconds": 0.0}
     write_json_atomic(folder / "summary.json", record)
 
 

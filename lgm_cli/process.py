@@ -1,23 +1,81 @@
-"""A run among other processes: the signals that stop it, the lock on its folder."""
+"""A run among other processes: its standard streams, its threads, the signals that stop it, the lock on its folder."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from lgm_cli.errors import UserError
+from lgm_cli.errors import UserError, shortened
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
 
+MOST_THREADS = 4  # for each core
+
 log = logging.getLogger(__name__)
+
+
+def open_streams() -> None:
+    """Give the process the standard streams that it was started without: the next file would take their place."""
+    for number, (name, mode) in enumerate({"stdin": "r", "stdout": "w", "stderr": "w"}.items()):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # whatever encoding the terminal has
+
+
+def say(stream: TextIO, text: str) -> None:
+    """Write to a standard stream. One that is closed or full, or whose reader is gone, changes nothing else."""
+    with suppress(OSError, ValueError):
+        stream.write(text)
+        stream.flush()
+
+
+def close_streams() -> None:
+    """Flush the standard streams, so that nothing is left to fail when the interpreter ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def threads_asked() -> int | None:
+    """The threads that OMP_NUM_THREADS asks for; None when it is not set.
+
+    What is not a number of threads is said and taken out, so that OpenMP, which reads it when torch is imported, does
+    not complain of it too.
+    """
+    text = os.environ.get("OMP_NUM_THREADS")
+    if text is None:
+        return None
+    most = MOST_THREADS * cores()
+    outermost = re.fullmatch(r"\s*(\d{1,6})\s*(,\s*\d+\s*)*", text, re.ASCII)  # a list is of nested regions
+    if outermost and 1 <= (threads := int(outermost[1])) <= most:
+        return threads
+    if text.strip():
+        log.warning("OMP_NUM_THREADS=%s is left aside: it is no number from 1 to %d", shortened(text), most)
+    del os.environ["OMP_NUM_THREADS"]
+    return None
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Stop:

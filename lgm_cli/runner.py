@@ -15,7 +15,7 @@ from typing import Any
 from lgm_cli import data as datasets
 from lgm_cli import resume
 from lgm_cli.errors import Interrupted, RunFailed, UserError
-from lgm_cli.process import Stop, claimed
+from lgm_cli.process import Stop, claimed, threads_asked
 from lgm_cli.progress import Progress
 from lgm_cli.recorder import Recorder, host, reset_peak_memory, versions, write_json_atomic
 
@@ -52,6 +52,7 @@ def recorded(
     summary: dict[str, Any] = {"status": "failed", "warnings": [], "error": None, "last_row": {}}
     summary |= {"seed": config["seed"], "overrides": overrides, "versions": versions(), "total_seconds": 0.0}
     with claimed(folder), Stop() as stop:
+        threads_asked()
         try:
             work(summary, stop)
             summary["total_seconds"] += time.monotonic() - begun

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import textwrap
 from typing import Any, NoReturn
 
@@ -73,6 +74,7 @@ SWITCHES = {
     "shell-completion": "sc",
 }
 VALUED = {"cfg": "c", "info": "i", "package": "p", "config-dir": "cd"}
+MODES = ("multirun", "cfg", "info", "hydra-help", "shell-completion")  # each for itself
 CHOICES = {
     "cfg": ("job", "hydra", "all"),
     "info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
@@ -98,6 +100,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if unknown:
         close = nearest(unknown[0], [f"--{name}" for name in (*SWITCHES, *VALUED)])
         raise UserError(f"there is no option {unknown[0]}", f"did you mean {close}?" if close else SEE_HELP)
+    given = [f"--{name}" for name in MODES if getattr(options, name.replace("-", "_"))]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} cannot be joined", "give one of them")
+    if options.resolve and not options.cfg:
+        raise UserError("--resolve goes with --cfg", "add --cfg job")
+    if options.config_dir is not None and not os.path.isdir(options.config_dir):
+        raise UserError(f"--config-dir {options.config_dir} is not a folder", "give one that is there")
     return options
 
 
