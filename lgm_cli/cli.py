@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from lgm_cli import __version__, applying, catalogue, config, resume, usage
 from lgm_cli.arguments import check as check_arguments
 from lgm_cli.errors import PrintableFormatter, RunFailed, UserError, printable, shortened
-from lgm_cli.mistakes import OTHER_FOLDER, explain
-from lgm_cli.process import close_streams, open_streams, say
+from lgm_cli.mistakes import OTHER_FOLDER, OUT_OF_MEMORY, explain
+from lgm_cli.process import close_streams, open_streams, out_of_memory, say
 
 if TYPE_CHECKING:
     import argparse
@@ -49,14 +49,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with _sigterm_like_sigint():
             code = _dispatch(sys.argv[1:] if arguments is None else arguments)
-    except UserError as error:
-        code = _report(error)
     except KeyboardInterrupt as stop:
         say(sys.stderr, f"lgm-run: interrupted{': ' if str(stop) else ''}{printable(str(stop))}\n")
         code = 130
-    except OSError as error:
-        what = f"{shortened(str(error.filename))}: {error.strerror}"
-        code = 0 if _of_a_stream(error) else _report(UserError(what, "give another name, or mend what is wrong there"))
+    except Exception as error:
+        code = 0 if _of_a_stream(error) else _report(error)
     close_streams()
     return code
 
@@ -82,6 +79,11 @@ def _sigterm_like_sigint() -> Iterator[None]:
 
 def _report(error: Exception, shown: str | None = None) -> int:
     """Print an error, as one line when the user can mend it, and return its exit code. shown: instead of its text."""
+    if isinstance(error, OSError) and error.filename is not None:
+        what = f"{shortened(str(error.filename))}: {error.strerror}"
+        error = UserError(what, "give another name, or mend what is wrong there")
+    elif not isinstance(error, UserError) and out_of_memory(error):
+        error = OUT_OF_MEMORY
     known = isinstance(error, UserError)
     if not known or os.environ.get("HYDRA_FULL_ERROR") == "1":
         lines = "".join(traceback.format_exception(error)).split("\n")

@@ -6,10 +6,12 @@ import itertools
 import re
 
 from lgm_cli import catalogue
-from lgm_cli.errors import UserError, nearest, shortened
+from lgm_cli.errors import RunFailed, UserError, nearest, shortened
+from lgm_cli.process import out_of_memory
 
 SEE_HELP = "lgm-run --help lists what there is"
 OTHER_FOLDER = "choose another with hydra.run.dir=DIR, or hydra.sweep.dir=DIR for a sweep"
+OUT_OF_MEMORY = RunFailed("out of memory before a run began", "free some, or raise the limit that ulimit -v shows")
 PLUGINS = {
     "hydra/launcher": "pip install 'lgm-run[launchers]' brings joblib, submitit_local, submitit_slurm and ray",
     "hydra/sweeper": "basic is there; others are plugins of Hydra's, e.g. pip install hydra-optuna-sweeper for optuna",
@@ -58,6 +60,8 @@ def explain(error: Exception, overrides: list[str]) -> UserError:
     Hydra's exceptions are told apart by their fixed wording (the version is pinned to 1.3), since most have
     neither type nor attribute of their own; what is not known is passed on by its first sentence.
     """
+    if out_of_memory(error):
+        return OUT_OF_MEMORY
     text = str(error) or str(error.__cause__)
     if isinstance(error, OSError) and error.filename and not hasattr(error, "missing_cfg_file"):
         return UserError(f"cannot write to {shortened(str(error.filename))}: {error.strerror}", OTHER_FOLDER)

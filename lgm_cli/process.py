@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -16,9 +17,14 @@ from lgm_cli.errors import UserError, shortened
 
 try:
     import fcntl
+    import resource
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = resource = None
 
+OUT_OF_MEMORY = (  # the words of libraries whose errors have no type of their own
+    "out of memory|(can't|cannot|unable to) allocate|bad_alloc|failed to map segment|can't start new thread"
+    "|storage size calculation overflowed|array is too big|maximum allowed dimension"
+)
 MOST_THREADS = 4  # for each core
 
 log = logging.getLogger(__name__)
@@ -76,6 +82,20 @@ def threads_asked() -> int | None:
 def cores() -> int:
     """The processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_is_limited() -> bool:
+    """Whether `ulimit -v` bounds the addresses of this process."""
+    return resource is not None and resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory is used up. Under a limit, a library that cannot be loaded says so too."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    if re.search(OUT_OF_MEMORY, str(error), re.IGNORECASE):
+        return True
+    return isinstance(error, ImportError | SystemError) and memory_is_limited()
 
 
 class Stop:
