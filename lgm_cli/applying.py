@@ -172,7 +172,8 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
         ahead, steps = settings["data"]["forecast"], max(table.end, learned["shape"][0])
         if ahead > steps:
             raise UserError(
-                f"data.forecast={ahead} is more than the {steps:,} steps that are known", f"at most data.forecast={steps}"
+                f"data.forecast={ahead} is more than the {steps:,} steps that are known",
+                f"at most data.forecast={steps}",
             )
         whole = fitting.extended(table, max(ahead, model.least_steps - table.end))  # what is too short is filled up
         table = fitting.extended(table, ahead)

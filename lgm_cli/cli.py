@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NAMED = 3  # runs of a sweep that failed alike
 # A folder that holds any of these belongs to a run.
 RECORD = (
     *(".hydra", "run.log", "metrics.csv", "summary.json", "plots", "checkpoint"),
@@ -160,14 +160,16 @@ def _refuse_used(folder: Path) -> None:
 def _launch(options: argparse.Namespace) -> int:
     """Let Hydra compose and run one job, or a sweep of them; the exit code."""
     overrides: list[str] = options.overrides
-    sweep = options.multirun or "hydra.mode=MULTIRUN" in overrides
-    check_arguments(overrides, sweep=sweep, folder=options.config_dir)
+    is_sweep = options.multirun or "hydra.mode=MULTIRUN" in overrides
+    check_arguments(overrides, sweep=is_sweep, folder=options.config_dir)
 
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    ended: list[tuple[Path, Exception | None]] = []
-    process = os.getpid()
+    from lgm_cli import sweep
+
+    ended: list[sweep.Ended] = []
+    process, begun = os.getpid(), time.time()
 
     def job(composed: DictConfig) -> None:
         settings, failure = HydraConfig.get(), None
@@ -179,35 +181,25 @@ def _launch(options: argparse.Namespace) -> int:
             if _is_sweep(settings):
                 log.error("%s", error, exc_info=None if isinstance(error, UserError) else error)
         ended.append((folder, failure))
-        if failure is not None and os.getpid() != process:  # the list is a copy, but a launcher hands errors back
-            raise failure
+        if failure is not None and os.getpid() != process and not sweep.recorded(folder, begun):
+            raise failure  # a launcher hands it back from the other process, whose list is a copy
 
+    unforeseen = None
     try:
         with _hydra_that_raises([*usage.hydra_options(options), *overrides]):
             hydra.main(config_path=str(catalogue.conf_folder()), config_name="config", version_base="1.3")(job)()
     except Exception as error:
         if _of_a_stream(error):
             raise
-        return _report(error if isinstance(error, UserError) else explain(error, overrides))
-    return _report_all(ended) if sweep else max((_report(error) for _, error in ended if error), default=0)
-
-
-def _report_all(ended: list[tuple[Path, Exception | None]]) -> int:
-    """Print the errors of a sweep's runs, one line for all that are alike, and return the exit code of the sweep.
-
-    It is 2 when every run was refused before it began, and 1 when some were run.
-    """
-    alike: dict[str, list[tuple[Path, Exception]]] = {}
-    for folder, error in ended:
-        if error is not None:
-            alike.setdefault(str(error).replace(str(folder), "its folder"), []).append((folder, error))
-    for text, failed in alike.items():
-        names = ", ".join(folder.name for folder, _ in failed[:NAMED])
-        more = f" and {len(failed) - NAMED:,} more" if len(failed) > NAMED else ""
-        number = f"{len(failed):,} runs" if len(failed) > 1 else "run"
-        _report(failed[0][1], printable(f"{number} {names}{more}: {text}"))
-    codes = {error.exit_code if isinstance(error, UserError) else 1 if error else 0 for _, error in ended}
-    return codes.pop() if len(codes) == 1 else int(bool(alike))
+        unforeseen = error if isinstance(error, UserError) else explain(error, overrides)
+    if not is_sweep:
+        return max((_report(error) for error in (unforeseen, *(error for _, error in ended)) if error), default=0)
+    ended = ended or sweep.all_recorded(begun)
+    for line, error in sweep.alike(ended).items():
+        _report(error, printable(line))
+    if unforeseen is None:
+        return sweep.exit_code(ended)
+    return min(_report(unforeseen), 1 if ended else 2)
 
 
 @contextmanager

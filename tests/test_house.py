@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Libraries that only some modules may import, directly.
 RESERVED = {
-    "hydra": r"cli|arguments",
+    "hydra": r"cli|arguments|sweep",
     "omegaconf": r"cli",
     "matplotlib": r"plots\..*",
 }
