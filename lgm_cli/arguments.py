@@ -106,7 +106,7 @@ def _check_choice(override: Override, folder: str | None) -> None:
     """Refuse all but a name of the group."""
     group = override.key_or_group
     offered = catalogue.choices(group)
-    own = [path.stem for path in Path(folder, group).glob("*.y*ml")] if folder else []
+    own = _names_in(Path(folder, group)) if folder else []
     if override.is_delete():
         raise UserError(f"{group} cannot be taken away", f"choose one: {', '.join(offered)}")
     if override.is_add() or override.is_force_add():
@@ -124,6 +124,10 @@ def _check_choice(override: Override, folder: str | None) -> None:
             )
         if not (value is None and group == "experiment") and value not in (*offered, *own):
             raise unknown_choice(group, spelled(value))
+
+
+def _names_in(folder: Path) -> list[str]:
+    return [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
 
 
 def _check_number(overrides: Iterable[Override]) -> None:

@@ -149,8 +149,13 @@ def _log_to(folder: Path) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[console, file], force=True)
 
 
+def _used(folder: Path) -> list[str]:
+    """The files of a run that a folder holds."""
+    return [name for name in RECORD if (folder / name).exists()]
+
+
 def _refuse_used(folder: Path) -> None:
-    if used := [name for name in RECORD if (folder / name).exists()]:
+    if used := _used(folder):
         raise UserError(f"{folder} holds a run already, {used[0]} at least", OTHER_FOLDER)
     for parent in folder.absolute().parents:
         if (parent / ".hydra").exists() and ((parent / "metrics.csv").exists() or (parent / "summary.json").exists()):
@@ -174,12 +179,14 @@ def _launch(options: argparse.Namespace) -> int:
     def job(composed: DictConfig) -> None:
         settings, failure = HydraConfig.get(), None
         folder = Path(settings.runtime.output_dir)
+        used = _used(folder)
         try:
             _run(composed, settings)
         except Exception as error:
             failure = error
-            if _is_sweep(settings):
-                log.error("%s", error, exc_info=None if isinstance(error, UserError) else error)
+            if _is_sweep(settings) and not used:  # else the log is another run's
+                with suppress(OSError):
+                    log.error("%s", error, exc_info=None if isinstance(error, UserError) else error)
         ended.append((folder, failure))
         if failure is not None and os.getpid() != process and not sweep.recorded(folder, begun):
             raise failure  # a launcher hands it back from the other process, whose list is a copy
@@ -235,7 +242,8 @@ def _run(composed: DictConfig, settings: HydraConf) -> None:
     try:
         _refuse_used(folder)
     except UserError:
-        _remove_empty(_own_folders(folder, settings))
+        if not _is_sweep(settings):
+            _remove_empty(_own_folders(folder, settings))
         raise
     try:
         checked = _checked(composed, _overrides(settings))

@@ -29,7 +29,7 @@ class SweepFolder(Callback):
 def recorded(folder: Path, since: float) -> Ended | None:
     """How the run in a folder ended, by its summary; None when that is older, or is not there."""
     path = folder / "summary.json"
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):  # not there, or not as it is written
         if path.stat().st_mtime < since:
             return None
         summary = json.loads(path.read_text(encoding="utf-8"))

@@ -60,7 +60,8 @@ options:
   --shell-completion       eval "$(lgm-run --shell-completion install=bash)" completes groups and keys
 
 exit codes: 0 finished; 1 the run diverged or failed; 2 the configuration, the data or a file is wrong; 130
-interrupted, what was learned is written. HYDRA_FULL_ERROR=1 shows the traceback behind an error.
+interrupted, what was learned is written. A sweep: 1 when some of its runs failed, 2 when none could begin.
+HYDRA_FULL_ERROR=1 shows the traceback behind an error.
 """
 
 

@@ -139,6 +139,17 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(runs: list, capsys: pytest.C
     assert len(runs) == 1
 
 
+@pytest.mark.parametrize("arguments", [["hydra.run.dir=here/inside"], ["-m", "hydra.sweep.dir=here/inside"]])
+def test_no_run_is_written_inside_another(
+    arguments: list[str], runs: list, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "here" / ".hydra").mkdir(parents=True)
+    (tmp_path / "here" / "summary.json").write_text("{}")
+    assert main([*RUN, *arguments]) == 2
+    assert f"is inside the run in {tmp_path / 'here'} (choose another" in capsys.readouterr().err
+    assert not runs
+
+
 @pytest.mark.parametrize("name", ["metrics.csv", "predictions.csv", "checkpoint"])
 def test_a_file_that_a_run_would_replace_is_not_lost(name: str, runs: list) -> None:
     Path("here").mkdir()
