@@ -143,7 +143,10 @@ def _apply(asked: applying.Applied) -> None:
 
 def _log_to(folder: Path) -> None:
     """Log to the console and to the folder's run.log, as Hydra does for a run."""
-    console, file = logging.StreamHandler(sys.stdout), logging.FileHandler(folder / "run.log", delay=True)
+    console, file = (
+        logging.StreamHandler(sys.stdout),
+        logging.FileHandler(folder / "run.log", encoding="utf-8", delay=True),
+    )
     console.setFormatter(PrintableFormatter("%(message)s"))
     file.setFormatter(PrintableFormatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[console, file], force=True)
