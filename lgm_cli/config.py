@@ -168,8 +168,9 @@ def _default(key: str, source: str) -> str | None:
 def _readable_file(key: str, name: str) -> str:
     """The absolute path of a file that can be opened: a run may be resumed in another working directory."""
     shown = f"{key}={shortened(name)}"
+    path = Path(name)
     try:
-        path = Path(name).expanduser()
+        path = path.expanduser()
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{shown} does not exist", _where_it_may_be(path)) from None
