@@ -91,6 +91,10 @@ def _check_key(override: Override) -> None:
         raise UserError("hydra/callbacks cannot be set", FOREIGN["hydra.callbacks"])
     if key in FOLDERS and value in ("", "???", None):
         raise UserError(f"{key}={spelled(value)} is not the name of a folder", "write it out, or leave it out")
+    if key == "hydra":
+        raise UserError("hydra cannot be set as a whole", "set a key of it, e.g. hydra.run.dir=DIR")
+    if key.startswith("hydra/") and not isinstance(value, str) and not override.is_sweep_override():
+        raise unknown_choice(key, spelled(value))
     if "_target_" in key.split(".") or _holds(value, "_target_"):
         raise UserError(f"{key} names code by _target_", "choose among the names that lgm-run --help lists")
 
@@ -122,7 +126,7 @@ def _check_choice(override: Override, folder: str | None) -> None:
                 f"{group}={spelled(value)} is not one choice",
                 f"several run one after the other with --multirun {group}=A,B",
             )
-        if not (value is None and group == "experiment") and value not in (*offered, *own):
+        if value not in (*offered, *own):
             raise unknown_choice(group, spelled(value))
 
 

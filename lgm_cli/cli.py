@@ -52,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         say(sys.stderr, f"lgm-run: interrupted{': ' if str(stop) else ''}{printable(str(stop))}\n")
         code = 130
+    except SystemExit as end:  # Hydra's own, after --hydra-help
+        code = end.code if isinstance(end.code, int) else 0
     except Exception as error:
         code = 0 if _of_a_stream(error) else _report(error)
     close_streams()

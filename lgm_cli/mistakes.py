@@ -62,7 +62,7 @@ def explain(error: Exception, overrides: list[str]) -> UserError:
     """
     if out_of_memory(error):
         return OUT_OF_MEMORY
-    text = str(error) or str(error.__cause__)
+    text = str(error) or str(error.__cause__ or "")
     if isinstance(error, OSError) and error.filename and not hasattr(error, "missing_cfg_file"):
         return UserError(f"cannot write to {shortened(str(error.filename))}: {error.strerror}", OTHER_FOLDER)
     if missing := getattr(error, "missing_cfg_file", None):
@@ -85,7 +85,11 @@ def explain(error: Exception, overrides: list[str]) -> UserError:
         if match := re.search(pattern, text):
             key = getattr(error, "full_key", None) or "a key"
             return UserError(f"{key} {what.format(*match.groups())}", mend)
-    return UserError(_beginning(text) or type(error).__name__, SEE_HELP)
+    if text.startswith("Unable to configure"):
+        return UserError("the logging that is asked for cannot be set up", "leave out hydra/job_logging and the like")
+    if type(error).__module__ == "builtins":  # the text of a KeyError, say, is the key alone
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return UserError(_beginning(text), SEE_HELP)
 
 
 def _referring(overrides: list[str]) -> str:

@@ -295,4 +295,4 @@ def test_a_name_for_what_is_not_there() -> None:
 
 def test_an_error_nobody_foresaw_is_passed_on_by_its_first_sentence() -> None:
     error = explain(RuntimeError("it allows\n  anything.\nfull_key: a\nobject_type=dict"), [])
-    assert str(error) == "it allows anything. (lgm-run --help lists what there is)"
+    assert str(error) == "RuntimeError: it allows anything. (lgm-run --help lists what there is)"
