@@ -6,6 +6,7 @@ value may be is not asked here but by `lgm_cli.config`, once the configuration i
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 MOST_RUNS = 1_000  # of a sweep: Hydra composes them all before the first begins, some five a second
+MOST_NESTED = 20  # brackets; the parser calls itself for each
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 PARAMS = "hydra.sweeper.params"
 FOREIGN = {  # what would bring in code or configurations from elsewhere, or write where lgm-run does itself
@@ -52,10 +54,11 @@ def _parsed(text: str) -> Override:
     if not text.strip():
         raise UserError("an argument is empty", "leave it out; is a variable of the shell not set?")
     shown = shortened(text)
+    depths = itertools.accumulate((char in "[{(") - (char in "]})") for char in text)
+    if max(depths) > MOST_NESTED:
+        raise UserError(f"cannot read the argument {shown}", "its brackets are nested too deeply")
     try:
         parsed = OverridesParser.create().parse_override(text)
-    except RecursionError:
-        raise UserError(f"cannot read the argument {shown}", "its brackets are nested too deeply") from None
     except ValueError as error:  # Python converts no integer of more than 4,300 digits
         raise UserError(f"cannot read the argument {shown}", "its number has too many digits") from error
     except Exception as error:  # the parser has an error of its own for each of its parts

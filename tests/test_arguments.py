@@ -25,7 +25,8 @@ REFUSED: list[tuple[list[str], str]] = [
     (["seed=\u202e1"], r"cannot read the argument seed=\u202e1"),
     (["seed=" + "9" * 5000], "9... (5,005 characters) (its number has too many digits)"),
     (["seed=" + "9" * 4000], "9... (4,000 characters) is not an integer >= 0"),
-    (["seed=" + "[" * 2000 + "]" * 2000], "(its brackets are nested too deeply)"),
+    (["seed=" + "[" * 20 + "]" * 20], "is not an integer >= 0"),
+    (["seed=" + "[" * 400 + "]" * 400], "(its brackets are nested too deeply)"),
     (["seed=${"], "cannot read the argument seed=${"),
     (["seed=shout(3)"], "cannot read the argument seed=shout(3)"),
     # choices

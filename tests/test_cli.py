@@ -188,10 +188,10 @@ def test_a_sweep_goes_on_after_a_failure_and_says_each_once(
 def test_a_sweep_of_which_every_run_is_refused_is_bad_configuration(
     runs: list, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--multirun", *RUN, "max_steps=0", "seed=range(7)", "hydra.sweep.dir=s"]) == 2
+    assert main(["--multirun", *RUN, "max_steps=0", "seed=range(4)", "hydra.sweep.dir=s"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("lgm-run: error: 7 runs 0-factor_analysis-simulated-unroll, 1-factor")
-    assert line.endswith(" and 4 more: max_steps=0 is not an integer >= 1, or auto (e.g. max_steps=auto)")
+    assert line.startswith("lgm-run: error: 4 runs 0-factor_analysis-simulated-unroll, 1-factor")
+    assert line.endswith(" and 1 more: max_steps=0 is not an integer >= 1, or auto (e.g. max_steps=auto)")
 
 
 def test_a_run_of_a_sweep_that_cannot_begin_leaves_a_summary(runs: list, tmp_path: Path) -> None:

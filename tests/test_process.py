@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from lgm_cli import catalogue
-from lgm_cli.errors import PrintableFormatter, UserError, printable
+from lgm_cli.errors import PrintableFormatter, RunFailed, UserError, printable
 from lgm_cli.process import out_of_memory, threads_asked
 
 ROOT = Path(__file__).parents[1]
@@ -103,3 +103,11 @@ def test_no_name_can_forge_a_line_of_a_log() -> None:
     hydra = yaml.safe_load((catalogue.conf_folder() / "config.yaml").read_text(encoding="utf-8"))["hydra"]
     formatters = [*hydra["job_logging"]["formatters"].values(), *hydra["hydra_logging"]["formatters"].values()]
     assert {formatter["class"] for formatter in formatters} == {"lgm_cli.errors.PrintableFormatter"}
+
+
+@pytest.mark.parametrize("error", [OSError(12, "Cannot allocate memory"), RuntimeError("std::bad_alloc")])
+def test_a_run_that_has_no_memory_left_says_so(error: Exception, tmp_path: Path) -> None:
+    from lgm_cli.runner import _explained
+
+    ended = _explained(error, {"method": {}}, tmp_path)
+    assert isinstance(ended, RunFailed) and ended.what == "out of memory"
