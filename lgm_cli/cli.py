@@ -56,6 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         code = end.code if isinstance(end.code, int) else 0
     except Exception as error:
         code = 0 if _of_a_stream(error) else _report(error)
+    if arguments is None:  # the process ends: a signal that comes while the interpreter does changes the code no more
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     close_streams()
     return code
 

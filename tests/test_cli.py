@@ -220,6 +220,17 @@ def test_sigterm_interrupts_a_run(runs: list, monkeypatch: pytest.MonkeyPatch) -
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_signal_after_the_end_of_a_command_changes_no_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(sys, "argv", ["lgm-run", "--version"])
+    try:
+        assert main() == 0
+        assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def test_help_lists_every_choice_and_every_key(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
