@@ -204,7 +204,12 @@ def _work(asked: Applied, summary: dict[str, Any]) -> None:
     _require_fit(asked.run, exported, table, model)
     model.fix(exported, state)
     if table.kind == "series":
-        ahead = settings["data"]["forecast"]
+        ahead, steps = settings["data"]["forecast"], max(table.end, learned["shape"][0])
+        if ahead > steps:
+            raise UserError(
+                f"data.forecast={ahead} is more than the {steps:,} steps that are known",
+                f"at most data.forecast={steps}",
+            )
         whole = extended(table, max(ahead, model.least_steps - table.end))  # what is too short is filled up
         table = extended(table, ahead)
     data = Data(table, np.zeros(len(table.values), bool))

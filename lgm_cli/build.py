@@ -17,6 +17,7 @@ from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation
 from lgm_cli.methods.method import Method
 from lgm_cli.methods.update import ClosedFormUpdate, GradientUpdate
 from lgm_cli.models.base import Model, Parameters
+from lgm_cli.process import MOST_THREADS, cores, threads_asked
 from lgm_cli.solvers.base import Solver
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -60,13 +61,11 @@ def device(options: Mapping[str, Any]) -> torch.device:
     if not there[name]():
         found = ", ".join(kind for kind, present in there.items() if present())
         raise UserError(f"device={name} is not to be had on this machine", f"use one of: {found}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = options["threads"]
-    if threads != "auto" and threads > 4 * cores:
-        raise UserError(f"device.threads={threads} on {cores} cores", f"use device.threads={cores} or less")
+    threads, most = options["threads"], cores()
     if threads == "auto":
-        wanted = os.environ.get("OMP_NUM_THREADS", "")  # a scheduler's word counts
-        threads = int(wanted) if wanted.isdigit() and int(wanted) > 0 else cores
+        threads = threads_asked() or most  # a scheduler's word counts
+    elif threads > MOST_THREADS * most:
+        raise UserError(f"device.threads={threads} on {most} cores", f"use device.threads={most} or less")
     torch.set_num_threads(threads)
     if name == "cuda":  # sums in a fixed order: the same seed gives the same numbers
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

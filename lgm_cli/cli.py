@@ -6,23 +6,29 @@ so that a typing error is answered at once.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lgm_cli import __version__, applying, catalogue, config, resume, usage
-from lgm_cli.errors import Interrupted, RunFailed, UserError, cannot_write
-from lgm_cli.folders import claimed, fresh, log_to, refuse_inside, refuse_used, remove_empty
-from lgm_cli.mistakes import OTHER_FOLDER, explain
+from lgm_cli.arguments import check as check_arguments
+from lgm_cli.errors import Interrupted, RunFailed, UserError, cannot_write, printable, shortened
+from lgm_cli.folders import claimed, fresh, log_to, refuse_inside, refuse_used, remove_empty, used
+from lgm_cli.mistakes import OTHER_FOLDER, OUT_OF_MEMORY, explain
+from lgm_cli.process import close_streams, open_streams, out_of_memory, say
 
 if TYPE_CHECKING:
+    import argparse
+
     from hydra.conf import HydraConf
     from omegaconf import DictConfig
 
@@ -32,26 +38,28 @@ log = logging.getLogger(__name__)
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line and return its exit code: 0, 1, 2 or 130."""
     logging.raiseExceptions = False  # a reader that went away (`| head`) is no reason for tracebacks
+    open_streams()
     try:
         with _sigterm_like_sigint(last=arguments is None):
-            errors = _dispatch(sys.argv[1:] if arguments is None else arguments)
-        code = max((_report(error) for error in errors), default=0)
-    except UserError as error:
-        code = _report(error)
+            code = _dispatch(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt as stop:
-        sys.stderr.write(f"lgm-run: interrupted{': ' if str(stop) else ''}{stop}\n")
+        say(sys.stderr, f"lgm-run: interrupted{': ' if str(stop) else ''}{printable(str(stop))}\n")
         code = 130
-    except BrokenPipeError:
-        code = 0
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at exit
+    except SystemExit as end:  # Hydra's own, after --hydra-help
+        code = end.code if isinstance(end.code, int) else 0
+    except Exception as error:
+        code = 0 if _of_a_stream(error) else _report(error)
+    close_streams()
     return code
 
 
 def _interrupt(signum: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _of_a_stream(error: Exception) -> bool:
+    """Whether standard output alone is the matter: its reader is gone, or it is full. What was asked for was done."""
+    return isinstance(error, OSError) and error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC)
 
 
 @contextmanager
@@ -88,31 +96,36 @@ def _ended(work: Callable[[], dict[str, Any]], folder: Path, *, more: bool = Fal
         raise RunFailed(f"the run {summary['status']}", f"what is known of it is in {folder}")
 
 
-def _report(error: Exception) -> int:
-    """Print an error, as one line when the user can mend it, and return its exit code."""
-    if not isinstance(error, UserError):
-        traceback.print_exception(error)
-        return 1
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        traceback.print_exception(error)
-    sys.stderr.write(f"lgm-run: error: {error}\n")
-    return error.exit_code
+def _report(error: Exception, shown: str | None = None) -> int:
+    """Print an error, as one line when the user can mend it, and return its exit code. shown: instead of its text."""
+    if isinstance(error, OSError) and error.filename is not None:
+        what = f"{shortened(str(error.filename))}: {error.strerror}"
+        error = UserError(what, "give another name, or mend what is wrong there")
+    elif not isinstance(error, UserError) and out_of_memory(error):
+        error = OUT_OF_MEMORY
+    known = isinstance(error, UserError)
+    if not known or os.environ.get("HYDRA_FULL_ERROR") == "1":
+        lines = "".join(traceback.format_exception(error)).split("\n")
+        say(sys.stderr, "\n".join(map(printable, lines)))
+    if known:
+        say(sys.stderr, f"lgm-run: error: {shown or error}\n")
+    return error.exit_code if isinstance(error, UserError) else 1
 
 
-def _dispatch(arguments: list[str]) -> list[Exception]:
-    """Answer --help and --version, or run; the errors of the runs that failed."""
+def _dispatch(arguments: list[str]) -> int:
+    """Answer --help and --version, or run; the exit code."""
     options = usage.parse(arguments)
     if options.help:
-        sys.stdout.write(usage.text())
+        say(sys.stdout, usage.text())
     elif options.version:
-        sys.stdout.write(f"lgm-run {__version__}\n")
+        say(sys.stdout, f"lgm-run {__version__}\n")
     elif resume.asked(options.overrides):
         _resume(usage.hydra_options(options), options.overrides)
     elif resume.asked(options.overrides, "apply"):
         _apply(applying.read(usage.hydra_options(options), options.overrides))
     else:
-        return _launch(usage.hydra_options(options), options.overrides)
-    return []
+        return _launch(options)
+    return 0
 
 
 def _resume(options: list[str], overrides: list[str]) -> None:
@@ -150,36 +163,54 @@ def _apply(asked: applying.Applied) -> None:
             shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # it held the lock alone
 
 
-def _launch(options: list[str], overrides: list[str]) -> list[Exception]:
-    """Let Hydra compose and run one job, or a sweep of them; the errors of those that failed."""
+def _launch(options: argparse.Namespace) -> int:
+    """Let Hydra compose and run one job, or a sweep of them; the exit code."""
+    overrides: list[str] = options.overrides
+    is_sweep = options.multirun or "hydra.mode=MULTIRUN" in overrides
+    check_arguments(overrides, sweep=is_sweep, folder=options.config_dir)
+
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
+    from lgm_cli import sweep
+
     for override in overrides:
-        _refuse_fixed(override)
         if resume.key_of(override) == "hydra.sweep.dir":  # Hydra writes there before any run begins
             refuse_inside(Path(override.partition("=")[2], "0"))
-    errors: list[Exception] = []
+    ended: list[sweep.Ended] = []
+    process, begun = os.getpid(), time.time()
 
     def job(composed: DictConfig) -> None:
-        settings = HydraConfig.get()
+        settings, failure = HydraConfig.get(), None
+        folder = Path(settings.runtime.output_dir)
+        before = used(folder)
         try:
             _run(composed, settings)
         except Exception as error:
-            errors.append(error)
-            if _is_sweep(settings):  # a launcher must see that its job failed, and goes on with the next
-                log.error("%s", error, exc_info=None if isinstance(error, UserError) else error)
-                raise
+            failure = error
+            if _is_sweep(settings) and not before:  # else the log is another run's
+                with suppress(OSError):
+                    log.error("%s", error, exc_info=None if isinstance(error, UserError) else error)
+        ended.append((folder, failure))
+        if failure is not None and os.getpid() != process and not sweep.recorded(folder, begun):
+            raise failure  # a launcher hands it back from the other process, whose list is a copy
 
-    with _hydra_that_raises([*options, *overrides]):
-        try:
+    unforeseen = None
+    try:
+        with _hydra_that_raises([*usage.hydra_options(options), *overrides]):
             hydra.main(config_path=str(catalogue.conf_folder()), config_name="config", version_base="1.3")(job)()
-        except BrokenPipeError:
+    except Exception as error:
+        if _of_a_stream(error):
             raise
-        except Exception as error:
-            if not any(error is known for known in errors):
-                errors.append(error if isinstance(error, UserError) else explain(error, overrides))
-    return errors
+        unforeseen = error if isinstance(error, UserError) else explain(error, overrides)
+    if not is_sweep:
+        return max((_report(error) for error in (unforeseen, *(error for _, error in ended)) if error), default=0)
+    ended = ended or sweep.all_recorded(begun)
+    for line, error in sweep.alike(ended).items():
+        _report(error, printable(line))
+    if unforeseen is None:
+        return sweep.exit_code(ended)
+    return min(_report(unforeseen), 1 if ended else 2)
 
 
 @contextmanager
@@ -196,14 +227,11 @@ def _hydra_that_raises(arguments: list[str]) -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = own_setting
 
 
-def _refuse_fixed(override: str) -> None:
-    """Names and rules are the YAML files' own; a user chooses among the files."""
-    key, _, value = override.lstrip("+~").partition("=")
-    group, _, last = key.partition(".")
-    if group in catalogue.GROUPS and last == "name":
-        raise UserError(f"{key} cannot be set", f"use {group}={value}")
-    if "allowed" in key.split("."):
-        raise UserError(f"{key} cannot be set", "it is the rule that values are checked against")
+def _overrides(settings: HydraConf) -> list[str]:
+    """A run's own arguments, as they were written."""
+    from omegaconf import OmegaConf
+
+    return [str(item) for item in OmegaConf.to_container(settings.overrides.task, resolve=False)]  # type: ignore
 
 
 def _is_sweep(settings: HydraConf) -> bool:
@@ -222,7 +250,7 @@ def _run(composed: DictConfig, settings: HydraConf) -> None:
         remove_empty((folder, *folder.parents))  # inside another run nothing is left, either
         raise
     try:
-        checked = _checked(composed)
+        checked = _checked(composed, _overrides(settings))
     except UserError as error:
         if sweep:
             _record_refusal(folder, error, settings)
@@ -235,17 +263,17 @@ def _run(composed: DictConfig, settings: HydraConf) -> None:
         from lgm_cli import runner
 
         alone = settings.runtime.choices.get("hydra/launcher") == "basic"  # others run side by side
-        _ended(lambda: runner.run(checked, folder, list(settings.overrides.task), bar=alone), folder, more=sweep)
+        _ended(lambda: runner.run(checked, folder, _overrides(settings), bar=alone), folder, more=sweep)
 
 
-def _checked(composed: DictConfig) -> dict[str, Any]:
+def _checked(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         plain = OmegaConf.to_container(composed, resolve=True)
-    except OmegaConfBaseException as error:  # a reference ${...} to what is not there
-        raise UserError(str(error).splitlines()[0], "write a value, or a reference to a key that exists") from error
+    except (OmegaConfBaseException, RecursionError) as error:  # a reference ${...} to what is not there
+        raise explain(error, overrides) from error
     assert isinstance(plain, dict)
     return config.check({str(key): value for key, value in plain.items()})
 
@@ -269,7 +297,7 @@ def _record_refusal(folder: Path, error: UserError, settings: HydraConf) -> None
     from lgm_cli.recorder import versions, write_json_atomic
 
     record = {"status": "failed", "error": {"what": error.what, "mend": error.mend}, "warnings": [], "last_row": {}}
-    record |= {"overrides": list(settings.overrides.task), "versions": versions(), "total_seconds": 0.0}
+    record |= {"overrides": _overrides(settings), "versions": versions(), "total_seconds": 0.0}
     write_json_atomic(folder / "summary.json", record)
 
 

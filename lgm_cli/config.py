@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lgm_cli import catalogue
-from lgm_cli.errors import UserError, nearest
+from lgm_cli.errors import UserError, nearest, shortened, spelled
 from lgm_cli.mistakes import unknown_key
 
 PARTS = ("model", "data", "method", "solver", "device")
@@ -178,8 +180,7 @@ def check_value(key: str, source: str, value: Any, rule: Rule) -> Any:
 
 def _refusal(key: str, source: str, value: Any, rule: Rule) -> UserError:
     """Say what was given, what is allowed, and something that is."""
-    shown = str(value).lower() if isinstance(value, bool) else "null" if value is None else value
-    given = f"{key}={shown}"
+    given = f"{key}={spelled(value)}"
     if rule.kind == "choice":
         if len(rule.options) == 1:
             group, _, choice = source.partition("/")
@@ -188,7 +189,7 @@ def _refusal(key: str, source: str, value: Any, rule: Rule) -> UserError:
                 f"{given} is not possible with {group}={choice}",
                 f"leave {key} out, or choose another {group}: {others}",
             )
-        close = nearest(str(value), rule.options)
+        close = nearest(spelled(value), rule.options)
         return UserError(f"{given} is not {rule}", f"e.g. {key}={close or rule.options[0]}")
     default = _default(key, source)
     return UserError(f"{given} is not {rule}", f"e.g. {key}={default}" if default else "change it or leave it out")
@@ -200,25 +201,37 @@ def _default(key: str, source: str) -> str | None:
         default = catalogue.keys(source)[key.rpartition(".")[2]].default
     except (OSError, KeyError):  # a YAML from the user's own --config-dir
         return None
-    return str(default).lower() if isinstance(default, bool) else "null" if default is None else str(default)
+    return "FILE" if default == MISSING else spelled(default)
 
 
 def _readable_file(key: str, name: str) -> str:
-    """The absolute path of a file that can be opened: a run may be resumed in another working directory.
-
-    A near miss is answered with the name of its neighbour.
-    """
-    path = Path(name).expanduser()
-    if path.is_dir():
-        raise UserError(f"{key}={name} is a folder", f"give a file in it, e.g. {key}={path / 'FILE'}")
-    if not path.exists():
-        neighbours = sorted(os.listdir(path.parent)) if path.parent.is_dir() else []
-        close = nearest(path.name, neighbours)
-        mend = f"did you mean {path.parent / close}?" if close else f"it is looked for in {path.parent.absolute()}"
-        raise UserError(f"{key}={name} does not exist", mend)
+    """The absolute path of a file that can be opened: a run may be resumed in another working directory."""
+    shown = f"{key}={shortened(name)}"
+    path = Path(name)
+    try:
+        path = path.expanduser()
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{shown} does not exist", _where_it_may_be(path)) from None
+    except (OSError, ValueError, RuntimeError) as error:  # too long a name, a zero byte, ~ of a user who is not there
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{shown} cannot be a file: {reason}", "give the name of one") from error
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{shown} is a folder", f"give a file in it, e.g. {key}={path / 'FILE'}")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{shown} is a pipe or a device", "write its content to a file: data are read more than once")
     if not os.access(path, os.R_OK):
-        raise UserError(f"{key}={name} cannot be read", "check its permissions")
+        raise UserError(f"{shown} cannot be read", "check its permissions")
     return str(path.absolute())
+
+
+def _where_it_may_be(path: Path) -> str:
+    """What to try instead of a file that does not exist."""
+    neighbours: list[str] = []
+    with suppress(OSError):
+        neighbours = sorted(os.listdir(path.parent))
+    close = nearest(path.name, neighbours)
+    return f"did you mean {path.parent / close}?" if close else f"it is looked for in {path.parent.absolute()}"
 
 
 def _check_combination(config: Mapping[str, Any]) -> None:

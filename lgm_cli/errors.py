@@ -4,11 +4,51 @@ from __future__ import annotations
 
 import difflib
 import errno
+import logging
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 ANEW = "start the run anew in another folder"  # the remedy where a run cannot go on
+# Control characters, line separators, marks that turn the direction of writing, and bytes that were no text.
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+SHORT = 200  # characters of a value that are shown
+
+
+def printable(text: str) -> str:
+    """The text on one line, with what a terminal would obey instead of showing written as an escape.
+
+    >>> print(printable("a\\x1b[31m" + chr(10) + "b"))
+    a\\x1b[31m\\nb
+    """
+    return UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def shortened(text: str) -> str:
+    """The text as far as a message has room for it."""
+    return text if len(text) <= SHORT else f"{text[:SHORT]}... ({len(text):,} characters)"
+
+
+def spelled(value: Any) -> str:
+    """A value as the command line spells it.
+
+    >>> spelled([None, True, "a"])
+    '[null,true,a]'
+    """
+    if isinstance(value, list | tuple):
+        return shortened(f"[{','.join(map(spelled, value))}]")
+    return shortened("null" if value is None else str(value).lower() if isinstance(value, bool) else str(value))
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats every line of a log, on the console and in run.log, so that names and labels cannot forge another."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record).expandtabs(4))  # Hydra indents by them
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
 class UserError(Exception):
@@ -22,7 +62,7 @@ class UserError(Exception):
         self.mend = mend
 
     def __str__(self) -> str:
-        return " ".join(f"{self.what} ({self.mend})".split())
+        return printable(f"{self.what} ({self.mend})")
 
 
 class RunFailed(UserError):

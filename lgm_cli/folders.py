@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 
-from lgm_cli.errors import UserError, cannot_write
+from lgm_cli.errors import PrintableFormatter, UserError, cannot_write
 from lgm_cli.mistakes import OTHER_FOLDER
 
 try:
@@ -34,10 +34,15 @@ OWN_ALONE = "a run writes into its own folder alone: put a copy there"
 log = logging.getLogger(__name__)
 
 
+def used(folder: Path, but: str | None = None) -> list[str]:
+    """The files of a run that a folder holds. but: one that does not count."""
+    return [name for name in RECORD if name != but and os.path.lexists(folder / name)]
+
+
 def refuse_used(folder: Path, but: str | None = None) -> None:
     """UserError for a folder that holds any file of a run, or lies in that of another run. but: what may be there."""
-    if used := [name for name in RECORD if name != but and os.path.lexists(folder / name)]:
-        raise UserError(f"{folder} holds a run already, {used[0]} at least", OTHER_FOLDER)
+    if found := used(folder, but):
+        raise UserError(f"{folder} holds a run already, {found[0]} at least", OTHER_FOLDER)
     refuse_inside(folder)
 
 
@@ -169,6 +174,6 @@ def log_to(folder: Path) -> None:
         console, file = logging.StreamHandler(sys.stdout), _Log(folder / "run.log")
     except OSError as error:
         raise cannot_write(folder / "run.log", error, OTHER_FOLDER) from error
-    console.setFormatter(logging.Formatter("%(message)s"))
-    file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+    console.setFormatter(PrintableFormatter("%(message)s"))
+    file.setFormatter(PrintableFormatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[console, file], force=True)

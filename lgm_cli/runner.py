@@ -15,7 +15,7 @@ from typing import Any
 from lgm_cli import data as datasets
 from lgm_cli import resume
 from lgm_cli.errors import ANEW, Interrupted, RunFailed, UserError, cannot_write
-from lgm_cli.process import Stop
+from lgm_cli.process import Stop, memory_is_limited, out_of_memory, threads_asked
 from lgm_cli.progress import Progress
 from lgm_cli.recorder import Recorder, host, reset_peak_memory, versions, write_json_atomic
 
@@ -52,6 +52,7 @@ def recorded(
     summary: dict[str, Any] = {"status": "failed", "warnings": [], "error": None, "last_row": {}}
     summary |= {"seed": config["seed"], "overrides": overrides, "versions": versions(), "total_seconds": 0.0}
     with Stop() as stop:
+        threads_asked()
         try:
             work(summary, stop)
             summary["total_seconds"] += time.monotonic() - begun
@@ -192,17 +193,18 @@ def _explained(error: BaseException, config: Mapping[str, Any], folder: Path, be
     if isinstance(error, PermissionError) and not begun and str(error.filename).startswith(str(folder)):
         return cannot_write(error.filename, error, "check its permissions")
     remedy = f"then{_going_on(folder, config).removeprefix(';') or ' start anew'}"
+    text = str(error)
+    if out_of_memory(error):
+        keys = ["method.batch_size"] * ("batch_size" in config["method"]) + ["model.latent_dim"]
+        wanted = re.search(r"allocate ([\d.]+ \w+)", text)
+        more = "raise ulimit -v" if memory_is_limited() else "free some"
+        return RunFailed(
+            f"out of memory{f': {wanted[1]} more were needed' if wanted else ''}",
+            f"{more}, {remedy}; or use a smaller {' or '.join(keys)}, or less data",
+        )
     if isinstance(error, OSError):
         what = f"{error.filename or folder}: {error.strerror or error}"
         return RunFailed(what, f"make room or mend what is wrong there, {remedy}")
-    text = str(error)
-    if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", text, re.IGNORECASE):
-        keys = ["method.batch_size"] * ("batch_size" in config["method"]) + ["model.latent_dim"]
-        wanted = re.search(r"allocate ([\d.]+ \w+)", text)
-        return RunFailed(
-            f"out of memory{f': {wanted[1]} more were needed' if wanted else ''}",
-            f"free some, {remedy}; or use a smaller {' or '.join(keys)}, or less data",
-        )
     log.error("the run failed", exc_info=error)
     name = f"{type(error).__name__}: {text}".splitlines()[0]
     return RunFailed(name, f"this is an error of lgm-run's: please report it, with {folder / 'run.log'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import textwrap
 from typing import Any, NoReturn
 
@@ -61,7 +62,8 @@ options:
   --shell-completion       eval "$(lgm-run --shell-completion install=bash)" completes groups and keys
 
 exit codes: 0 finished; 1 the run diverged or failed; 2 the configuration, the data or a file is wrong; 130
-interrupted, what was learned is written. HYDRA_FULL_ERROR=1 shows the traceback behind an error.
+interrupted, what was learned is written. A sweep: 1 when some of its runs failed, 2 when none could begin.
+HYDRA_FULL_ERROR=1 shows the traceback behind an error.
 """
 
 
@@ -75,6 +77,7 @@ SWITCHES = {
     "shell-completion": "sc",
 }
 VALUED = {"cfg": "c", "info": "i", "package": "p", "config-dir": "cd"}
+MODES = ("multirun", "cfg", "info", "hydra-help", "shell-completion")  # each for itself
 CHOICES = {
     "cfg": ("job", "hydra", "all"),
     "info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
@@ -100,6 +103,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if unknown:
         close = nearest(unknown[0], [f"--{name}" for name in (*SWITCHES, *VALUED)])
         raise UserError(f"there is no option {unknown[0]}", f"did you mean {close}?" if close else SEE_HELP)
+    given = [f"--{name}" for name in MODES if getattr(options, name.replace("-", "_"))]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} cannot be joined", "give one of them")
+    if options.resolve and not options.cfg:
+        raise UserError("--resolve goes with --cfg", "add --cfg job")
+    if options.config_dir is not None and not os.path.isdir(options.config_dir):
+        raise UserError(f"--config-dir {options.config_dir} is not a folder", "give one that is there")
     return options
 
 

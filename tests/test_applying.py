@@ -592,6 +592,7 @@ REFUSED: dict[str, tuple[str, Spoil | None, str]] = {
     "hidden": ("apply=run data.path=new.csv data.test_fraction=0.1", None, "cannot be joined by data.test_fraction"),
     "forecast of a table": ("apply=run data.path=new.csv data.forecast=3", None, "data.forecast is not a key of"),
     "forecast": ("apply=one data.path=u.csv data.forecast=-1", None, "data.forecast=-1 is not an integer >= 0"),
+    "far forecast": ("apply=series data.path=series.csv data.forecast=1e9", None, "is more than the "),
     "index of an image": ("apply=signal data.path=small.npy data.index=a", None, "data.index is not a key of data=im"),
     "device": ("apply=run data.path=new.csv device=gpu", None, "there is no device=gpu"),
     "dtype": ("apply=run data.path=new.csv device.dtype=float16", None, "device.dtype=float16 is not one of"),

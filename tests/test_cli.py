@@ -143,6 +143,17 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(runs: list, capsys: pytest.C
     assert len(runs) == 1
 
 
+@pytest.mark.parametrize("arguments", [["hydra.run.dir=here/inside"], ["-m", "hydra.sweep.dir=here/inside"]])
+def test_no_run_is_written_inside_another(
+    arguments: list[str], runs: list, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "here" / ".hydra").mkdir(parents=True)
+    (tmp_path / "here" / "summary.json").write_text("{}")
+    assert main([*RUN, *arguments]) == 2
+    assert f"is inside the run in {tmp_path / 'here'} (choose another" in capsys.readouterr().err
+    assert not runs
+
+
 @pytest.mark.parametrize("name", ["metrics.csv", "predictions.csv", "checkpoint"])
 def test_a_file_that_a_run_would_replace_is_not_lost(name: str, runs: list) -> None:
     Path("here").mkdir()
@@ -158,10 +169,10 @@ def test_a_refused_configuration_leaves_nothing_behind(runs: list, tmp_path: Pat
     assert not runs
 
 
-def test_a_sweep_goes_on_after_a_failure_and_returns_the_worst_code(
+def test_a_sweep_goes_on_after_a_failure_and_says_each_once(
     runs: list, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main(["--multirun", *RUN, "method=em,unroll", "seed=2,4,0"]) == 2
+    assert main(["--multirun", *RUN, "method=em,unroll", "seed=2,4,0"]) == 1
     assert len(runs) == 6
     assert {config["solver"]["name"] for config, _, _ in runs} == {"cholesky", "conjugate_gradient"}
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
@@ -170,11 +181,25 @@ def test_a_sweep_goes_on_after_a_failure_and_returns_the_worst_code(
         "1-factor_analysis-simulated-em",
     ]
     assert {folder.parent for _, folder, _ in runs} == {sweep}
-    assert capsys.readouterr().err.count("lgm-run: error: ") == 4
+    assert capsys.readouterr().err.splitlines() == [
+        "lgm-run: error: 2 runs 0-factor_analysis-simulated-em, 3-factor_analysis-simulated-unroll: "
+        "the run diverged (what is known of it is in its folder)",
+        "lgm-run: error: 2 runs 1-factor_analysis-simulated-em, 4-factor_analysis-simulated-unroll: "
+        "the table is empty (give one with rows)",
+    ]
+
+
+def test_a_sweep_of_which_every_run_is_refused_is_bad_configuration(
+    runs: list, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--multirun", *RUN, "max_steps=0", "seed=range(4)", "hydra.sweep.dir=s"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("lgm-run: error: 4 runs 0-factor_analysis-simulated-unroll, 1-factor")
+    assert line.endswith(" and 1 more: max_steps=0 is not an integer >= 1, or auto (e.g. max_steps=auto)")
 
 
 def test_a_run_of_a_sweep_that_cannot_begin_leaves_a_summary(runs: list, tmp_path: Path) -> None:
-    assert main(["-m", *RUN, "tolerance=-1,1", "hydra.sweep.dir=sweep"]) == 2
+    assert main(["-m", *RUN, "tolerance=-1,1", "hydra.sweep.dir=sweep"]) == 1
     assert len(runs) == 1
     summary = json.loads((tmp_path / "sweep" / "0-factor_analysis-simulated-unroll" / "summary.json").read_text())
     assert summary["status"] == "failed"
@@ -198,6 +223,17 @@ def test_sigterm_interrupts_a_run(runs: list, monkeypatch: pytest.MonkeyPatch) -
     before = signal.getsignal(signal.SIGTERM)
     assert main(RUN) == 130
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_signal_after_the_end_of_a_command_changes_no_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(sys, "argv", ["lgm-run", "--version"])
+    try:
+        assert main() == 0
+        assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_help_lists_every_choice_and_every_key(capsys: pytest.CaptureFixture[str]) -> None:
@@ -268,6 +304,6 @@ def test_a_name_for_what_is_not_there() -> None:
     assert str(unknown_key("qqq")) == "there is no key qqq (lgm-run --help lists what there is)"
 
 
-def test_an_error_nobody_foresaw_is_passed_on_by_its_first_line() -> None:
-    error = explain(RuntimeError("first\nsecond"), [])
-    assert str(error) == "first (lgm-run --help lists what there is)"
+def test_an_error_nobody_foresaw_is_passed_on_by_its_first_sentence() -> None:
+    error = explain(RuntimeError("it allows\n  anything.\nfull_key: a\nobject_type=dict"), [])
+    assert str(error) == "RuntimeError: it allows anything. (lgm-run --help lists what there is)"

@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Libraries that only some modules may import, directly.
 RESERVED = {
-    "hydra": r"cli",
+    "hydra": r"cli|arguments|sweep",
     "omegaconf": r"cli",
     "matplotlib": r"plots\..*",
 }
@@ -29,7 +29,7 @@ FORBIDDEN = {
     r"operators(\..*)?": ["lgm_cli.methods", "lgm_cli.models", "lgm_cli.solvers", "lgm_cli.data"],
     r"data(\..*)?": ["torch", "lgm_cli.models", "lgm_cli.solvers", "lgm_cli.methods", "lgm_cli.recorder"],
     r"plots(\..*)?": ["torch"],
-    r"cli|config|catalogue|mistakes|usage|errors|recorder|progress|__init__|__main__": [
+    r"cli|arguments|config|catalogue|mistakes|usage|errors|recorder|progress|__init__|__main__": [
         "torch",
         "pandas",
         "numpy",

@@ -27,6 +27,7 @@ from lgm_cli.operators.wavelet import Wavelet
 from lgm_cli.randomness import generator
 from lgm_cli.structured import DualPosterior, OperatorPrecision
 
+NOISE_RANGE = (1e-20, 1e12)  # of noise variances, as shares of the same: between them A can be factorised
 NOISE_SHARE = 0.1  # of the measurements' mean square, where a noise variance is to be learned and none is given
 FEW_ENTRIES = 1 << 26  # of Phi, up to which column norms without a closed form are exact
 WEAKEST_COLUMN = 0.05  # squared length of a column, of the average, that sets the bound of those still shorter
@@ -107,6 +108,12 @@ class SparseBayes(LinearModel):
         self._norms = self._norms.clamp_min(1e-6 * self._norms.max())
         given = dictionary.noise_variance if self.given_noise == "auto" else self.given_noise
         noise = NOISE_SHARE if given is None else float(given) / float(self._unit) ** 2
+        if not NOISE_RANGE[0] <= noise <= NOISE_RANGE[1]:
+            least, most = (share * float(self._unit) ** 2 for share in NOISE_RANGE)
+            raise UserError(
+                f"model.noise_variance={given:g} is {noise:.1g} times the mean square of the measurements",
+                f"give one from {least:.1g} to {most:.1g}",
+            )
         self._noise = torch.tensor(noise, **like)
         bands = bands_of(dictionary)
         self._group = group_of(dictionary, self._side(), bands).to(observations.device)

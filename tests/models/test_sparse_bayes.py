@@ -72,6 +72,21 @@ def dense(model: SparseBayes, found: dict[str, torch.Tensor], data: Data, task: 
     return {"mean": mean, "covariance": covariance, "density": density, "matrix": matrix}
 
 
+@pytest.mark.parametrize("share", [1e-160, 0.9e-20, 1.1e12, 1e160])
+def test_a_noise_variance_that_no_factorisation_bears_is_refused(share: float) -> None:
+    data = data_of("cosine", 1)
+    square = float(np.square(data.train_values).mean())
+    with pytest.raises(UserError, match="times the mean square of the measurements"):
+        cases.attach(make(noise_variance=share * square), data)
+
+
+@pytest.mark.parametrize("share", [1.1e-20, 0.9e12])
+def test_a_noise_variance_that_can_just_be_borne_has_a_likelihood(share: float) -> None:
+    data = data_of("cosine", 1)
+    model = cases.attach(make(noise_variance=share * float(np.square(data.train_values).mean())), data)
+    assert math.isfinite(Evaluator(model, data, 0).score(model.initial(0), final=True).train_log_likelihood)
+
+
 @pytest.mark.parametrize("tasks", [1, 3])
 @pytest.mark.parametrize("name", DICTIONARIES)
 def test_posteriors_predictions_and_likelihood_are_those_of_the_dense_computation(name: str, tasks: int) -> None:
