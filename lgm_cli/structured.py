@@ -113,6 +113,11 @@ class DualPosterior:
         return self._transpose(torch.cholesky_solve(self.targets.mT, self.factor).mT).to(self._dtype)
 
     @cached_property
+    def residual(self) -> Tensor:
+        """t - V mean = C^-1 t, of which nothing cancels, (n, m)."""
+        return torch.cholesky_solve(self.targets.mT, self.factor).mT.to(self._dtype)
+
+    @cached_property
     def inverse(self) -> Tensor:
         """C^-1, (m, m)."""
         return torch.cholesky_inverse(self.factor)

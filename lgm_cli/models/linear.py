@@ -56,7 +56,7 @@ class LinearModel(Model):
 
     def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
         rows, targets, _ = self._columns(parameters, chunk.gathered)
-        return ExactPosterior(rows if rows.dim() == 3 else rows[None], targets)
+        return ExactPosterior(rows if rows.dim() == 3 else rows[None], targets, orthogonal=self.double_precision)
 
     def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
         """1/2 sum omega [(Psi^(1/2) (y - eta) - V mu)^2 + diag(V Sigma V^T) - log psi] + 1/2 (|mu|^2 + tr Sigma).

@@ -179,17 +179,17 @@ class LinearRegression(LinearModel):
     def statistics(
         self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
     ) -> Statistics:
-        """E|z|^2 of the whitened weights; sums over the responses of 1, of r = y - X E[w], of r^2 and of
-        Var(x w)."""
+        """E|z|^2 of the whitened weights; sums over the responses of 1, of r = y - X E[w] - c with the intercept as it
+        is, of r^2 and of Var(x w)."""
         chunk = chunk.gathered
         rows, targets, _ = self._columns(parameters, chunk)
         noise = parameters["noise_variance"]
-        fitted = (posterior.mean[:, None, :] @ rows.mT).squeeze(1)
-        residual = chunk.weight * ((targets - fitted) * noise.sqrt() + parameters["intercept"])
         if isinstance(posterior, ExactPosterior):
-            spread = posterior.marginal_variance.sum()
+            residual, spread = posterior.residual, posterior.marginal_variance.sum()
         else:
+            residual = targets - (posterior.mean[:, None, :] @ rows.mT).squeeze(1)
             spread = posterior.samples.square().sum() / posterior.samples.shape[1]
+        residual = chunk.weight * residual * noise.sqrt()
         found = {
             "square": posterior.mean.square().sum() + spread,
             "count": chunk.weight.sum(),
@@ -201,11 +201,11 @@ class LinearRegression(LinearModel):
 
     def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
         """alpha = p / E|w|^2,  c = mean of y - X E[w],  1 / psi = E|y - X w - c|^2 / N."""
-        count, intercept = statistics["count"], statistics["residual"] / statistics["count"]
-        square = statistics["residual_square"] - count * intercept**2 + statistics["variance"]
+        count, change = statistics["count"], statistics["residual"] / statistics["count"]
+        square = statistics["residual_square"] - count * change**2 + statistics["variance"]
         return {
             "weight_precision": parameters["weight_precision"] * self.dim / statistics["square"],
-            "intercept": intercept,
+            "intercept": parameters["intercept"] + change,
             "noise_variance": (square / count).clamp_min(self.noise_floor),
         }
 

@@ -241,16 +241,15 @@ class SparseBayes(LinearModel):
         if isinstance(posterior, SamplePosterior):
             precision, targets = self.system(parameters, chunk)
             fitted = precision.forward(torch.cat([posterior.mean[:, None], posterior.samples], 1))
-            fitted, spread = fitted[:, 0], fitted[:, 1:].square().mean(1)
+            residual, spread = targets - fitted[:, 0], fitted[:, 1:].square().mean(1)
         elif isinstance(posterior, DualPosterior):
-            targets, fitted = (x.to(posterior.mean) for x in (posterior.targets, posterior.forward(posterior.mean)))
-            spread = posterior.fitted_variance.expand_as(fitted)
+            residual = posterior.residual
+            spread = posterior.fitted_variance.expand_as(residual)
         else:
             chunk = chunk.gathered
-            rows, targets, _ = self._columns(parameters, chunk)
-            fitted = chunk.weight * (posterior.mean[:, None, :] @ rows.mT).squeeze(1)
-            spread = chunk.weight * posterior.observed_variance(rows)
-        return self._noise_of(parameters) * ((targets - fitted).square().sum() + spread.sum())
+            rows, _, _ = self._columns(parameters, chunk)
+            residual, spread = posterior.residual, chunk.weight * posterior.observed_variance(rows)
+        return self._noise_of(parameters) * (residual.square().sum() + spread.sum())
 
     def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
         """1/2 sum_d alpha_d E[w_d^2] - n/2 sum_d log alpha_d + 1/2 (psi E|y - Phi w|^2 - m log psi), summed over data
