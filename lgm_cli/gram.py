@@ -157,7 +157,7 @@ class ExactPosterior:
         primal (m > D)   A = I + V^T V,  Sigma = A^-1,             mean = A^-1 V^T y
         dual  (m <= D)   C = I + V V^T,  Sigma = I - V^T C^-1 V,   mean = V^T C^-1 y     (Woodbury)
     rows V: (n, m, D), or (1, m, D) when all data points share their rows, and so one factorisation; padded rows are
-    zero. targets y: (n, m), zero where padded. orthogonal: the Cholesky factor is that of a QR factorisation of [V; I] or
+    zero. targets y: (n, m), zero where padded. orthogonal: the factor is that of a QR factorisation of [V; I] or
     [V^T; I], which takes about twice the time and is as exact as V is, however little noise there is: forming A or C
     leaves nothing of an eigenvalue of one beside those beyond 1 / eps.
     """
@@ -243,7 +243,7 @@ class ExactPosterior:
 
     def log_density(self) -> Tensor:
         """log N(y; 0, C) + m/2 log(2 pi) = -1/2 (y^T C^-1 y + log det A), (n,), with y^T C^-1 y as a sum of squares,
-        |C^(-1/2) y|^2 or |y - V mean|^2 + |mean|^2: y^T y - y^T V mean has no digits left where there is little noise."""
+        |C^(-1/2) y|^2 or |y - V mean|^2 + |mean|^2: y^T y - y^T V mean has no digits where there is little noise."""
         if self.dual:
             square = torch.linalg.solve_triangular(self.factor, self._columns, upper=False).square().sum(1).flatten()
         else:
