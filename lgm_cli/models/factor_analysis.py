@@ -188,6 +188,17 @@ class FactorAnalysis(LinearModel):
             total["offset_square"] += moment[:, -1, -1].sum()
         return total
 
+    def _numbers_of_statistics(self, chunk: Chunk, points: int) -> float:
+        """E[u u^T] of the data points and what it is made of, entry by entry in the gathered layout, and its sums."""
+        each, columns = (self.dim + 2) ** 2, self.observations.shape[1]
+        gathered = chunk.index is not None and chunk.index.dim() == 2
+        moments = points * (2 + (chunk.width <= self.dim) + chunk.width * gathered)
+        return each * (moments + columns * (1 + gathered))
+
+    def _numbers_of_maximum(self) -> float:
+        """Four copies of the sums."""
+        return 4.0 * (self.dim + 2) ** 2 * self.observations.shape[1]
+
     def _moment(self, parameters: Parameters, posterior: Posterior) -> Tensor:
         """E[u u^T] of u = (z, 1, o), (n, q, q)."""
         d, mean = self.latent_dim, posterior.mean

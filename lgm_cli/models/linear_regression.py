@@ -176,6 +176,11 @@ class LinearRegression(LinearModel):
             "noise_variance": noise,
         }
 
+    def _numbers_of_statistics(self, chunk: Chunk, points: int) -> float:
+        """The rows once more."""
+        again = 3.0 * self.observations.shape[1] + chunk.width * (chunk.width > self.dim)
+        return again * (self.dim + 3)
+
     def statistics(
         self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
     ) -> Statistics:

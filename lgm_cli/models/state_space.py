@@ -89,6 +89,11 @@ class StateSpace(Model):
         """About 20 D^3 for each step."""
         return np.full(len(observed), 20.0 * self.steps * self.latent_dim**3)
 
+    def exact_bytes(self, gradient: bool = False) -> float:
+        """In double precision: about eight blocks of each step while they are eliminated, and the channels' values and
+        what is computed of them."""
+        return 8.0 * self.steps * (8.5 * self.latent_dim**2 + (8 if gradient else 5) * self.channels)
+
     def product_operations(self, observed: np.ndarray) -> np.ndarray:
         return np.full(len(observed), 2.0 * self.dim * (self.latent_dim + self.channels))
 
