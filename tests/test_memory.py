@@ -47,7 +47,6 @@ def signal(measurements):
 FLOOR = {"noise_floor": 1e-3}
 SPARSE = {"noise_variance": "auto", "learn_noise": False, "smallest_variance": 0.1, "block": "auto", **FLOOR}
 CASES = [
-    ("factor_analysis", {"latent_dim": 2, "offset": True, **FLOOR}, table(9, 4, 1.0)),
     ("factor_analysis", {"latent_dim": 60, "offset": True, **FLOOR}, table(100, 600, 0.9)),
     ("factor_analysis", {"latent_dim": 20, "offset": False, **FLOOR}, table(1200, 2000, 0.05)),
     ("ppca", {"latent_dim": 60, **FLOOR}, table(30, 3000, 0.9)),
@@ -65,8 +64,10 @@ CASES = [
 def resident():
     return 1024 * int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0])
 
-for name, options, data in CASES:
-    for gradient in (False, True):
+seen = set()
+for warm, (name, options, data) in enumerate([CASES[0], *CASES]):  # the first imports what there is to import
+    for gradient in (False, True) if name not in seen or warm == 1 else (False,):
+        seen.add(name)
         model = of_name("models", name, options)
         cases.attach(model, data, dtype=torch.float64 if model.double_precision else torch.float32)
         start = model.initial(0)
@@ -78,7 +79,8 @@ for name, options, data in CASES:
         reset_peak_memory()
         method.step()
         evaluator.score(method.parameters)
-        print(json.dumps([name, gradient, expected, 2**20 * peak_memory_mib() - before]), flush=True)
+        if warm:
+            print(json.dumps([name, gradient, expected, 2**20 * peak_memory_mib() - before]), flush=True)
 """
 
 
@@ -91,6 +93,6 @@ def test_estimates_of_memory_are_within_30_percent_of_the_peak() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(found) == 26
-    for name, gradient, expected, measured in found[2:]:  # the first is to import what there is to import
+    assert len(found) == 18
+    for name, gradient, expected, measured in found:
         assert expected == pytest.approx(measured, rel=0.3, abs=5e6), (name, gradient, expected, measured)

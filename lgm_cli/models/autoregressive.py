@@ -182,9 +182,9 @@ class Autoregressive(Model):
         return np.full(len(observed), 4.0 * self.dim * max(self.order, BLOCK) ** 2)
 
     def exact_bytes(self, gradient: bool = False) -> float:
-        """In double precision: about thirteen blocks of the band, or four of them and the windows' moments."""
+        """In double precision: about ten blocks of the band, or four of them and the windows' moments."""
         blocks = self.dim * max(self.order, BLOCK)
-        return 8.0 * max(13 * blocks, 4 * blocks + (3 if gradient else 7) * self.order**3)
+        return 8.0 * max(10 * blocks, 4 * blocks + (3 if gradient else 7) * self.order**3)
 
     def product_operations(self, observed: np.ndarray) -> np.ndarray:
         return np.full(len(observed), self.dim * (2.0 * self.order + 1))
