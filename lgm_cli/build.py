@@ -63,7 +63,9 @@ def device(options: Mapping[str, Any]) -> torch.device:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = options["threads"]
     if threads != "auto" and threads > 4 * cores:
-        raise UserError(f"device.threads={threads} on {cores} cores", f"use device.threads={cores} or less")
+        raise UserError(
+            f"device.threads={threads} on {cores} cores", f"use device.threads={cores}, at most {4 * cores}"
+        )
     if threads == "auto":
         wanted = os.environ.get("OMP_NUM_THREADS", "")  # a scheduler's word counts
         threads = int(wanted) if wanted.isdigit() and int(wanted) > 0 else cores

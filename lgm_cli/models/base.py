@@ -17,6 +17,7 @@ from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, PosteriorPrecision, SamplePosterior
 from lgm_cli.observations import Chunk, Observations, standardisation
 
+NEAR_FLOOR = 3.0  # floors up to which a variance has ended at its own: steps towards it grow ever shorter
 ACCURATE = {"tolerance": 1e-6, "max_iterations": 1000}  # choices of a model whose one data point averages no errors
 Parameters = dict[str, Tensor]
 Picture = Callable[[Path], object]  # draws to a PNG at the path
@@ -240,6 +241,12 @@ class Model(ABC):
             return np.zeros(data.shape[1]), np.ones(data.shape[1]), "units of the data"
         center, scale = standardisation(data)
         return center, scale, "standard deviations of the column"
+
+    @property
+    def lower_floor(self) -> str:
+        """The keys that let noise variances fall further: they would, and the likelihood rise, where a floor is met."""
+        double = "" if self.double_precision or self.observations.dtype == torch.float64 else " device.dtype=float64"
+        return f"model.noise_floor={1e-3 * self.noise_floor:g}{double}"
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         """What a user should know of the learned parameters, in sentences. names: those of the columns."""

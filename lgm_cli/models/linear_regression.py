@@ -13,7 +13,7 @@ from torch import Tensor
 from lgm_cli import plots
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior
-from lgm_cli.models.base import ACCURATE, Learned, Parameters, Picture, Posterior, Statistics
+from lgm_cli.models.base import ACCURATE, NEAR_FLOOR, Learned, Parameters, Picture, Posterior, Statistics
 from lgm_cli.models.linear import LinearModel
 from lgm_cli.observations import Chunk, Observations
 from lgm_cli.randomness import generator
@@ -264,9 +264,14 @@ class LinearRegression(LinearModel):
         return {"weights": lambda path: plots.weights(mean, deviation, list(map(str, names)), path, response=response)}
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
-        if parameters["noise_variance"] > 1.05 * self.noise_floor:
+        if parameters["noise_variance"] > NEAR_FLOOR * self.noise_floor:
             return []
-        return [
-            f"the noise variance ended at its floor, {self.noise_floor:g} of the response's variance: the features "
-            "explain it entirely (a copy of the response among them?)"
-        ]
+        responses = round(self.observations.observed)
+        why = (
+            f"{self.dim:,} features explain any {responses:,} responses (more responses or fewer features tell noise "
+            "from signal; until then, model.noise_floor says how closely the responses are followed)"
+            if self.dim >= responses - 1
+            else f"the features explain it entirely ({self.lower_floor} lets it fall further; where it ends at that "
+            "floor too, is there a copy of the response among the features?)"
+        )
+        return [f"the noise variance ended at its floor, {self.noise_floor:g} of the response's variance: {why}"]

@@ -15,7 +15,7 @@ from lgm_cli.dictionary import bands_of, basis_of, group_of, operator_of
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, SamplePosterior
 from lgm_cli.memory import EXACT_PARTS
-from lgm_cli.models.base import Learned, Parameters, Picture, Posterior, Reference, Statistics
+from lgm_cli.models.base import NEAR_FLOOR, Learned, Parameters, Picture, Posterior, Reference, Statistics
 from lgm_cli.models.linear import LinearModel
 from lgm_cli.models.signals import decibels, signal_pictures, simulated_signals
 from lgm_cli.observations import Chunk, Observations
@@ -61,6 +61,10 @@ class SparseBayes(LinearModel):
     ) -> None:  # fmt: skip
         self.given_noise, self.learn_noise = noise_variance, learn_noise
         self.smallest_variance, self.block, self.noise_floor = smallest_variance, block, noise_floor
+
+    def gradient_scale(self) -> dict[str, float]:
+        measured = self.observations.observed / self.observations.shape[0]  # of each signal
+        return {"noise_variance": 1 / measured} if self.learn_noise else {}
 
     @property
     def step_dim(self) -> int:
@@ -448,7 +452,7 @@ class SparseBayes(LinearModel):
         if not self.learn_noise:
             return []
         noise, found = float(self._noise_of(parameters)), []
-        if noise <= 1.05 * self.noise_floor:
+        if noise <= NEAR_FLOOR * self.noise_floor:
             found.append(
                 f"the noise variance ended at its floor, {self.noise_floor:g} of the measurements' mean square: the "
                 "coefficients explain everything; give model.noise_variance with model.learn_noise=false"

@@ -15,7 +15,7 @@ from lgm_cli.chain import Chain, ChainPosterior, ChainPrecision
 from lgm_cli.data.base import Data
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, SamplePosterior
-from lgm_cli.models.base import Learned, Model, Parameters, Picture, Posterior, Statistics
+from lgm_cli.models.base import NEAR_FLOOR, Learned, Model, Parameters, Picture, Posterior, Statistics
 from lgm_cli.models.series import channel_pictures
 from lgm_cli.models.states import SMALLEST_EXCESS, packed, principal_start, raised_root, simulated_states, unpacked
 from lgm_cli.observations import Chunk, Observations
@@ -383,12 +383,12 @@ class StateSpace(Model):
                 f"the transition's spectral radius is {radius:.4f}: the states grow, and so do forecasts and their "
                 "standard deviations, the further ahead the more"
             )
-        low = torch.nonzero(parameters["noise_variance"] <= 1.05 * self.noise_floor).flatten().tolist()
+        low = torch.nonzero(parameters["noise_variance"] <= NEAR_FLOOR * self.noise_floor).flatten().tolist()
         if low:
             shown = ", ".join(names[i] for i in low[:5]) + (f" and {len(low) - 5} more" if len(low) > 5 else "")
             found.append(
-                f"the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the variance: the states "
-                "follow every value (use fewer)"
+                f"the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the variance, or just "
+                f"above: the states follow every value ({self.lower_floor} lets it fall further)"
             )
         return found
 

@@ -406,7 +406,7 @@ def test_the_distance_to_the_truth_is_that_of_the_implied_covariances(offset: bo
 
 def test_what_cannot_be_learned_is_refused() -> None:
     data = cases.as_data(drawn(6, 4))
-    with pytest.raises(UserError, match="more than the 4 columns.*model.latent_dim=2 or less"):
+    with pytest.raises(UserError, match="more than the 4 columns.*model.latent_dim=4 or less"):
         FactorAnalysis(5, False, 1e-3).check(data)
     with pytest.raises(UserError, match="cannot be learned from 3 data points"):
         FactorAnalysis(3, False, 1e-3).check(cases.as_data(drawn(3, 4)))
