@@ -91,7 +91,8 @@ class Evaluator:
     def _operations(self) -> np.ndarray:
         if self.iterative:
             return np.zeros(len(self._lengths))
-        return self.model.exact_operations(self._lengths) + self._truth.lengths * float(self.model.dim) ** 2
+        each = np.minimum(self._lengths, self.model.dim) * float(self.model.dim)  # of a prediction
+        return self.model.exact_operations(self._lengths) + self._truth.lengths * each
 
     def _choose(self, cost: np.ndarray, limit: float, seed: int) -> list[Chunk] | None:
         total = len(cost)

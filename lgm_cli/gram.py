@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
 SMALL = 2  # latent dimensions for each right-hand side up to which a solver works on the matrix itself
 TILE = 192  # below this, one full product is faster than the tiles of a symmetric one
@@ -172,7 +173,7 @@ class ExactPosterior:
             mode = "reduced" if rows.requires_grad else "r"  # only the former has a derivative
             upper = torch.linalg.qr(torch.cat([columns, identity], 1), mode=mode).R
             if not bool(upper.isfinite().all()):  # as a Cholesky factorisation says it
-                raise torch.linalg.LinAlgError("linalg.qr: the rows are not finite")
+                raise LinAlgError("linalg.qr: the rows are not finite")
             self.factor = upper.mT * upper.diagonal(dim1=-2, dim2=-1).sign()[:, None, :]
         else:
             gram = symmetric_product(columns)

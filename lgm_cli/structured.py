@@ -56,6 +56,10 @@ class OperatorPrecision(PosteriorPrecision):
             return x + self.scale * (self.root.square() * self.operator.normal(self.scale * x))
         return x + self.transpose(self.forward(x))
 
+    def to_solve(self, systems: int) -> OperatorPrecision:
+        """Itself, however small: as a matrix it would lose its scale of residuals."""
+        return self
+
     def residual_scale(self, b: Tensor) -> Tensor:
         """What a relative residual is relative to, (n, R, 1)."""
         return torch.full_like(b[..., :1], math.sqrt(self.dim))

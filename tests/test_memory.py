@@ -8,7 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from lgm_cli import build
+from lgm_cli.errors import UserError
+from tests import cases
 
 # Of every model, two sizes, of some both forms. Blocks of 64 KiB and more are mapped one by one, so that what was freed
 # before is not counted as there.
@@ -82,6 +87,22 @@ for warm, (name, options, data) in enumerate([CASES[0], *CASES]):  # the first i
         if warm:
             print(json.dumps([name, gradient, expected, 2**20 * peak_memory_mib() - before]), flush=True)
 """
+
+
+@pytest.mark.parametrize(
+    ("name", "mend"),
+    [("state_space", "fewer latent dimensions, or less of the series"), ("factor_analysis", "method=unroll")],
+)
+def test_what_does_not_fit_is_refused_with_what_helps(name: str, mend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A series is judged by exact posteriors, whatever the method."""
+    values = np.random.default_rng(0).normal(size=(400, 20))
+    kind = "series" if name == "state_space" else "table"
+    model = cases.attach(cases.build_model(name, cases.variants(name)[0]), cases.as_data(values, kind=kind))
+    build._refuse_what_does_not_fit(model, gradient=False)
+    monkeypatch.setattr("lgm_cli.build.available_memory", lambda device: 1e4)
+    with pytest.raises(UserError) as refused:
+        build._refuse_what_does_not_fit(model, gradient=False)
+    assert refused.value.mend == mend and "0.00 GB are free" in refused.value.what
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process cannot be set back")

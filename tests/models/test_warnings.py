@@ -145,7 +145,7 @@ def test_as_many_factors_as_the_message_says_are_accepted(name: str) -> None:
 def test_the_noise_of_a_signal_that_is_given_is_not_told_from_its_prior() -> None:
     options = {"unknowns": 64, "measurements": 30, "nonzeros": 6, "noise": 0.1, "tasks": 1, "seed": 0}
     data = load({"name": "cosine", "test_fraction": 0.0, **options}, 0, None)
-    (warning,), _, model = learned("sparse_bayes", data, {"learn_noise": True, "noise_floor": 1e-3}, 200)
+    (warning,), _, _ = learned("sparse_bayes", data, {"learn_noise": True, "noise_floor": 1e-3}, 200)
     assert "give model.noise_variance with model.learn_noise=false" in warning
     warnings, _, _ = learned("sparse_bayes", data, {"noise_variance": 0.01, "learn_noise": False}, 50)
     assert warnings == []
