@@ -21,6 +21,7 @@ from lgm_cli.models.states import SMALLEST_EXCESS, packed, principal_start, rais
 from lgm_cli.observations import Chunk, Observations
 
 MEMORY = 5  # steps that count as one observation of a channel
+NEGLIGIBLE = 0.01  # noise of a channel, in the variance that an innovation gives it: less changes no forecast
 STATE_SCALE = 2.5  # usual standard deviation of a state, in those of its innovation
 
 
@@ -383,13 +384,21 @@ class StateSpace(Model):
                 f"the transition's spectral radius is {radius:.4f}: the states grow, and so do forecasts and their "
                 "standard deviations, the further ahead the more"
             )
-        low = torch.nonzero(parameters["noise_variance"] <= NEAR_FLOOR * self.noise_floor).flatten().tolist()
-        if low:
-            shown = ", ".join(names[i] for i in low[:5]) + (f" and {len(low) - 5} more" if len(low) > 5 else "")
-            found.append(
-                f"the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the variance, or just "
-                f"above: the states follow every value ({self.lower_floor} lets it fall further)"
-            )
+        noise, innovation = parameters["noise_variance"], parameters["observation"].square().sum(1)
+        low, negligible = noise <= NEAR_FLOOR * self.noise_floor, noise < NEGLIGIBLE * innovation
+        for channels, meaning in (
+            (low & ~negligible, f"the states follow every value ({self.lower_floor} lets it fall further)"),
+            (low & negligible, "the states follow every value, and no noise can be told beside their innovations"),
+        ):
+            which = torch.nonzero(channels).flatten().tolist()
+            if which:
+                shown = ", ".join(names[i] for i in which[:5]) + (
+                    f" and {len(which) - 5} more" if len(which) > 5 else ""
+                )
+                found.append(
+                    f"the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the variance, or just "
+                    f"above: {meaning}"
+                )
         return found
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lgm_cli.data import load
 from lgm_cli.data.base import Data
@@ -161,3 +162,17 @@ def test_a_noise_variance_near_its_floor_is_a_heywood_case() -> None:
     assert "the noise variance of y2 ended at its floor" in model.warnings(parameters, names)[0]
     parameters["noise_variance"][2] = 10 * model.noise_floor
     assert model.warnings(parameters, names) == []
+
+
+def test_a_series_without_noise_is_told_from_one_whose_floor_is_too_high() -> None:
+    """A walk far along: its steps are below the floor as a share of its variance, which is mostly that of its trend."""
+    data = cases.as_data(np.random.default_rng(0).normal(3.0, 1.0, size=(80, 1)).cumsum(0), kind="series")
+    found, before, model = learned("state_space", data, {"latent_dim": 1}, 100)
+    (warning,) = [text for text in found if "floor" in text]
+    assert "(model.noise_floor=1e-06 lets it fall further)" in warning and "fewer" not in warning
+    found, after, model = learned("state_space", data, {"latent_dim": 1, "noise_floor": 1e-6}, 100)
+    assert not any("lets it fall" in text for text in found) and after > before + 0.1
+    parameters = model.initial(0)
+    parameters["noise_variance"] = torch.full_like(parameters["noise_variance"], model.noise_floor)
+    (warning,) = [text for text in model.warnings(parameters, ["cpi"]) if "floor" in text]
+    assert "of cpi ended at its floor" in warning and "no noise can be told beside their innovations" in warning
