@@ -18,7 +18,7 @@ from tests import cases
 # Of every model, two sizes, of some both forms. Blocks of 64 KiB and more are mapped one by one, so that what was freed
 # before is not counted as there.
 SCRIPT = """
-import gc, json
+import ctypes, gc, json
 from pathlib import Path
 import numpy as np, torch
 from lgm_cli.build import of_name
@@ -80,6 +80,7 @@ for warm, (name, options, data) in enumerate([CASES[0], *CASES]):  # the first i
         method, expected = Method(model, ExactExpectation(model), update, 10**9, 0), model.exact_bytes(gradient)
         evaluator = Evaluator(model, data, 0)
         gc.collect()
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)  # of smaller ones too
         before = resident()
         reset_peak_memory()
         method.step()
