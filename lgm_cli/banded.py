@@ -164,6 +164,7 @@ class BandedPosterior:
         for link, part in zip(chain.flip(0), local[:-1].flip(0), strict=True):
             diagonal.append(part + link.mT @ diagonal[-1] @ link)
         blocks = torch.stack(diagonal[::-1])
+        del inverse, local, diagonal  # memory counts where steps are many
         before = torch.cat([torch.zeros_like(blocks[:1]), -blocks[1:] @ chain])  # Sigma_(j,j-1)
         row, lag = torch.arange(b), torch.arange(order + 1)[:, None]
         found = torch.cat([before, blocks], 2)[:, row, b + row - lag]  # (J, p + 1, B)

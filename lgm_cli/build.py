@@ -65,7 +65,8 @@ def device(options: Mapping[str, Any]) -> torch.device:
     if threads == "auto":
         threads = threads_asked() or most  # a scheduler's word counts
     elif threads > MOST_THREADS * most:
-        raise UserError(f"device.threads={threads} on {most} cores", f"use device.threads={most} or less")
+        advice = f"use device.threads={most}, at most {MOST_THREADS * most}"
+        raise UserError(f"device.threads={threads} on {most} cores", advice)
     torch.set_num_threads(threads)
     if name == "cuda":  # sums in a fixed order: the same seed gives the same numbers
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -127,8 +128,9 @@ def method(config: Mapping[str, Any], model: Model, parameters: Parameters) -> t
         per_step = min(blocks, max(1, round(options["batch_size"] / largest)))
     batch = min(observations.shape[0], per_step * largest)
     chosen: dict[str, Any] = {"batch_size": batch}
+    if options["posterior"] == "exact" or not model.standard_prior:  # whose parameters are judged by exact ones alone
+        _refuse_what_does_not_fit(model, options["update"] == "gradient")
     if options["posterior"] == "exact":
-        _refuse_what_does_not_fit(model)
         expectation: ExactExpectation | MonteCarloExpectation = ExactExpectation(model)
     else:
         iterative = solver(config, model)
@@ -160,12 +162,14 @@ def method(config: Mapping[str, Any], model: Model, parameters: Parameters) -> t
     return Method(model, expectation, update, per_step, seed), chosen
 
 
-def _refuse_what_does_not_fit(model: Model) -> None:
-    """UserError when neither form of an exact posterior fits into the memory that is free."""
-    forms, free = model.exact_bytes(model.observations.longest), available_memory(model.observations.device)
-    if min(forms.values()) > free:
-        needed = ", ".join(f"{size / 1e9:,.1f} GB {form}" for form, size in forms.items())
-        raise UserError(f"an exact posterior needs {needed}, and {free / 1e9:,.1f} GB are free", "method=unroll")
+def _refuse_what_does_not_fit(model: Model, gradient: bool) -> None:
+    """UserError when exact posteriors do not fit into the memory that is free."""
+    needed, free = model.exact_bytes(gradient), available_memory(model.observations.device)
+    if needed > free:
+        raise UserError(
+            f"exact posteriors need {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free",
+            "method=unroll" if model.standard_prior else "fewer latent dimensions, or less of the series",
+        )
 
 
 def _auto(given: Any, choice: Any) -> Any:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from lgm_cli.data.base import Data
 from lgm_cli.iterative import IterativePosterior
-from lgm_cli.memory import available_memory
-from lgm_cli.methods.expectation import EXACT_ELEMENTS, exact_part_size
+from lgm_cli.memory import EXACT_ELEMENTS, available_memory, exact_part_size
 from lgm_cli.models.base import Model, Parameters, Reference
 from lgm_cli.observations import Chunk
 
@@ -93,7 +92,8 @@ class Evaluator:
     def _operations(self) -> np.ndarray:
         if self.iterative:
             return np.zeros(len(self._lengths))
-        return self.model.exact_operations(self._lengths) + self._truth.lengths * float(self.model.dim) ** 2
+        each = np.minimum(self._lengths, self.model.dim) * float(self.model.dim)  # of a prediction
+        return self.model.exact_operations(self._lengths) + self._truth.lengths * each
 
     def _choose(self, cost: np.ndarray, limit: float, seed: int) -> list[Chunk] | None:
         total = len(cost)
@@ -207,10 +207,9 @@ def needs_iterations(model: Model) -> bool:
     iterative one can stand in for it."""
     if not model.standard_prior:
         return False
-    longest = model.observations.longest
-    if model.exact_operations(np.array([longest]))[0] > SINGLE_OPERATIONS:
+    if model.exact_operations(np.array([model.observations.longest]))[0] > SINGLE_OPERATIONS:
         return True
-    return min(model.exact_bytes(longest).values()) > available_memory(model.observations.device)
+    return model.exact_bytes() > available_memory(model.observations.device)
 
 
 class _ByPoint:

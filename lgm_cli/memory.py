@@ -7,6 +7,11 @@ from pathlib import Path
 
 import torch
 
+from lgm_cli.observations import Chunk
+
+EXACT_ELEMENTS = 1 << 24  # numbers that the posteriors of one part of a chunk may take (64 MiB in float32)
+EXACT_PARTS = 4  # but at least so many data points, however large they are
+
 
 def available_memory(device: torch.device) -> float:
     """Bytes that a computation on the device may still take; infinity where the system does not say."""
@@ -28,3 +33,14 @@ def available_memory(device: torch.device) -> float:
     except (OSError, ValueError, IndexError):
         pass
     return min(limits)
+
+
+def exact_part_size(chunk: Chunk, dim: int) -> int:
+    """How many data points to factorise at once."""
+    if chunk.index is not None and chunk.index.dim() == 1:
+        return max(EXACT_PARTS, EXACT_ELEMENTS // (4 * dim * len(chunk.index)))  # they share one factorisation
+    width = chunk.width
+    each = width * dim + (min(width, dim) + 1) ** 2 + (dim + 1) ** 2 // 2
+    if chunk.index is not None:
+        each += width * (dim + 2) ** 2  # the statistics of a closed-form update, entry by entry
+    return max(EXACT_PARTS, EXACT_ELEMENTS // each)

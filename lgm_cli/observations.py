@@ -44,6 +44,11 @@ class Chunk:
         """Number of observed entries."""
         return float(self.weight.sum())  # of at most 2^18 ones: exact in single precision
 
+    @cached_property
+    def width(self) -> int:
+        """Columns of `gathered`: the observed entries of the data point that has most."""
+        return self.weight.shape[1] if self.index is not None else max(1, int(self.weight.sum(1).max()))
+
     def take(self, by_column: Tensor) -> Tensor:
         """Rows of (M,) or (M, D) for this chunk: themselves, (m[, D]) or (n, m[, D]); zeros where padded."""
         if self.index is None:
@@ -68,8 +73,7 @@ class Chunk:
         """The same entries without the unobserved columns; what exact factorisations work on."""
         if self.index is not None:
             return self
-        width = max(1, int(self.weight.sum(1).max()))
-        order = torch.argsort(self.weight, dim=1, descending=True, stable=True)[:, :width]
+        order = torch.argsort(self.weight, dim=1, descending=True, stable=True)[:, : self.width]
         weight = self.weight.gather(1, order)
         index = torch.where(weight > 0, order, self.weight.shape[1])
         return Chunk(self.points, index, weight, self.values.gather(1, order))

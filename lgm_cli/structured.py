@@ -56,6 +56,10 @@ class OperatorPrecision(PosteriorPrecision):
             return x + self.scale * (self.root.square() * self.operator.normal(self.scale * x))
         return x + self.transpose(self.forward(x))
 
+    def to_solve(self, systems: int) -> OperatorPrecision:
+        """Itself, however small: as a matrix it would lose its scale of residuals."""
+        return self
+
     def residual_scale(self, b: Tensor) -> Tensor:
         """What a relative residual is relative to, (n, R, 1)."""
         return torch.full_like(b[..., :1], math.sqrt(self.dim))
@@ -111,6 +115,11 @@ class DualPosterior:
     def mean(self) -> Tensor:
         """(n, D)."""
         return self._transpose(torch.cholesky_solve(self.targets.mT, self.factor).mT).to(self._dtype)
+
+    @cached_property
+    def residual(self) -> Tensor:
+        """t - V mean = C^-1 t, of which nothing cancels, (n, m)."""
+        return torch.cholesky_solve(self.targets.mT, self.factor).mT.to(self._dtype)
 
     @cached_property
     def inverse(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -122,9 +123,30 @@ def test_single_precision_stands_a_noise_precision_of_1e4(m: int, dim: int) -> N
     torch.testing.assert_close(single.covariance.double(), double.covariance, rtol=0, atol=1e-3 * scale)
 
 
-def test_rows_that_are_not_numbers_are_an_error_of_linear_algebra() -> None:
+@pytest.mark.parametrize(("orthogonal", "tolerance"), [(False, 1e-11), (True, 1e-14)])
+@pytest.mark.parametrize(("m", "dim"), [(10, 40), (30, 5)], ids=["dual", "primal"])
+def test_little_noise_costs_a_density_no_digits(m: int, dim: int, orthogonal: bool, tolerance: float) -> None:
+    """Where y^T y is 1e7 times y^T C^-1 y, and a direction that no latent reaches has an eigenvalue of one; against 50
+    digits."""
+    rows = draw(m, dim)
+    rows = 300 * (rows - rows.mean(0))
+    targets = rows @ draw(dim, seed=1) + draw(m, seed=2)
+    found = ExactPosterior(rows[None], targets[None], orthogonal)
+    with mpmath.workdps(50):
+        exact = mpmath.matrix(rows.tolist())
+        c = exact * exact.T + mpmath.eye(m)
+        half = mpmath.lu_solve(mpmath.cholesky(c), mpmath.matrix(targets.tolist()))
+        expected = float(-(mpmath.fdot(half, half) + mpmath.log(mpmath.det(c))) / 2)
+    assert float(targets.square().sum()) > 1e5 * abs(expected)
+    assert float(found.log_density()) == pytest.approx(expected, rel=tolerance)
+    misfit = torch.linalg.solve(torch.eye(m) + rows @ rows.mT, targets)
+    torch.testing.assert_close(found.residual[0], misfit, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("orthogonal", [False, True])
+def test_rows_that_are_not_numbers_are_an_error_of_linear_algebra(orthogonal: bool) -> None:
     """What the learning loop takes for divergence."""
     rows = draw(2, 5, 3)
     rows[1, 2, 0] = torch.nan
     with pytest.raises(torch.linalg.LinAlgError):
-        ExactPosterior(rows, draw(2, 5))
+        ExactPosterior(rows, draw(2, 5), orthogonal)

@@ -10,13 +10,11 @@ from torch import Tensor
 
 from lgm_cli.checkpoint import require
 from lgm_cli.gram import DensePrecision, PosteriorPrecision, SamplePosterior, is_small
+from lgm_cli.memory import exact_part_size
 from lgm_cli.models.base import Model, Parameters, Posterior
 from lgm_cli.observations import Chunk
 from lgm_cli.randomness import generator
 from lgm_cli.solvers.base import Solver
-
-EXACT_ELEMENTS = 1 << 24  # numbers that the posteriors of one part of a chunk may take (64 MiB in float32)
-EXACT_PARTS = 4  # but at least so many data points, however large they are
 
 
 @dataclass
@@ -54,17 +52,6 @@ class ExactExpectation:
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Nothing is carried from step to step."""
         require(state, {}, "expectation")
-
-
-def exact_part_size(chunk: Chunk, dim: int) -> int:
-    """How many data points to factorise at once."""
-    if chunk.index is not None and chunk.index.dim() == 1:
-        return max(EXACT_PARTS, EXACT_ELEMENTS // (4 * dim * len(chunk.index)))  # they share one factorisation
-    width = chunk.gathered.weight.shape[1]
-    each = width * dim + (min(width, dim) + 1) ** 2 + (dim + 1) ** 2 // 2
-    if chunk.index is not None:
-        each += width * (dim + 2) ** 2  # the statistics of a closed-form update, entry by entry
-    return max(EXACT_PARTS, EXACT_ELEMENTS // each)
 
 
 class MonteCarloExpectation:

@@ -16,7 +16,7 @@ from lgm_cli.banded import BLOCK, BandedPosterior, BandedPrecision
 from lgm_cli.data.base import Data, Table
 from lgm_cli.errors import UserError
 from lgm_cli.gram import SamplePosterior
-from lgm_cli.models.base import ACCURATE, Learned, Model, Parameters, Picture, Statistics
+from lgm_cli.models.base import ACCURATE, NEAR_FLOOR, Learned, Model, Parameters, Picture, Statistics
 from lgm_cli.observations import Chunk, Observations
 from lgm_cli.randomness import generator
 from lgm_cli.stationary import (
@@ -85,7 +85,7 @@ class Autoregressive(Model):
         if length <= self.order:
             raise UserError(
                 f"{name} has {length:,} steps, and model.order={self.order} takes more",
-                f"model.order={max(1, length // 10)} or less",
+                f"model.order={length - 1} or less" if length > 1 else "give at least two",
             )
 
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,6 +180,11 @@ class Autoregressive(Model):
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
         """About 4 B^2 for each step: the factorisation and what it takes to go back through it."""
         return np.full(len(observed), 4.0 * self.dim * max(self.order, BLOCK) ** 2)
+
+    def exact_bytes(self, gradient: bool = False) -> float:
+        """In double precision: about ten blocks of the band, or four of them and the windows' moments."""
+        blocks = self.dim * max(self.order, BLOCK)
+        return 8.0 * max(10 * blocks, 4 * blocks + (3 if gradient else 7) * self.order**3)
 
     def product_operations(self, observed: np.ndarray) -> np.ndarray:
         return np.full(len(observed), self.dim * (2.0 * self.order + 1))
@@ -335,7 +340,7 @@ class Autoregressive(Model):
         return {"series": series, "spectrum": spectrum}
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
-        floor, found = 1.05 * self.noise_floor, _local(parameters)
+        floor, found = NEAR_FLOOR * self.noise_floor, _local(parameters)
         if found["noise_variance"] <= floor:
             return [
                 f"the noise variance ended at its floor, {self.noise_floor:g} of the variance of {names[0]}: the "

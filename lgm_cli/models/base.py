@@ -17,6 +17,7 @@ from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, PosteriorPrecision, SamplePosterior
 from lgm_cli.observations import Chunk, Observations, standardisation
 
+NEAR_FLOOR = 3.0  # floors up to which a variance has ended at its own: steps towards it grow ever shorter
 ACCURATE = {"tolerance": 1e-6, "max_iterations": 1000}  # choices of a model whose one data point averages no errors
 Parameters = dict[str, Tensor]
 Picture = Callable[[Path], object]  # draws to a PNG at the path
@@ -152,28 +153,24 @@ class Model(ABC):
     def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
         """The posterior by factorisation."""
 
+    @abstractmethod
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
         """Multiplications of an exact posterior, for data points with so many observed entries each. (N,)"""
-        small, large = np.minimum(observed, self.dim), np.maximum(observed, self.dim)
-        return small**2 * large + small**3 / 3
 
-    def exact_bytes(self, observed: float) -> dict[str, float]:
-        """Memory of an exact posterior in each of its forms, for a data point with so many observed entries."""
-        size = torch.empty(0, dtype=self.observations.dtype).element_size()
-        rows = observed * self.dim
-        return {
-            f"primal ({self.dim:,} x {self.dim:,})": size * (rows + 2.0 * self.dim**2),
-            f"dual ({observed:,.0f} x {observed:,.0f})": size * (2 * rows + 2.0 * observed**2),
-        }
+    @abstractmethod
+    def exact_bytes(self, gradient: bool = False) -> float:
+        """Memory that a step with exact posteriors and an evaluation take at their peak, beside the data: the largest
+        part of a chunk, its statistics and the M-step or, of a step by the gradient, what is kept for it. It is within
+        30% of what is measured."""
 
     def log_volume(self, parameters: Parameters) -> Tensor | float:
         """log |det dz/dw| for the coordinates z of posteriors and the latents w whose density `complete_loss` takes,
         of one data point: zero where these are the same."""
         return 0.0
 
+    @abstractmethod
     def product_operations(self, observed: np.ndarray) -> np.ndarray:
         """Multiplications of a product with A_n, for each data point. (N,)"""
-        return 2 * observed * self.dim
 
     @abstractmethod
     def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
@@ -269,6 +266,12 @@ class Model(ABC):
             return np.zeros(data.shape[1]), np.ones(data.shape[1]), "units of the data"
         center, scale = standardisation(data)
         return center, scale, "standard deviations of the column"
+
+    @property
+    def lower_floor(self) -> str:
+        """The keys that let noise variances fall further: they would, and the likelihood rise, where a floor is met."""
+        double = "" if self.double_precision or self.observations.dtype == torch.float64 else " device.dtype=float64"
+        return f"model.noise_floor={1e-3 * self.noise_floor:g}{double}"
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         """What a user should know of the learned parameters, in sentences. names: those of the columns."""

@@ -14,7 +14,7 @@ from lgm_cli import plots
 from lgm_cli.data.base import Data, Table
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior
-from lgm_cli.models.base import Learned, Parameters, Picture, Posterior, Statistics
+from lgm_cli.models.base import NEAR_FLOOR, Learned, Parameters, Picture, Posterior, Statistics
 from lgm_cli.models.linear import LinearModel
 from lgm_cli.observations import Chunk, Observations
 from lgm_cli.randomness import generator
@@ -52,16 +52,13 @@ class FactorAnalysis(LinearModel):
     def check(self, data: Data) -> None:
         super().check(data)
         points, columns = data.shape
-        fewer = max(1, min(columns, points - 1) // 2)
+        most = min(columns, points - 1)
+        mend = f"use model.latent_dim={most} or less" if most else "give at least two data points"
         if self.latent_dim > columns:
-            raise UserError(
-                f"model.latent_dim={self.latent_dim} is more than the {columns} columns of the data",
-                f"use model.latent_dim={fewer} or less",
-            )
+            raise UserError(f"model.latent_dim={self.latent_dim} is more than the {columns} columns of the data", mend)
         if self.latent_dim >= points:
             raise UserError(
-                f"model.latent_dim={self.latent_dim} factors cannot be learned from {points} data points",
-                "give more data points or fewer factors",
+                f"model.latent_dim={self.latent_dim} factors cannot be learned from {points} data points", mend
             )
 
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,6 +223,17 @@ class FactorAnalysis(LinearModel):
             total["offset_square"] += moment[:, -1, -1].sum()
         return total
 
+    def _numbers_of_statistics(self, chunk: Chunk, points: int) -> float:
+        """E[u u^T] of the data points and what it is made of, entry by entry in the gathered layout, and its sums."""
+        each, columns = (self.dim + 2) ** 2, self.observations.shape[1]
+        gathered = chunk.index is not None and chunk.index.dim() == 2
+        moments = points * (2 + (chunk.width <= self.dim) + chunk.width * gathered)
+        return each * (moments + columns * (1 + gathered))
+
+    def _numbers_of_maximum(self) -> float:
+        """Four copies of the sums."""
+        return 4.0 * (self.dim + 2) ** 2 * self.observations.shape[1]
+
     def _moment(self, parameters: Parameters, posterior: Posterior) -> Tensor:
         """E[u u^T] of u = (z, 1, o), (n, q, q)."""
         d, mean = self.latent_dim, posterior.mean
@@ -356,14 +364,36 @@ class FactorAnalysis(LinearModel):
             + exported.get("offset_variance", torch.tensor(0.0))
         )
 
-    def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
-        low = torch.nonzero(parameters["noise_variance"] <= 1.05 * self.noise_floor).flatten().tolist()
-        if not low:
+    def most_identified(self, offset: bool) -> int:
+        """The largest number of factors D whose loadings (but for their axes) and noise variances the covariances of
+        the M columns determine, by their count: (M - D)^2 >= M + D (Ledermann, Psychometrika 2 (1937) 85-93), with two
+        to spare for the variance of an offset. Zero where there is none."""
+        m = self.observations.shape[1]
+        return max(0, math.floor((2 * m + 1 - math.sqrt(8 * m + 1 + 8 * offset)) / 2))
+
+    def _not_identified(self) -> list[str]:
+        most = self.most_identified(self.offset)
+        if self.latent_dim <= most:
             return []
-        shown = ", ".join(names[i] for i in low[:5]) + (f" and {len(low) - 5} more" if len(low) > 5 else "")
+        mend = [f"model.latent_dim={most} or less"] if most else []
+        mend += ["model.offset=false"] if self.offset and self.latent_dim <= self.most_identified(False) else []
         return [
-            f"Heywood case: the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the variance "
-            "(fewer factors, or more data for it, would tell noise from signal)"
+            f"model.latent_dim={self.latent_dim}{' with an offset' if self.offset else ''} is too much for "
+            f"{self.observations.shape[1]} columns: their covariances do not determine the loadings and the noise "
+            f"variances, others fit as well ({', or '.join(mend) or 'more columns'})"
+        ]
+
+    def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        low = torch.nonzero(parameters["noise_variance"] <= NEAR_FLOOR * self.noise_floor).flatten().tolist()
+        if not low:
+            return self._not_identified()
+        shown = ", ".join(names[i] for i in low[:5]) + (f" and {len(low) - 5} more" if len(low) > 5 else "")
+        fewer = "fewer factors or more data for it tell" if self.latent_dim > 1 else "more data for it tell"
+        return [
+            *self._not_identified(),
+            f"Heywood case: the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the variance, or "
+            f"just above ({self.lower_floor} lets it fall further; where it ends at that floor too, {fewer} noise from "
+            "signal)",
         ]
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lgm_cli.gram import ExactPosterior, GramPrecision, PosteriorPrecision, SamplePosterior
+from lgm_cli.memory import exact_part_size
 from lgm_cli.models.base import Model, Parameters, Posterior, Reference
 from lgm_cli.observations import Chunk, Observations
 
@@ -56,7 +58,47 @@ class LinearModel(Model):
 
     def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
         rows, targets, _ = self._columns(parameters, chunk.gathered)
-        return ExactPosterior(rows if rows.dim() == 3 else rows[None], targets)
+        return ExactPosterior(rows if rows.dim() == 3 else rows[None], targets, orthogonal=self.double_precision)
+
+    def exact_operations(self, observed: np.ndarray) -> np.ndarray:
+        """Of the primal or the dual form, whichever is the cheaper."""
+        small, large = np.minimum(observed, self.dim), np.maximum(observed, self.dim)
+        return small**2 * large + small**3 / 3
+
+    def product_operations(self, observed: np.ndarray) -> np.ndarray:
+        """V and V^T."""
+        return 2 * observed * self.dim
+
+    def exact_bytes(self, gradient: bool = False) -> float:
+        """Copies of the rows of all columns and of those that each data point of a part observes, factors and their
+        inverses; while a part is factorised, the posterior of the part before is still there."""
+        chunks, size = list(self.observations.chunks), self.observations.dtype.itemsize
+        columns = 3 * self.observations.shape[1] * (self.dim + 3)
+        peaks, posterior, points = [0.0], 0, 1
+        for chunk in chunks:
+            points = min(exact_part_size(chunk, self.dim), len(chunk.points))
+            shared = chunk.index is not None and chunk.index.dim() == 1
+            rows = (1 if shared else points) * chunk.width * (self.dim + 3)
+            factor = (1 if shared else points) * min(chunk.width, self.dim) ** 2
+            posterior = rows + 2 * factor + rows * (chunk.width <= self.dim)
+            before = posterior * (len(chunks) > 1 or points < len(chunk.points))
+            peaks.append(4 * (rows + factor) if self.double_precision else before + columns + rows + 3 * factor)
+            if gradient:
+                peaks.append(max(columns + 3 * rows, 5.25 * rows) + 2 * factor)
+            else:
+                peaks.append(posterior + self._numbers_of_statistics(chunk, points))
+        if not gradient:
+            last = (len(chunks[-1].points) - 1) % points + 1
+            peaks.append(posterior * last / points + self._numbers_of_maximum())
+        return float(size * max(peaks))
+
+    @abstractmethod
+    def _numbers_of_statistics(self, chunk: Chunk, points: int) -> float:
+        """What taking the statistics of so many data points of a chunk needs beside their posterior, in numbers."""
+
+    def _numbers_of_maximum(self) -> float:
+        """What the M-step needs, in numbers: nothing where it is of a few."""
+        return 0.0
 
     def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
         """1/2 sum omega [(Psi^(1/2) (y - eta) - V mu)^2 + diag(V Sigma V^T) - log psi] + 1/2 (|mu|^2 + tr Sigma).

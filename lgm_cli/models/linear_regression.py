@@ -14,7 +14,7 @@ from lgm_cli import plots
 from lgm_cli.data.base import Table
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior
-from lgm_cli.models.base import ACCURATE, Learned, Parameters, Picture, Posterior, Statistics
+from lgm_cli.models.base import ACCURATE, NEAR_FLOOR, Learned, Parameters, Picture, Posterior, Statistics
 from lgm_cli.models.linear import LinearModel
 from lgm_cli.observations import Chunk, Observations
 from lgm_cli.randomness import generator
@@ -186,20 +186,25 @@ class LinearRegression(LinearModel):
             "noise_variance": noise,
         }
 
+    def _numbers_of_statistics(self, chunk: Chunk, points: int) -> float:
+        """The rows once more."""
+        again = 3.0 * self.observations.shape[1] + chunk.width * (chunk.width > self.dim)
+        return again * (self.dim + 3)
+
     def statistics(
         self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
     ) -> Statistics:
-        """E|z|^2 of the whitened weights; sums over the responses of 1, of r = y - X E[w], of r^2 and of
-        Var(x w)."""
+        """E|z|^2 of the whitened weights; sums over the responses of 1, of r = y - X E[w] - c with the intercept as it
+        is, of r^2 and of Var(x w)."""
         chunk = chunk.gathered
         rows, targets, _ = self._columns(parameters, chunk)
         noise = parameters["noise_variance"]
-        fitted = (posterior.mean[:, None, :] @ rows.mT).squeeze(1)
-        residual = chunk.weight * ((targets - fitted) * noise.sqrt() + parameters["intercept"])
         if isinstance(posterior, ExactPosterior):
-            spread = posterior.marginal_variance.sum()
+            residual, spread = posterior.residual, posterior.marginal_variance.sum()
         else:
+            residual = targets - (posterior.mean[:, None, :] @ rows.mT).squeeze(1)
             spread = posterior.samples.square().sum() / posterior.samples.shape[1]
+        residual = chunk.weight * residual * noise.sqrt()
         found = {
             "square": posterior.mean.square().sum() + spread,
             "count": chunk.weight.sum(),
@@ -211,11 +216,11 @@ class LinearRegression(LinearModel):
 
     def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
         """alpha = p / E|w|^2,  c = mean of y - X E[w],  1 / psi = E|y - X w - c|^2 / N."""
-        count, intercept = statistics["count"], statistics["residual"] / statistics["count"]
-        square = statistics["residual_square"] - count * intercept**2 + statistics["variance"]
+        count, change = statistics["count"], statistics["residual"] / statistics["count"]
+        square = statistics["residual_square"] - count * change**2 + statistics["variance"]
         return {
             "weight_precision": parameters["weight_precision"] * self.dim / statistics["square"],
-            "intercept": intercept,
+            "intercept": parameters["intercept"] + change,
             "noise_variance": (square / count).clamp_min(self.noise_floor),
         }
 
@@ -274,9 +279,14 @@ class LinearRegression(LinearModel):
         return {"weights": lambda path: plots.weights(mean, deviation, list(map(str, names)), path, response=response)}
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
-        if parameters["noise_variance"] > 1.05 * self.noise_floor:
+        if parameters["noise_variance"] > NEAR_FLOOR * self.noise_floor:
             return []
-        return [
-            f"the noise variance ended at its floor, {self.noise_floor:g} of the response's variance: the features "
-            "explain it entirely (a copy of the response among them?)"
-        ]
+        responses = round(self.observations.observed)
+        why = (
+            f"{self.dim:,} features explain any {responses:,} responses (more responses or fewer features tell noise "
+            "from signal; until then, model.noise_floor says how closely the responses are followed)"
+            if self.dim >= responses - 1
+            else f"the features explain it entirely ({self.lower_floor} lets it fall further; where it ends at that "
+            "floor too, is there a copy of the response among the features?)"
+        )
+        return [f"the noise variance ended at its floor, {self.noise_floor:g} of the response's variance: {why}"]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lgm_cli.data.base import Data, Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base import Parameters
+from lgm_cli.models.base import NEAR_FLOOR, Parameters
 from lgm_cli.models.factor_analysis import FactorAnalysis, leading
 from lgm_cli.observations import Observations, standardisation
 
@@ -96,10 +96,17 @@ class Ppca(FactorAnalysis):
         each = exported["noise_variance"].expand(len(exported["mean"]))
         return super().implied_covariance(exported | {"noise_variance": each})
 
+    def most_identified(self, offset: bool) -> int:
+        """With one direction at least that is noise alone."""
+        return self.observations.shape[1] - 1
+
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
-        if parameters["noise_variance"] > 1.05 * self.noise_floor:
-            return []
+        if parameters["noise_variance"] > NEAR_FLOOR * self.noise_floor:
+            return self._not_identified()
+        fewer = "use fewer, or " if self.latent_dim > 1 else ""
         return [
-            f"the noise variance ended at its floor, {self.noise_floor:g} of the variance: {self.latent_dim} factors "
-            "explain the data almost entirely (use fewer, or bring columns to comparable units)"
+            *self._not_identified(),
+            f"the noise variance ended at its floor, {self.noise_floor:g} of the variance, or just above: "
+            f"{self.latent_dim} factors explain the data almost entirely ({self.lower_floor} lets it fall further; "
+            f"where it ends at that floor too, {fewer}bring columns to comparable units)",
         ]

@@ -15,7 +15,8 @@ from lgm_cli.dictionary import bands_of, basis_of, group_of, operator_of
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, SamplePosterior
 from lgm_cli.iterative import IterativePosterior
-from lgm_cli.models.base import Learned, Parameters, Picture, Posterior, Reference, Statistics
+from lgm_cli.memory import EXACT_PARTS
+from lgm_cli.models.base import NEAR_FLOOR, Learned, Parameters, Picture, Posterior, Reference, Statistics
 from lgm_cli.models.linear import LinearModel
 from lgm_cli.models.signals import decibels, signal_pictures, simulated_signals
 from lgm_cli.observations import Chunk, Observations
@@ -63,6 +64,10 @@ class SparseBayes(LinearModel):
     ) -> None:  # fmt: skip
         self.given_noise, self.learn_noise = noise_variance, learn_noise
         self.smallest_variance, self.block, self.noise_floor = smallest_variance, block, noise_floor
+
+    def gradient_scale(self) -> dict[str, float]:
+        measured = self.observations.observed / self.observations.shape[0]  # of each signal
+        return {"noise_variance": 1 / measured} if self.learn_noise else {}
 
     @property
     def step_dim(self) -> int:
@@ -217,13 +222,21 @@ class SparseBayes(LinearModel):
     def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
         """By the operator's own products where data points observe the same m <= D entries, else by its matrix."""
         chunk = chunk.gathered
-        index, columns = chunk.index, chunk.values.shape[1]
-        if index is not None and index.dim() == 2 and bool(chunk.weight.all()) and bool((index == index[0]).all()):
-            index = index[0]
-        if (index is None or index.dim() == 1) and columns <= self.dim and not isinstance(self.operator, Dense):
-            root = self._noise_of(parameters).rsqrt()
+        index = chunk.index
+        if self._alike(chunk) and chunk.width <= self.dim and not isinstance(self.operator, Dense):
+            root, index = (
+                self._noise_of(parameters).rsqrt(),
+                index[0] if index is not None and index.dim() == 2 else index,
+            )
             return DualPosterior(self._rows(index), self._each(parameters), root, root * chunk.values)
         return super().exact_posterior(parameters, chunk)
+
+    @staticmethod
+    def _alike(chunk: Chunk) -> bool:
+        """Whether the data points of a chunk observe the same entries."""
+        if chunk.index is None:
+            return bool((chunk.weight == chunk.weight[0]).all())
+        return chunk.index.dim() == 1 or (bool(chunk.weight.all()) and bool((chunk.index == chunk.index[0]).all()))
 
     def _rows(self, index: Tensor | None) -> LinearOperator:
         if index is None or len(index) == self.operator.out_dim:
@@ -249,16 +262,15 @@ class SparseBayes(LinearModel):
         if isinstance(posterior, SamplePosterior):
             precision, targets = self.system(parameters, chunk)
             fitted = precision.forward(torch.cat([posterior.mean[:, None], posterior.samples], 1))
-            fitted, spread = fitted[:, 0], fitted[:, 1:].square().mean(1)
+            residual, spread = targets - fitted[:, 0], fitted[:, 1:].square().mean(1)
         elif isinstance(posterior, DualPosterior):
-            targets, fitted = (x.to(posterior.mean) for x in (posterior.targets, posterior.forward(posterior.mean)))
-            spread = posterior.fitted_variance.expand_as(fitted)
+            residual = posterior.residual
+            spread = posterior.fitted_variance.expand_as(residual)
         else:
             chunk = chunk.gathered
-            rows, targets, _ = self._columns(parameters, chunk)
-            fitted = chunk.weight * (posterior.mean[:, None, :] @ rows.mT).squeeze(1)
-            spread = chunk.weight * posterior.observed_variance(rows)
-        return self._noise_of(parameters) * ((targets - fitted).square().sum() + spread.sum())
+            rows, _, _ = self._columns(parameters, chunk)
+            residual, spread = posterior.residual, chunk.weight * posterior.observed_variance(rows)
+        return self._noise_of(parameters) * (residual.square().sum() + spread.sum())
 
     def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
         """1/2 sum_d alpha_d E[w_d^2] - n/2 sum_d log alpha_d + 1/2 (psi E|y - Phi w|^2 - m log psi), summed over data
@@ -299,9 +311,8 @@ class SparseBayes(LinearModel):
     def _by_products(self, observed: float) -> bool:
         """Whether `exact_posterior` takes the dual form by the products of a fast operator: all data points of a chunk
         observe the same entries."""
-        chunks = self.observations.chunks
-        shared = all(len(chunk.points) == 1 or (chunk.index is not None and chunk.index.dim() == 1) for chunk in chunks)
-        return shared and observed <= self.dim and not isinstance(self.operator, Dense)
+        alike = all(self._alike(chunk) for chunk in self.observations.chunks)
+        return alike and observed <= self.dim and not isinstance(self.operator, Dense)
 
     @property
     def _transform(self) -> float:
@@ -313,15 +324,19 @@ class SparseBayes(LinearModel):
             return super().product_operations(observed)
         return np.full_like(observed, 2 * self._transform)
 
-    def exact_bytes(self, observed: float) -> dict[str, float]:
-        """The dual form by the operator's own products where `exact_posterior` takes it, which then is the smaller."""
-        if not self._by_products(observed):
-            return super().exact_bytes(observed)
-        primal, dual = self._norms.element_size() * 3.0 * self.dim**2, 8 * 3.5 * observed**2
-        return {
-            f"primal ({self.dim:,} x {self.dim:,})": max(primal, dual),
-            f"dual ({observed:,.0f} x {observed:,.0f})": dual,
-        }
+    def exact_bytes(self, gradient: bool = False) -> float:
+        """Of the dual form by the operator's own products, in double precision, seven matrices for all data points;
+        otherwise the matrix of Phi, and what is computed of it."""
+        observed = self.observations.longest
+        if self._by_products(observed):
+            before = 2 * (self.observations.shape[0] > EXACT_PARTS)  # factor and inverse of a part before
+            return 8 * (7.0 + before) * observed**2
+        dense = self.observations.shape[1] * self.dim * (self._dense is None)
+        return super().exact_bytes(gradient) + self.observations.dtype.itemsize * dense
+
+    def _numbers_of_statistics(self, chunk: Chunk, points: int) -> float:
+        """The rows once more, where the noise is learned."""
+        return self.learn_noise * (3.0 * self.observations.shape[1] + points * chunk.width) * (self.dim + 3)
 
     def log_volume(self, parameters: Parameters) -> Tensor:
         return 0.5 * self._each(parameters).log().sum()
@@ -458,7 +473,7 @@ class SparseBayes(LinearModel):
         if not self.learn_noise:
             return []
         noise, found = float(self._noise_of(parameters)), []
-        if noise <= 1.05 * self.noise_floor:
+        if noise <= NEAR_FLOOR * self.noise_floor:
             found.append(
                 f"the noise variance ended at its floor, {self.noise_floor:g} of the measurements' mean square: the "
                 "coefficients explain everything; give model.noise_variance with model.learn_noise=false"

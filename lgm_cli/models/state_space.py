@@ -15,12 +15,13 @@ from lgm_cli.chain import Chain, ChainPosterior, ChainPrecision
 from lgm_cli.data.base import Data, Table
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, SamplePosterior
-from lgm_cli.models.base import Learned, Model, Parameters, Picture, Posterior, Statistics
+from lgm_cli.models.base import NEAR_FLOOR, Learned, Model, Parameters, Picture, Posterior, Statistics
 from lgm_cli.models.series import channel_pictures
 from lgm_cli.models.states import SMALLEST_EXCESS, packed, principal_start, raised_root, simulated_states, unpacked
 from lgm_cli.observations import Chunk, Observations
 
 MEMORY = 5  # steps that count as one observation of a channel
+NEGLIGIBLE = 0.01  # noise of a channel, in the variance that an innovation gives it: less changes no forecast
 STATE_SCALE = 2.5  # usual standard deviation of a state, in those of its innovation
 
 
@@ -88,6 +89,11 @@ class StateSpace(Model):
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
         """About 20 D^3 for each step."""
         return np.full(len(observed), 20.0 * self.steps * self.latent_dim**3)
+
+    def exact_bytes(self, gradient: bool = False) -> float:
+        """In double precision: about eight blocks of each step while they are eliminated, and the channels' values and
+        what is computed of them."""
+        return 8.0 * self.steps * (8.5 * self.latent_dim**2 + (8 if gradient else 5) * self.channels)
 
     def product_operations(self, observed: np.ndarray) -> np.ndarray:
         return np.full(len(observed), 2.0 * self.dim * (self.latent_dim + self.channels))
@@ -383,13 +389,21 @@ class StateSpace(Model):
                 f"the transition's spectral radius is {radius:.4f}: the states grow, and so do forecasts and their "
                 "standard deviations, the further ahead the more"
             )
-        low = torch.nonzero(parameters["noise_variance"] <= 1.05 * self.noise_floor).flatten().tolist()
-        if low:
-            shown = ", ".join(names[i] for i in low[:5]) + (f" and {len(low) - 5} more" if len(low) > 5 else "")
-            found.append(
-                f"the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the variance: the states "
-                "follow every value (use fewer)"
-            )
+        noise, innovation = parameters["noise_variance"], parameters["observation"].square().sum(1)
+        low, negligible = noise <= NEAR_FLOOR * self.noise_floor, noise < NEGLIGIBLE * innovation
+        for channels, meaning in (
+            (low & ~negligible, f"the states follow every value ({self.lower_floor} lets it fall further)"),
+            (low & negligible, "the states follow every value, and no noise can be told beside their innovations"),
+        ):
+            which = torch.nonzero(channels).flatten().tolist()
+            if which:
+                shown = ", ".join(names[i] for i in which[:5]) + (
+                    f" and {len(which) - 5} more" if len(which) > 5 else ""
+                )
+                found.append(
+                    f"the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the variance, or just "
+                    f"above: {meaning}"
+                )
         return found
 
 

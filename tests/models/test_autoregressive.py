@@ -261,7 +261,7 @@ def test_a_series_of_several_columns_or_too_few_steps_is_refused() -> None:
     two, short = (cases.as_data(random.normal(size=shape), kind="series") for shape in ((30, 2), (5, 1)))
     with pytest.raises(UserError, match="2 columns, 'y0', 'y1', and an autoregression is of one series .*state_space"):
         Autoregressive(2, FLOOR).check(two)
-    with pytest.raises(UserError, match="has 5 steps, and model.order=5 takes more .model.order=1 or less"):
+    with pytest.raises(UserError, match="has 5 steps, and model.order=5 takes more .model.order=4 or less"):
         Autoregressive(5, FLOOR).check(short)
     with pytest.raises(UserError, match="learns from a table"):
         FactorAnalysis(1, False, 1e-3).check(short)

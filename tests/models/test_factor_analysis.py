@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from lgm_cli import memory
 from lgm_cli.errors import UserError
-from lgm_cli.methods import expectation
 from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation, SolverRecord
 from lgm_cli.methods.method import Method
 from lgm_cli.methods.update import ClosedFormUpdate, GradientUpdate
@@ -293,7 +293,7 @@ def test_how_many_data_points_are_factorised_at_once_changes_nothing(monkeypatch
     y = cases.with_gaps(drawn(100, 10), "masked")
     found = []
     for elements in (1 << 24, 200):
-        monkeypatch.setattr(expectation, "EXACT_ELEMENTS", elements)
+        monkeypatch.setattr(memory, "EXACT_ELEMENTS", elements)
         for update in (ClosedFormUpdate, lambda m, p: GradientUpdate(m, p, "sgd", 1.0)):
             model = attached(y, offset=True)
             method = Method(model, ExactExpectation(model), update(model, model.initial(0)), 10**9, 0)
@@ -406,7 +406,7 @@ def test_the_distance_to_the_truth_is_that_of_the_implied_covariances(offset: bo
 
 def test_what_cannot_be_learned_is_refused() -> None:
     data = cases.as_data(drawn(6, 4))
-    with pytest.raises(UserError, match="more than the 4 columns.*model.latent_dim=2 or less"):
+    with pytest.raises(UserError, match="more than the 4 columns.*model.latent_dim=4 or less"):
         FactorAnalysis(5, False, 1e-3).check(data)
     with pytest.raises(UserError, match="cannot be learned from 3 data points"):
         FactorAnalysis(3, False, 1e-3).check(cases.as_data(drawn(3, 4)))

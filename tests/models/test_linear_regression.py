@@ -150,6 +150,20 @@ def test_every_solver_is_accurate_enough_as_it_comes(solver: str) -> None:
     assert found == pytest.approx(best, rel=0.2)
 
 
+def test_em_never_lowers_the_evidence_of_more_features_than_responses() -> None:
+    """They explain the response but for the floor of the noise: y^T y is 1e6 times y^T C^-1 y."""
+    random = np.random.default_rng(0)
+    model = LinearRegression(1e-9)
+    cases.attach(model, data_of(random.normal(size=(10, 40)), random.normal(size=10)))
+    method = Method(model, ExactExpectation(model), ClosedFormUpdate(model, model.initial(0)), 10**9, 0)
+    found = []
+    for _ in range(500):
+        method.step()
+        found.append(float(cases.log_likelihood(model, method.parameters)))
+    assert float(method.parameters["noise_variance"]) == pytest.approx(1e-9)
+    assert np.diff(found).min() > -1e-12
+
+
 def test_a_constant_feature_adds_nothing() -> None:
     features, response = drawn(40, 5)
     with_constant = np.c_[features, np.full(40, 1.1)]

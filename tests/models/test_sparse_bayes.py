@@ -249,13 +249,23 @@ def test_column_norms_without_a_closed_form_are_estimated(monkeypatch) -> None:
     torch.testing.assert_close(model._column_norms(weight)[0], exact, rtol=0.15, atol=1e-6)
 
 
-def test_what_neither_form_can_hold_is_refused_with_the_numbers(monkeypatch) -> None:
+def test_a_learned_noise_variance_is_scaled_by_the_measurements_that_share_it() -> None:
+    """And a small system keeps its scale of residuals, sqrt(D)."""
+    assert cases.attach(make(), data_of("cosine")).gradient_scale() == {}
+    model = cases.attach(make(learn_noise=True), data_of("cosine"))
+    assert model.gradient_scale() == {"noise_variance": model.observations.shape[0] / model.observations.observed}
+    (chunk,) = model.observations.chunks
+    precision, _ = model.system(model.initial(0), chunk)
+    assert precision.to_solve(systems=1000) is precision
+
+
+def test_what_memory_cannot_hold_is_refused_with_the_numbers(monkeypatch) -> None:
     model = cases.attach(make(), data_of("cosine"))
     monkeypatch.setattr("lgm_cli.build.available_memory", lambda device: 2000.0)
-    with pytest.raises(UserError, match=r"GB primal \(32 x 32\), .* GB dual \(10 x 10\), and .* \(method=unroll\)"):
-        build._refuse_what_does_not_fit(model)
+    with pytest.raises(UserError, match=r"exact posteriors need [\d.]+ GB, and 0.00 GB are free \(method=unroll\)"):
+        build._refuse_what_does_not_fit(model, gradient=False)
     monkeypatch.setattr("lgm_cli.build.available_memory", lambda device: 1e6)
-    build._refuse_what_does_not_fit(model)
+    build._refuse_what_does_not_fit(model, gradient=False)
     assert not needs_iterations(model)
     monkeypatch.setattr("lgm_cli.evaluation.available_memory", lambda device: 2000.0)
     assert needs_iterations(model)
