@@ -16,11 +16,12 @@ from lgm_cli.data.base import Data
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, SamplePosterior
 from lgm_cli.models.base import Learned, Model, Parameters, Picture, Posterior, Statistics
-from lgm_cli.models.series import channel_pictures
+from lgm_cli.models.series import channel_pictures, one_step_variances
 from lgm_cli.models.states import SMALLEST_EXCESS, packed, principal_start, raised_root, simulated_states, unpacked
 from lgm_cli.observations import Chunk, Observations
 
 MEMORY = 5  # steps that count as one observation of a channel
+FARTHEST = 1e3  # mean of a state from that of the step before, in standard deviations of its innovation
 STATE_SCALE = 2.5  # usual standard deviation of a state, in those of its innovation
 
 
@@ -34,7 +35,8 @@ class StateSpace(Model):
     state is seen once, so its likelihood grows without bound as P falls to nothing: P >= Q is asked for (P - Q has no
     negative eigenvalue), and where EM would go below, the maximum under this constraint is taken.
 
-    noise_floor: lower bound of R, as a fraction of each channel's variance.
+    noise_floor: lower bound of R, as a fraction of what one step leaves unexplained of each channel
+    (`lgm_cli.models.series.one_step_variances`), which a trend does not raise.
     """
 
     kind = "series"
@@ -68,6 +70,7 @@ class StateSpace(Model):
         self.ahead = total - self.steps
         self.dim = self.steps * self.latent_dim
         self._unit = observations.scale.cpu().view(total, -1)[0]
+        self._floor = self._placed(self.noise_floor * one_step_variances(*self._grid(chunk)))
         self._center = observations.column_center
 
     def gradient_scale(self) -> dict[str, float]:
@@ -119,14 +122,14 @@ class StateSpace(Model):
             "transition": parameters["transition"] * STATE_SCALE,
             "observation": parameters["observation"] * root[:, None] * STATE_SCALE,
             "mean": parameters["mean"] * root,
-            "noise_variance": (noise - self.noise_floor).clamp_min(1e-3 * self.noise_floor).log(),
+            "noise_variance": torch.maximum(noise - self._floor, 1e-3 * self._floor).log(),
             "initial_mean": parameters["initial_mean"],
             "initial_scale": parameters["initial_scale"].log(),
             "initial_lower": parameters["initial_lower"],
         }
 
     def constrain(self, free: Parameters) -> Parameters:
-        noise = self.noise_floor + free["noise_variance"].exp()
+        noise = self._floor + free["noise_variance"].exp()
         root = noise.sqrt()
         return {
             "transition": free["transition"] / STATE_SCALE,
@@ -137,6 +140,9 @@ class StateSpace(Model):
             "initial_scale": free["initial_scale"].exp(),
             "initial_lower": free["initial_lower"],
         }
+
+    def floors(self) -> Parameters:
+        return {"noise_variance": self._floor}
 
     # Posteriors ------------------------------------------------------------------------------------------------
 
@@ -206,7 +212,7 @@ class StateSpace(Model):
         self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
     ) -> Statistics:
         """For each channel, sums over its observed steps of E u u^T, y E u and y^2 with u = (z, 1); sums over time of
-        E z_t z_t^T, E z_t z_{t-1}^T and E z_{t-1} z_{t-1}^T, t = 2 .. T; the first state's mean and covariance."""
+        E z_t z_t^T, E z_t u_{t-1}^T and E u_{t-1} u_{t-1}^T, t = 2 .. T; the first state's mean and covariance."""
         mean = _double(posterior.mean.view(self.steps, -1))
         if isinstance(posterior, SamplePosterior):
             samples = (
@@ -224,13 +230,16 @@ class StateSpace(Model):
         left[:, :dim, :dim] = (weight.mT @ second.flatten(1)).view(-1, dim, dim)
         left[:, dim, :dim] = left[:, :dim, dim] = weight.mT @ mean
         left[:, dim, dim] = count
+        before = left.new_full((dim + 1, dim + 1), self.steps - 1)
+        before[:dim, :dim] = second[:-1].sum(0)
+        before[:dim, dim] = before[dim, :dim] = mean[:-1].sum(0)
         found = {
             "left": left,
             "right": torch.cat([values.mT @ mean, values.sum(0)[:, None]], dim=1),
             "square": values.square().sum(0),
             "now": second[1:].sum(0),
-            "across": across + mean[1:].mT @ mean[:-1],
-            "before": second[:-1].sum(0),
+            "across": torch.cat([across + mean[1:].mT @ mean[:-1], mean[1:].sum(0)[:, None]], dim=1),
+            "before": before,
             "first_mean": mean[0],
             "first_covariance": around[0],
         }
@@ -241,7 +250,11 @@ class StateSpace(Model):
         m = E z_1;  Q and P together under P >= Q, with S = E (z_t - G z_{t-1})(..)^T / (T - 1) and S_1 = Cov z_1: in
         axes in which S = I and S_1 = diag(s), an axis with s >= 1 has Q = 1 and P = s, another Q = P = (T - 1 + s) / T.
         (In precisions, the constrained problem is convex and unchanged by a change of an axis' sign, so its solution is
-        diagonal.) Then the states are taken in axes in which Q = I."""
+        diagonal.) Then the states are taken in axes in which Q = I.
+
+        Parameters are expanded, z_t = G z_{t-1} + a + N(0, Q) with a = 0 in the model: maximising over a too, and taking
+        the states about their mean (I - G)^-1 a, which eta takes over, is EM for the same likelihood (Liu, Rubin & Wu,
+        Biometrika 85 (1998) 755-770). Without, eta hardly moves once R is small. Not where that mean is out of reach."""
         left, right = statistics["left"], statistics["right"]
         ridge = 1e-13 * left.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1.0)
         identity = torch.eye(self.latent_dim + 1, dtype=left.dtype, device=left.device)
@@ -251,6 +264,10 @@ class StateSpace(Model):
         noise = (statistics["square"] - 2 * (right * rows).sum(1) + fitted) / count
         across, before = statistics["across"], statistics["before"]
         g = torch.linalg.solve(before, across.mT).mT
+        center = torch.linalg.solve(identity[:-1, :-1] - g[:, :-1], g[:, -1])
+        if not bool((center.abs() < FARTHEST).all()):
+            center, before, across = torch.zeros_like(center), before[:-1, :-1], across[:, :-1]
+            g = torch.linalg.solve(before, across.mT).mT
         innovation = statistics["now"] - g @ across.mT - across @ g.mT + g @ before @ g.mT
         root = torch.linalg.cholesky((innovation + innovation.mT) / (2 * (self.steps - 1)))
         turned = torch.linalg.solve_triangular(root, statistics["first_covariance"], upper=False)
@@ -262,11 +279,11 @@ class StateSpace(Model):
         outward = root @ (axes * q.sqrt()) @ axes.mT
         excess = (axes * (size.clamp_min(least) - 1)) @ axes.mT
         new = {
-            "transition": inverse @ g @ outward,
+            "transition": inverse @ g[:, : self.latent_dim] @ outward,
             "observation": rows[:, :-1] @ outward,
-            "mean": rows[:, -1],
-            "noise_variance": noise.clamp_min(self.noise_floor),
-            "initial_mean": inverse @ statistics["first_mean"],
+            "mean": rows[:, -1] + rows[:, :-1] @ center,
+            "noise_variance": torch.maximum(noise, self._floor.to(noise)),
+            "initial_mean": inverse @ (statistics["first_mean"] - center),
             **packed(torch.linalg.cholesky(excess)),
         }
         return {name: self._placed(value) for name, value in new.items()}
@@ -348,7 +365,7 @@ class StateSpace(Model):
             "transition": inverse @ exported["transition"] @ root,
             "observation": exported["observation"] @ root / self._unit[:, None],
             "mean": (exported["mean"] - self._center) / self._unit,
-            "noise_variance": (exported["noise_variance"] / self._unit**2).clamp_min(self.noise_floor),
+            "noise_variance": torch.maximum(exported["noise_variance"] / self._unit**2, self._floor.cpu().double()),
             "initial_mean": inverse @ exported["initial_mean"],
             **packed(raised_root(start - torch.eye(self.latent_dim, dtype=torch.float64))),
         }
@@ -378,7 +395,7 @@ class StateSpace(Model):
                 f"the transition's spectral radius is {radius:.4f}: the states grow, and so do forecasts and their "
                 "standard deviations, the further ahead the more"
             )
-        low = torch.nonzero(parameters["noise_variance"] <= 1.05 * self.noise_floor).flatten().tolist()
+        low = torch.nonzero(parameters["noise_variance"] <= 1.05 * self._floor).flatten().tolist()
         if low:
             shown = ", ".join(names[i] for i in low[:5]) + (f" and {len(low) - 5} more" if len(low) > 5 else "")
             found.append(
