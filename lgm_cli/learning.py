@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
+from lgm_cli.boundary import Boundary
 from lgm_cli.checkpoint import read_checkpoint, save_checkpoint
 from lgm_cli.evaluation import Evaluator, Scores
 from lgm_cli.methods.method import Method, StepInfo
@@ -70,6 +71,7 @@ class Learner:
         self.limits, self.checkpoint, self.stop = limits, checkpoint, stop
         self.identity = dict(identity or {})
         self.seconds, self.products = 0.0, 0
+        self.boundary = Boundary(method.model, evaluator, convergence.tolerance)
         self.earlier_seconds = 0.0  # of earlier processes, in all
         self._begun = time.monotonic()
         self._due = 0  # step of the next evaluation
@@ -175,6 +177,7 @@ class Learner:
         if self.convergence.diverged(scores.train_log_likelihood):
             self._record(scores, info, progress)
             return "diverged"
+        scores = self._try_boundary(scores)
         self._good = (step, self.method.parameters, scores)
         if self.convergence.converged():
             return self._finish("converged", info, progress, scores)
@@ -183,6 +186,23 @@ class Learner:
         self._record(scores, info, progress)
         self._row = step
         return None
+
+    def _try_boundary(self, scores: Scores) -> Scores:
+        """Variances that the data may not show are tried at their floors, which is a part of learning and on its clock;
+        where one is taken, what is judged begins anew there. The scores of the parameters, which were `scores`."""
+        begun, step = time.perf_counter(), self.method.steps
+        found = self.boundary.attempt(self.method.parameters, scores, step, self.convergence.converged())
+        self.seconds += time.perf_counter() - begun
+        if found is None:
+            return scores
+        parameters, better, taken = found
+        self.method.update.jump(parameters)
+        del self.convergence.steps[1:], self.convergence.values[1:]
+        self.convergence.add(step, better.train_log_likelihood)
+        gain = better.train_log_likelihood - scores.train_log_likelihood
+        named = ", ".join(f"{name}[{place}]" for name, place in taken)
+        log.info("step %d: %s at the floor gains %.2g nats per entry", step, named, gain)
+        return better
 
     def _finish(self, status: str, info: StepInfo | None, progress: Progress, scores: Scores | None = None) -> str:
         """The last row, of all data points where that can be afforded, whatever was used on the way; the status, which
@@ -241,6 +261,7 @@ class Learner:
             "products": self.products,
             "solved": self._solved,
             "iterations": self._iterations,
+            "boundary": self.boundary.state(),
             "due": self._due,
             "row": self._row,
         }
@@ -259,4 +280,5 @@ class Learner:
         self._good = (good["step"], good["parameters"], good["scores"] and Scores(**good["scores"]))
         self.seconds, self.earlier_seconds = state["seconds"], state["earlier_seconds"]
         self.products, self._solved, self._iterations = state["products"], state["solved"], state["iterations"]
+        self.boundary.load_state(state["boundary"])
         self._due, self._row = state["due"], state["row"]

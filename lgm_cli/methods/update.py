@@ -41,6 +41,10 @@ class ClosedFormUpdate:
         """There is no step size to shorten."""
         return False
 
+    def jump(self, parameters: Parameters) -> None:
+        """Go on from other parameters."""
+        self.parameters = parameters
+
     def retreat(self, parameters: Parameters) -> bool:
         """There is no step size that may have been too large."""
         return False
@@ -108,6 +112,15 @@ class GradientUpdate:
         for group in self.optimizer.param_groups:
             group["lr"] *= 0.5
         return True
+
+    def jump(self, parameters: Parameters) -> None:
+        """Go on from other parameters, without the memory of gradients where they differ."""
+        with torch.no_grad():
+            for name, value in self.model.free(parameters).items():
+                if not torch.equal(self._free[name], value):
+                    self._free[name].copy_(value)
+                    self.optimizer.state.pop(self._free[name], None)
+        self._renew()
 
     def retreat(self, parameters: Parameters) -> bool:
         """Go back to parameters that were good, with a quarter of the step size and no memory of gradients; False
