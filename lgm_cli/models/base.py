@@ -128,8 +128,8 @@ class Model(ABC):
         """Inverse of `free`, differentiable."""
 
     def floors(self) -> Parameters:
-        """Lower bounds of the variances whose best value may be none, by the name of their parameter, in internal units;
-        of a precision, by its name, the bound of its inverse."""
+        """Lower bounds of the variances whose best value may be none, in internal units, by the name of their
+        parameter. That of a precision is of its inverse."""
         return {}
 
     @abstractmethod

@@ -22,6 +22,7 @@ from lgm_cli.rotation import picture_rotation
 
 INITIAL_SHARE = 0.1  # of the variance, carried by the factors at the start; far enough from the saddle at zero
 INITIAL_OFFSET_SHARE = 0.1
+NO_OFFSET = 1e-9  # variance of an offset times the columns that share it, beside which it is none
 
 
 class FactorAnalysis(LinearModel):
@@ -98,6 +99,7 @@ class FactorAnalysis(LinearModel):
         for chunk in observations.chunks:
             chunk.add_to_columns(count, chunk.weight)
         self._weight = self._noise_weight = (count.clamp_min(1) / count.mean()).sqrt()
+        self._offset_floor = torch.tensor(NO_OFFSET / observations.shape[1], **like)
         self._points_weight = math.sqrt(observations.shape[0] / float(count.mean()))
 
     def mean_of_columns(self, parameters: Parameters) -> Tensor:
@@ -138,15 +140,21 @@ class FactorAnalysis(LinearModel):
         excess = (parameters["noise_variance"] - self.noise_floor).clamp_min(tiny)
         free["noise_variance"] = excess.log() * self._noise_weight
         if self.offset:
-            free["offset_variance"] = parameters["offset_variance"].log() * self._points_weight
+            offset = parameters["offset_variance"] - self._offset_floor
+            free["offset_variance"] = torch.maximum(offset, 1e-3 * self._offset_floor).log() * self._points_weight
         return free
+
+    def floors(self) -> Parameters:
+        noise = torch.full_like(self._offset_floor, self.noise_floor)
+        return {"noise_variance": noise} | ({"offset_variance": self._offset_floor} if self.offset else {})
 
     def constrain(self, free: Parameters) -> Parameters:
         parameters = {"noise_variance": self.noise_floor + (free["noise_variance"] / self._noise_weight).exp()}
         root = self.noise_of_columns(parameters).sqrt() / self._weight
         parameters |= {"loadings": free["loadings"] * root[:, None], "mean": free["mean"] * root}
         if self.offset:
-            parameters["offset_variance"] = (free["offset_variance"] / self._points_weight).exp()
+            excess = (free["offset_variance"] / self._points_weight).exp()
+            parameters["offset_variance"] = self._offset_floor + excess
         return parameters
 
     def whitened_loadings(self, parameters: Parameters) -> Tensor:
@@ -225,7 +233,8 @@ class FactorAnalysis(LinearModel):
             "noise_variance": self._maximise_noise(parameters, residual, count).clamp_min(self.noise_floor),
         }
         if self.offset:
-            new["offset_variance"] = statistics["offset_square"] / statistics["points"]
+            offset = statistics["offset_square"] / statistics["points"]
+            new["offset_variance"] = torch.maximum(offset, self._offset_floor)
         return new
 
     def _maximise_noise(self, parameters: Parameters, residual: Tensor, count: Tensor) -> Tensor:
@@ -314,11 +323,15 @@ class FactorAnalysis(LinearModel):
         )
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        found = []
+        if self.offset and parameters["offset_variance"] <= 1.05 * self._offset_floor:
+            found.append("the offset variance ended at its floor: the data show no offsets (model.offset=false)")
         low = torch.nonzero(parameters["noise_variance"] <= 1.05 * self.noise_floor).flatten().tolist()
         if not low:
-            return []
+            return found
         shown = ", ".join(names[i] for i in low[:5]) + (f" and {len(low) - 5} more" if len(low) > 5 else "")
         return [
+            *found,
             f"Heywood case: the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the variance "
-            "(fewer factors, or more data for it, would tell noise from signal)"
+            "(fewer factors, or more data for it, would tell noise from signal)",
         ]

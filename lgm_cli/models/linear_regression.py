@@ -19,6 +19,7 @@ from lgm_cli.observations import Chunk, Observations
 from lgm_cli.randomness import generator
 
 STATE_ENTRIES = 1 << 24  # of the posterior of the weights in apply.safetensors, at most (128 or 256 MiB)
+LEAST_WEIGHT = 1e-6  # variance of the weights, in units in which one explains as much variance as y has
 INITIAL_SHARE = 0.5  # of the variance of the response, explained at the start
 
 
@@ -163,7 +164,9 @@ class LinearRegression(LinearModel):
         """Logarithms of the variances; the intercept in standard deviations of the noise."""
         noise = parameters["noise_variance"]
         return {
-            "weight_precision": parameters["weight_precision"].log(),
+            "weight_precision": -(1 / parameters["weight_precision"] - LEAST_WEIGHT)
+            .clamp_min(1e-3 * LEAST_WEIGHT)
+            .log(),
             "intercept": parameters["intercept"] * noise.rsqrt(),
             "noise_variance": (noise - self.noise_floor).clamp_min(1e-3 * self.noise_floor).log(),
         }
@@ -171,10 +174,15 @@ class LinearRegression(LinearModel):
     def constrain(self, free: Parameters) -> Parameters:
         noise = self.noise_floor + free["noise_variance"].exp()
         return {
-            "weight_precision": free["weight_precision"].exp(),
+            "weight_precision": 1 / (LEAST_WEIGHT + (-free["weight_precision"]).exp()),
             "intercept": free["intercept"] * noise.sqrt(),
             "noise_variance": noise,
         }
+
+    def floors(self) -> Parameters:
+        like = {"dtype": self.observations.dtype, "device": self.observations.device}
+        noise, weight = torch.tensor([self.noise_floor, LEAST_WEIGHT], **like)
+        return {"noise_variance": noise, "weight_precision": weight}
 
     def statistics(
         self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
@@ -204,7 +212,9 @@ class LinearRegression(LinearModel):
         count, intercept = statistics["count"], statistics["residual"] / statistics["count"]
         square = statistics["residual_square"] - count * intercept**2 + statistics["variance"]
         return {
-            "weight_precision": parameters["weight_precision"] * self.dim / statistics["square"],
+            "weight_precision": (parameters["weight_precision"] * self.dim / statistics["square"]).clamp_max(
+                1 / LEAST_WEIGHT
+            ),
             "intercept": intercept,
             "noise_variance": (square / count).clamp_min(self.noise_floor),
         }
@@ -259,6 +269,8 @@ class LinearRegression(LinearModel):
         return {"weights": lambda path: plots.weights(mean, deviation, list(map(str, names)), path, response=response)}
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        if parameters["weight_precision"] * LEAST_WEIGHT > 1 / 1.05:
+            return ["the variance of the weights ended at its floor: the features tell nothing of the response"]
         if parameters["noise_variance"] > 1.05 * self.noise_floor:
             return []
         return [

@@ -21,7 +21,7 @@ from lgm_cli.models.states import SMALLEST_EXCESS, packed, principal_start, rais
 from lgm_cli.observations import Chunk, Observations
 
 MEMORY = 5  # steps that count as one observation of a channel
-FARTHEST = 1e3  # mean of a state from that of the step before, in standard deviations of its innovation
+FARTHEST = 1e5  # from zero to the states, in standard deviations of an innovation, that the numbers can bear
 STATE_SCALE = 2.5  # usual standard deviation of a state, in those of its innovation
 
 
@@ -212,8 +212,11 @@ class StateSpace(Model):
         self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
     ) -> Statistics:
         """For each channel, sums over its observed steps of E u u^T, y E u and y^2 with u = (z, 1); sums over time of
-        E z_t z_t^T, E z_t u_{t-1}^T and E u_{t-1} u_{t-1}^T, t = 2 .. T; the first state's mean and covariance."""
+        E z_t z_t^T, E z_t u_{t-1}^T and E u_{t-1} u_{t-1}^T, t = 2 .. T; the first state's mean and covariance; all
+        with z about its mean over time, `level`, since states may be far from zero."""
         mean = _double(posterior.mean.view(self.steps, -1))
+        level = mean.mean(0)
+        mean = mean - level
         if isinstance(posterior, SamplePosterior):
             samples = (
                 _double(posterior.samples.view(-1, self.steps, self.latent_dim)) / len(posterior.samples[0]) ** 0.5
@@ -240,6 +243,7 @@ class StateSpace(Model):
             "now": second[1:].sum(0),
             "across": torch.cat([across + mean[1:].mT @ mean[:-1], mean[1:].sum(0)[:, None]], dim=1),
             "before": before,
+            "level": level,
             "first_mean": mean[0],
             "first_covariance": around[0],
         }
@@ -252,9 +256,10 @@ class StateSpace(Model):
         (In precisions, the constrained problem is convex and unchanged by a change of an axis' sign, so its solution is
         diagonal.) Then the states are taken in axes in which Q = I.
 
-        Parameters are expanded, z_t = G z_{t-1} + a + N(0, Q) with a = 0 in the model: maximising over a too, and taking
-        the states about their mean (I - G)^-1 a, which eta takes over, is EM for the same likelihood (Liu, Rubin & Wu,
-        Biometrika 85 (1998) 755-770). Without, eta hardly moves once R is small. Not where that mean is out of reach."""
+        Parameters are expanded, z_t = G z_{t-1} + a + N(0, Q) with a = 0 in the model: maximising over a too, and
+        taking the states about their mean (I - G)^-1 a, which eta takes over, is EM for the same likelihood (Liu, Rubin
+        & Wu, Biometrika 85 (1998) 755-770). Without, eta hardly moves once R is small. Where that mean is farther than
+        FARTHEST, a stays zero."""
         left, right = statistics["left"], statistics["right"]
         ridge = 1e-13 * left.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1.0)
         identity = torch.eye(self.latent_dim + 1, dtype=left.dtype, device=left.device)
@@ -262,14 +267,18 @@ class StateSpace(Model):
         fitted = ((left @ rows[..., None])[..., 0] * rows).sum(1)
         count = left[:, -1, -1].clamp_min(1.0)
         noise = (statistics["square"] - 2 * (right * rows).sum(1) + fitted) / count
-        across, before = statistics["across"], statistics["before"]
-        g = torch.linalg.solve(before, across.mT).mT
+        now, across, before, level = (statistics[name] for name in ("now", "across", "before", "level"))
+        g, root = self._regression(now, across, before)
         center = torch.linalg.solve(identity[:-1, :-1] - g[:, :-1], g[:, -1])
-        if not bool((center.abs() < FARTHEST).all()):
-            center, before, across = torch.zeros_like(center), before[:-1, :-1], across[:, :-1]
-            g = torch.linalg.solve(before, across.mT).mT
-        innovation = statistics["now"] - g @ across.mT - across @ g.mT + g @ before @ g.mT
-        root = torch.linalg.cholesky((innovation + innovation.mT) / (2 * (self.steps - 1)))
+        if not bool((torch.linalg.solve(root, center + level).abs() < FARTHEST).all()):
+            center, total = -level, across[:, -1]
+            shift = identity.clone()
+            shift[:-1, -1] = level
+            now = (
+                now + torch.outer(level, total) + torch.outer(total, level) + before[-1, -1] * torch.outer(level, level)
+            )
+            across, before = (across + torch.outer(level, before[-1])) @ shift.mT, shift @ before @ shift.mT
+            g, root = self._regression(now, across[:, :-1], before[:-1, :-1])
         turned = torch.linalg.solve_triangular(root, statistics["first_covariance"], upper=False)
         turned = torch.linalg.solve_triangular(root, turned.mT, upper=False)
         size, axes = torch.linalg.eigh((turned + turned.mT) / 2)
@@ -287,6 +296,12 @@ class StateSpace(Model):
             **packed(torch.linalg.cholesky(excess)),
         }
         return {name: self._placed(value) for name, value in new.items()}
+
+    def _regression(self, now: Tensor, across: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Of states on those of the step before (and 1), and the Cholesky factor of the residuals' covariance."""
+        g = torch.linalg.solve(before, across.mT).mT
+        innovation = now - g @ across.mT - across @ g.mT + g @ before @ g.mT
+        return g, torch.linalg.cholesky((innovation + innovation.mT) / (2 * (self.steps - 1)))
 
     # What is written -------------------------------------------------------------------------------------------
 
