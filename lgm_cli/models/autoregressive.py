@@ -345,13 +345,13 @@ class Autoregressive(Model):
         floor, found = 1.05 * self._floor, _local(parameters)
         if found["noise_variance"] <= floor:
             return [
-                f"the noise variance ended at its floor, {self.noise_floor:g} of the variance of {names[0]}: the "
-                "series is an autoregression by itself, and how little noise there is cannot be told"
+                f"the noise variance ended at its floor, {self.noise_floor:g} of what one step leaves unexplained of "
+                f"{names[0]}: the series is an autoregression by itself, the data show no noise"
             ]
         if found["innovation_variance"] <= floor:
             return [
-                f"the innovation variance ended at its floor, {self.noise_floor:g} of the variance of {names[0]}: what "
-                "was found is a cycle without change, or no autoregression at all"
+                f"the innovation variance ended at its floor, {self.noise_floor:g} of what one step leaves unexplained "
+                f"of {names[0]}: what was found is a cycle without change, or no autoregression at all"
             ]
         return []
 

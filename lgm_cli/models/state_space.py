@@ -414,8 +414,10 @@ class StateSpace(Model):
         if low:
             shown = ", ".join(names[i] for i in low[:5]) + (f" and {len(low) - 5} more" if len(low) > 5 else "")
             found.append(
-                f"the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the variance: the states "
-                "follow every value (use fewer)"
+                f"the noise variance of {shown} ended at its floor, {self.noise_floor:g} of what one step leaves "
+                "unexplained: the states follow every value, the data show no noise"
+                + " (or use fewer)"
+                * (self.latent_dim > 1)
             )
         return found
 
