@@ -22,6 +22,7 @@ FALL = 1.2  # factor by which a variance that goes to none falls meanwhile, at l
 SMALL = 0.2  # in standardised units: what is larger is not taken for none
 SINGLY = 4  # variances that are tried one by one, at most
 STEPS = 10  # of EM that the other parameters are given, at either place
+MOST_LATENT = 64  # dimensions with which these steps are taken: their statistics are (M, D, D)
 BETWEEN = (0.001, 0.01, 0.1, 0.3)  # of a variance: none of these may be better than its floor
 ENOUGH = 0.01  # tolerances that the likelihood must gain
 
@@ -34,11 +35,13 @@ class Boundary:
     value, and not lower than between the two: what is small but real stays.
 
     Both places are judged after a few steps of EM, whatever the method: the other parameters have to take over what the
-    variance explained. (Where evaluations are of a subset of the data points, without.)
+    variance explained. (Not where evaluations are of a subset of the data points, or many of these have many latents.)
     """
 
     def __init__(self, model: Model, evaluator: Evaluator, tolerance: float) -> None:
         self.model, self.evaluator, self.gain = model, evaluator, ENOUGH * tolerance
+        large = model.observations.shape[0] > 1 and model.dim > MOST_LATENT
+        self.steps = 0 if evaluator.sampled or large else STEPS
         self._earlier: tuple[int, Parameters] | None = None  # step, and variances at the time
 
     def attempt(
@@ -120,7 +123,7 @@ class Boundary:
     def _scored(self, parameters: Parameters) -> tuple[Parameters, Scores] | None:
         """After a few steps of EM."""
         try:
-            for _ in range(0 if self.evaluator.sampled else STEPS):
+            for _ in range(self.steps):
                 total = None
                 for part, posterior in self.evaluator.posteriors(parameters):
                     total = self.model.statistics(parameters, part, posterior, total)

@@ -191,6 +191,8 @@ class Learner:
         """Variances that the data may not show are tried at their floors, which is a part of learning and on its clock;
         where one is taken, what is judged begins anew there. The scores of the parameters, which were `scores`."""
         begun, step = time.perf_counter(), self.method.steps
+        if step == 0:
+            return scores
         found = self.boundary.attempt(self.method.parameters, scores, step, self.convergence.converged())
         self.seconds += time.perf_counter() - begun
         if found is None:
@@ -280,5 +282,5 @@ class Learner:
         self._good = (good["step"], good["parameters"], good["scores"] and Scores(**good["scores"]))
         self.seconds, self.earlier_seconds = state["seconds"], state["earlier_seconds"]
         self.products, self._solved, self._iterations = state["products"], state["solved"], state["iterations"]
-        self.boundary.load_state(state["boundary"])
+        self.boundary.load_state(state.get("boundary"))
         self._due, self._row = state["due"], state["row"]
