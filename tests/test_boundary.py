@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.optimize import minimize
+from statsmodels.datasets import macrodata
 
 from lgm_cli.boundary import Boundary
 from lgm_cli.data.base import Data
@@ -201,3 +203,23 @@ def test_a_trend_does_not_change_the_noise(noise: float, tmp_path: Path) -> None
             outcome, run = learned(make(), series(values), tmp_path / str(number))
             found.append(float(run.method.model.export(outcome.parameters)["noise_variance"]))
         assert found[1] == pytest.approx(found[0], rel=0.05)
+
+
+def test_the_level_of_a_series_with_a_trend_is_found_where_there_is_no_noise(tmp_path: Path) -> None:
+    """One state is a random walk with a drift in the limit, of which a run is at most 0.01 nats an entry short."""
+    y = walk() + 0.5 * np.arange(60)
+    outcome, _ = learned(StateSpace(1, 1e-3), series(y), tmp_path)
+    drifting = -0.5 * np.log(2 * np.pi * np.e * np.diff(y).var())
+    assert outcome.status == "converged"
+    assert outcome.scores.train_log_likelihood > drifting - 0.01
+
+
+def test_consumer_prices_are_forecast_as_closely_as_a_quarter_changes_them(tmp_path: Path) -> None:
+    frame = pd.DataFrame(macrodata.load_pandas().data)[["cpi", "realint"]]
+    model = StateSpace(1, 1e-3)
+    outcome, _ = learned(model, series(frame.to_numpy()), tmp_path)
+    found = model.export(outcome.parameters)
+    deviation = float((found["observation"].square().sum(1) + found["noise_variance"]).sqrt()[0])
+    assert outcome.status == "converged" and outcome.scores.train_log_likelihood > -1.84
+    assert deviation == pytest.approx(np.diff(frame["cpi"]).std(), rel=0.1)
+    assert not any("use fewer" in line for line in model.warnings(outcome.parameters, ["cpi", "realint"]))

@@ -24,10 +24,12 @@ INTERVAL = 1.6448536  # standard deviations either side of 90%
 
 def write_series(folder: Path) -> None:
     """Two series that statsmodels ships: cpi and realint by quarters, CO2 at Mauna Loa by months."""
-    frame = macrodata.load_pandas().data
-    labels = [f"{int(row.year)}-{3 * int(row.quarter) - 2:02d}-01" for row in frame.itertuples()]
+    frame = pd.DataFrame(macrodata.load_pandas().data)
+    labels = [
+        f"{year:.0f}-{3 * quarter - 2:02.0f}-01" for year, quarter in zip(frame["year"], frame["quarter"], strict=True)
+    ]
     frame[["cpi", "realint"]].set_index(pd.Index(labels, name="date")).to_csv(folder / "macro.csv")
-    monthly = co2.load_pandas().data["co2"].resample("MS").mean()
+    monthly = pd.DataFrame(co2.load_pandas().data)["co2"].resample("MS").mean()
     monthly.rename_axis("date").to_frame().to_csv(folder / "co2.csv")
 
 
