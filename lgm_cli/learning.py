@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 import torch
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
+from lgm_cli.boundary import Boundary
 from lgm_cli.checkpoint import read_checkpoint, require, save_checkpoint
 from lgm_cli.curvature import higher_nearby
 from lgm_cli.errors import ANEW, UserError
@@ -73,6 +74,7 @@ class Learner:
         self.limits, self.checkpoint, self.stop = limits, checkpoint, stop
         self.identity = dict(identity or {})
         self.seconds, self.products = 0.0, 0
+        self.boundary = Boundary(method.model, evaluator, convergence.tolerance)
         self.earlier_seconds = 0.0  # of earlier processes, in all
         self._begun = time.monotonic()
         self._due = 0  # step of the next evaluation
@@ -184,6 +186,7 @@ class Learner:
         if self.convergence.diverged(scores.train_log_likelihood):
             self._record(scores, info, progress)
             return "diverged"
+        scores = self._try_boundary(scores)
         self._good = (step, self.method.parameters, scores)
         if self.convergence.converged():
             if (better := self._look_around()) is None:
@@ -215,6 +218,25 @@ class Learner:
         self._due = step + 1
         self._good = (step, self.method.parameters, scores)
         return scores
+
+    def _try_boundary(self, scores: Scores) -> Scores:
+        """Variances that the data may not show are tried at their floors, which is a part of learning and on its clock;
+        where one is taken, what is judged begins anew there. The scores of the parameters, which were `scores`."""
+        begun, step = time.perf_counter(), self.method.steps
+        if step == 0:
+            return scores
+        found = self.boundary.attempt(self.method.parameters, scores, step, self.convergence.converged())
+        self.seconds += time.perf_counter() - begun
+        if found is None:
+            return scores
+        parameters, better, taken = found
+        self.method.update.move(parameters)
+        self.convergence.restart(better.train_log_likelihood, better.settling)
+        self._due = step + 1
+        gain = better.train_log_likelihood - scores.train_log_likelihood
+        named = ", ".join(f"{name}[{place}]" for name, place in taken)
+        log.info("step %d: %s at the floor gains %.2g nats per entry", step, named, gain)
+        return better
 
     def _finish(self, status: str, info: StepInfo | None, progress: Progress, scores: Scores | None = None) -> str:
         """The last row, of all data points where that can be afforded, whatever was used on the way; the status, which
@@ -274,6 +296,7 @@ class Learner:
             "products": self.products,
             "solved": self._solved,
             "iterations": self._iterations,
+            "boundary": self.boundary.state(),
             "due": self._due,
             "row": self._row,
         }
@@ -314,4 +337,5 @@ class Learner:
         self._info = info and StepInfo(info["gradient_norm"], SolverRecord(**info["solver"]))
         self.seconds, self.earlier_seconds = state["seconds"], state["earlier_seconds"]
         self.products, self._solved, self._iterations = state["products"], state["solved"], state["iterations"]
+        self.boundary.load_state(state.get("boundary"))
         self._due, self._row = state["due"], state["row"]

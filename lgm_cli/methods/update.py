@@ -133,10 +133,13 @@ class GradientUpdate:
         return True
 
     def move(self, parameters: Parameters) -> None:
-        """Go on from these parameters, with what the optimiser remembers of earlier gradients."""
+        """Go on from these parameters, without the momentum of earlier steps but with their sizes."""
         with torch.no_grad():
             for name, value in self.model.free(parameters).items():
                 self._free[name].copy_(value)
+        for memory in self.optimizer.state.values():
+            if "exp_avg" in memory:
+                memory["exp_avg"].zero_()
         self._renew()
 
     def state(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from lgm_cli.data.base import Data, Table
 from lgm_cli.errors import UserError
 from lgm_cli.gram import SamplePosterior
 from lgm_cli.models.base import ACCURATE, NEAR_FLOOR, Learned, Model, Parameters, Picture, Statistics
+from lgm_cli.models.series import one_step_variances
 from lgm_cli.observations import Chunk, Observations
 from lgm_cli.randomness import generator
 from lgm_cli.stationary import (
@@ -50,7 +51,8 @@ class Autoregressive(Model):
 
     Stationarity holds by construction: the parameter is `reflection` u (p,), with reflection coefficients tanh(u)
     (Monahan, Biometrika 71 (1984) 403-404), so that no step leaves the stationary region. Inside, the series is
-    standardised; noise_floor bounds q and s from below, as a fraction of its variance.
+    standardised; noise_floor bounds q and s from below, as a fraction of what one step leaves unexplained
+    (`lgm_cli.models.series.one_step_variances`), which a trend does not raise.
 
     EM is generalised, the first p rows being no function of sums: a few steps of Gauss and Newton with a line search
     (`lgm_cli.stationary.maximise`). Its parameters are expanded, y = c + l (m + z) + noise with l = 1 and m = 0 in the
@@ -119,6 +121,12 @@ class Autoregressive(Model):
         super().attach(observations)
         self.dim, self._observed = observations.shape[1], observations.observed
         self._center, self._scale = float(observations.column_center[0]), float(observations.scale[0])
+        (chunk,) = observations.chunks
+        index, weight, values = self._entries(chunk)
+        grid = torch.zeros(2, self.dim, 1, dtype=torch.float64).index_add(
+            1, index, torch.stack([weight, weight * values])[..., None]
+        )
+        self._floor = self.noise_floor * float(one_step_variances(*grid)[0])
 
     def initial(self, seed: int) -> Parameters:
         """Yule and Walker's reflection coefficients of the series with zeros in its gaps, which makes the sequence of
@@ -130,22 +138,24 @@ class Autoregressive(Model):
         r = levinson(np.array([series[lag:] @ series[: self.dim - lag] for lag in lags]))
         u = torch.as_tensor(np.arctanh(np.clip(r, -LARGEST_START, LARGEST_START)))
         innovation = (1 - INITIAL_NOISE) * (-2 * log_cosh(u).sum()).exp()
-        start = {"reflection": u, "innovation_variance": innovation.clamp_min(2 * self.noise_floor)}
+        start = {"reflection": u, "innovation_variance": innovation.clamp_min(2 * self._floor)}
         start |= {"mean": torch.zeros(()), "noise_variance": torch.tensor(INITIAL_NOISE)}
         return {name: value.to(self.observations.device, self.observations.dtype) for name, value in start.items()}
 
     def free(self, parameters: Parameters) -> Parameters:
         """u as it is, the mean in standard deviations of the series, logarithms of the variances above the floor."""
-        floor = self.noise_floor
+        floor = self._floor
         return {
             name: (value - floor).clamp_min(1e-3 * floor).log() if name.endswith("variance") else value
             for name, value in parameters.items()
         }
 
     def constrain(self, free: Parameters) -> Parameters:
-        return {
-            name: self.noise_floor + value.exp() if name.endswith("variance") else value for name, value in free.items()
-        }
+        return {name: self._floor + value.exp() if name.endswith("variance") else value for name, value in free.items()}
+
+    def floors(self) -> Parameters:
+        floor = torch.tensor(self._floor, dtype=torch.float64)
+        return {"noise_variance": floor, "innovation_variance": floor}
 
     def _entries(self, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
         """Steps, weights and values of what was observed, (k,) each, on the CPU in double precision."""
@@ -234,16 +244,16 @@ class Autoregressive(Model):
         observed = statistics["observed"].numpy()
         shift, change = np.linalg.solve(observed[:2, :2], observed[:2, 2])
         left = np.array([-shift, -change, 1.0])
-        noise = max(float(left @ observed @ left) / observed[0, 0], self.noise_floor)
+        noise = max(float(left @ observed @ left) / observed[0, 0], self._floor)
         count = np.ones(self.order + 1)
         count[-1] = self.dim - self.order
         windows = Windows(statistics["second"].numpy(), statistics["first"].numpy(), count)
         start = parameters["reflection"].detach().cpu().double().numpy()
         slope = 1 + change
-        u, q, mean = maximise(start, windows, self.noise_floor / slope**2)
+        u, q, mean = maximise(start, windows, self._floor / slope**2)
         found = {
             "reflection": torch.as_tensor(u),
-            "innovation_variance": torch.tensor(max(slope**2 * q, self.noise_floor), dtype=torch.float64),
+            "innovation_variance": torch.tensor(max(slope**2 * q, self._floor), dtype=torch.float64),
             "mean": float(shift + slope * mean) + parameters["mean"].detach().cpu().double(),
             "noise_variance": torch.tensor(noise, dtype=torch.float64),
         }
@@ -289,7 +299,7 @@ class Autoregressive(Model):
         a = exported["coefficients"].double().cpu().numpy()
         r = reflections(np.pad(a, (0, max(0, self.order - len(a)))))
         variances = {
-            name: (exported[name].double() / self._scale**2).clamp_min(self.noise_floor)
+            name: (exported[name].double() / self._scale**2).clamp_min(self._floor)
             for name in ("innovation_variance", "noise_variance")
         }
         inside = {"reflection": torch.as_tensor(np.arctanh(r)), **variances}
@@ -340,16 +350,16 @@ class Autoregressive(Model):
         return {"series": series, "spectrum": spectrum}
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
-        floor, found = NEAR_FLOOR * self.noise_floor, _local(parameters)
+        floor, found = NEAR_FLOOR * self._floor, _local(parameters)
         if found["noise_variance"] <= floor:
             return [
-                f"the noise variance ended at its floor, {self.noise_floor:g} of the variance of {names[0]}: the "
-                "series is an autoregression by itself, and how little noise there is cannot be told"
+                f"the noise variance ended at its floor, {self.noise_floor:g} of what one step leaves unexplained of "
+                f"{names[0]}: the series is an autoregression by itself, the data show no noise"
             ]
         if found["innovation_variance"] <= floor:
             return [
-                f"the innovation variance ended at its floor, {self.noise_floor:g} of the variance of {names[0]}: what "
-                "was found is a cycle without change, or no autoregression at all"
+                f"the innovation variance ended at its floor, {self.noise_floor:g} of what one step leaves unexplained "
+                f"of {names[0]}: what was found is a cycle without change, or no autoregression at all"
             ]
         return []
 

@@ -144,6 +144,11 @@ class Model(ABC):
     def constrain(self, free: Parameters) -> Parameters:
         """Inverse of `free`, differentiable."""
 
+    def floors(self) -> Parameters:
+        """Lower bounds of the variances whose best value may be none, in internal units, by the name of their
+        parameter. That of a precision is of its inverse."""
+        return {}
+
     @abstractmethod
     def system(self, parameters: Parameters, chunk: Chunk) -> tuple[PosteriorPrecision, Tensor]:
         """A_n by its products, and the targets t_n = Psi^(1/2) Omega (y_n - eta), (n, m): b_n is their transpose

@@ -26,6 +26,7 @@ LARGEST_START = 0.3  # share of the variance that principal axes carry at the st
 RANDOM_PART = 0.1  # of the loadings at the start, so that seeds differ
 PAIRED_COLUMNS = 2048  # up to which the covariances of all pairs of columns are affordable
 FEW = 5  # data points that tell half of what many do of a pair's covariance
+NO_OFFSET = 1e-9  # variance of an offset times the columns that share it, beside which it is none
 
 
 class FactorAnalysis(LinearModel):
@@ -101,6 +102,7 @@ class FactorAnalysis(LinearModel):
         for chunk in observations.chunks:
             chunk.add_to_columns(count, chunk.weight)
         self._weight = self._noise_weight = (count.clamp_min(1) / count.mean()).sqrt()
+        self._offset_floor = torch.tensor(NO_OFFSET / observations.shape[1], **like)
         self._points_weight = math.sqrt(observations.shape[0] / float(count.mean()))
 
     def mean_of_columns(self, parameters: Parameters) -> Tensor:
@@ -173,15 +175,21 @@ class FactorAnalysis(LinearModel):
         excess = (parameters["noise_variance"] - self.noise_floor).clamp_min(tiny)
         free["noise_variance"] = excess.log() * self._noise_weight
         if self.offset:
-            free["offset_variance"] = parameters["offset_variance"].log() * self._points_weight
+            offset = parameters["offset_variance"] - self._offset_floor
+            free["offset_variance"] = torch.maximum(offset, 1e-3 * self._offset_floor).log() * self._points_weight
         return free
+
+    def floors(self) -> Parameters:
+        noise = torch.full_like(self._offset_floor, self.noise_floor)
+        return {"noise_variance": noise} | ({"offset_variance": self._offset_floor} if self.offset else {})
 
     def constrain(self, free: Parameters) -> Parameters:
         parameters = {"noise_variance": self.noise_floor + (free["noise_variance"] / self._noise_weight).exp()}
         root = self.noise_of_columns(parameters).sqrt() / self._weight
         parameters |= {"loadings": free["loadings"] * root[:, None], "mean": free["mean"] * root}
         if self.offset:
-            parameters["offset_variance"] = (free["offset_variance"] / self._points_weight).exp()
+            excess = (free["offset_variance"] / self._points_weight).exp()
+            parameters["offset_variance"] = self._offset_floor + excess
         return parameters
 
     def whitened_loadings(self, parameters: Parameters) -> Tensor:
@@ -271,7 +279,8 @@ class FactorAnalysis(LinearModel):
             "noise_variance": self._maximise_noise(parameters, residual, count).clamp_min(self.noise_floor),
         }
         if self.offset:
-            new["offset_variance"] = statistics["offset_square"] / statistics["points"]
+            offset = statistics["offset_square"] / statistics["points"]
+            new["offset_variance"] = torch.maximum(offset, self._offset_floor)
         return new
 
     def _maximise_noise(self, parameters: Parameters, residual: Tensor, count: Tensor) -> Tensor:
@@ -384,17 +393,19 @@ class FactorAnalysis(LinearModel):
         ]
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        found = self._not_identified()
+        if self.offset and parameters["offset_variance"] <= NEAR_FLOOR * self._offset_floor:
+            found.append("the offset variance ended at its floor: the data show no offsets (model.offset=false)")
         low = torch.nonzero(parameters["noise_variance"] <= NEAR_FLOOR * self.noise_floor).flatten().tolist()
-        if not low:
-            return self._not_identified()
-        shown = ", ".join(names[i] for i in low[:5]) + (f" and {len(low) - 5} more" if len(low) > 5 else "")
-        fewer = "fewer factors or more data for it tell" if self.latent_dim > 1 else "more data for it tell"
-        return [
-            *self._not_identified(),
-            f"Heywood case: the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the variance, or "
-            f"just above ({self.lower_floor} lets it fall further; where it ends at that floor too, {fewer} noise from "
-            "signal)",
-        ]
+        if low:
+            shown = ", ".join(names[i] for i in low[:5]) + (f" and {len(low) - 5} more" if len(low) > 5 else "")
+            fewer = "fewer factors or more data for it tell" if self.latent_dim > 1 else "more data for it tell"
+            found.append(
+                f"Heywood case: the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the "
+                f"variance, or just above ({self.lower_floor} lets it fall further; where it ends at that floor too, "
+                f"{fewer} noise from signal)"
+            )
+        return found
 
 
 def leading(matrix: Tensor, number: int) -> tuple[Tensor, Tensor]:

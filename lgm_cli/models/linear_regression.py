@@ -20,6 +20,7 @@ from lgm_cli.observations import Chunk, Observations
 from lgm_cli.randomness import generator
 
 STATE_ENTRIES = 1 << 24  # of the posterior of the weights in apply.safetensors, at most (128 or 256 MiB)
+LEAST_WEIGHT = 1e-6  # variance of the weights, in units in which one explains as much variance as y has
 INITIAL_SHARE = 0.5  # of the variance of the response, explained at the start
 
 
@@ -173,7 +174,9 @@ class LinearRegression(LinearModel):
         """Logarithms of the variances; the intercept in standard deviations of the noise."""
         noise = parameters["noise_variance"]
         return {
-            "weight_precision": parameters["weight_precision"].log(),
+            "weight_precision": -(1 / parameters["weight_precision"] - LEAST_WEIGHT)
+            .clamp_min(1e-3 * LEAST_WEIGHT)
+            .log(),
             "intercept": parameters["intercept"] * noise.rsqrt(),
             "noise_variance": (noise - self.noise_floor).clamp_min(1e-3 * self.noise_floor).log(),
         }
@@ -181,7 +184,7 @@ class LinearRegression(LinearModel):
     def constrain(self, free: Parameters) -> Parameters:
         noise = self.noise_floor + free["noise_variance"].exp()
         return {
-            "weight_precision": free["weight_precision"].exp(),
+            "weight_precision": 1 / (LEAST_WEIGHT + (-free["weight_precision"]).exp()),
             "intercept": free["intercept"] * noise.sqrt(),
             "noise_variance": noise,
         }
@@ -190,6 +193,11 @@ class LinearRegression(LinearModel):
         """The rows once more."""
         again = 3.0 * self.observations.shape[1] + chunk.width * (chunk.width > self.dim)
         return again * (self.dim + 3)
+
+    def floors(self) -> Parameters:
+        like = {"dtype": self.observations.dtype, "device": self.observations.device}
+        noise, weight = torch.tensor([self.noise_floor, LEAST_WEIGHT], **like)
+        return {"noise_variance": noise, "weight_precision": weight}
 
     def statistics(
         self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
@@ -219,7 +227,9 @@ class LinearRegression(LinearModel):
         count, change = statistics["count"], statistics["residual"] / statistics["count"]
         square = statistics["residual_square"] - count * change**2 + statistics["variance"]
         return {
-            "weight_precision": parameters["weight_precision"] * self.dim / statistics["square"],
+            "weight_precision": (parameters["weight_precision"] * self.dim / statistics["square"]).clamp_max(
+                1 / LEAST_WEIGHT
+            ),
             "intercept": parameters["intercept"] + change,
             "noise_variance": (square / count).clamp_min(self.noise_floor),
         }
@@ -279,6 +289,8 @@ class LinearRegression(LinearModel):
         return {"weights": lambda path: plots.weights(mean, deviation, list(map(str, names)), path, response=response)}
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        if parameters["weight_precision"] * LEAST_WEIGHT > 1 / NEAR_FLOOR:
+            return ["the variance of the weights ended at its floor: the features tell nothing of the response"]
         if parameters["noise_variance"] > NEAR_FLOOR * self.noise_floor:
             return []
         responses = round(self.observations.observed)

@@ -213,6 +213,9 @@ class SparseBayes(LinearModel):
             constrained["noise_variance"] = self.noise_floor + free["noise_variance"].exp()
         return constrained
 
+    def floors(self) -> Parameters:
+        return {"noise_variance": torch.full_like(self._noise, self.noise_floor)} if self.learn_noise else {}
+
     def system(self, parameters: Parameters, chunk: Chunk) -> tuple[OperatorPrecision, Tensor]:
         root = self._noise_of(parameters).rsqrt()
         norms = self._norms_seen(chunk)

@@ -16,12 +16,13 @@ from lgm_cli.data.base import Data, Table
 from lgm_cli.errors import UserError
 from lgm_cli.gram import ExactPosterior, SamplePosterior
 from lgm_cli.models.base import NEAR_FLOOR, Learned, Model, Parameters, Picture, Posterior, Statistics
-from lgm_cli.models.series import channel_pictures
+from lgm_cli.models.series import channel_pictures, one_step_variances
 from lgm_cli.models.states import SMALLEST_EXCESS, packed, principal_start, raised_root, simulated_states, unpacked
 from lgm_cli.observations import Chunk, Observations
 
 MEMORY = 5  # steps that count as one observation of a channel
 NEGLIGIBLE = 0.01  # noise of a channel, in the variance that an innovation gives it: less changes no forecast
+FARTHEST = 1e5  # from zero to the states, in standard deviations of an innovation, that the numbers can bear
 STATE_SCALE = 2.5  # usual standard deviation of a state, in those of its innovation
 
 
@@ -35,7 +36,8 @@ class StateSpace(Model):
     state is seen once, so its likelihood grows without bound as P falls to nothing: P >= Q is asked for (P - Q has no
     negative eigenvalue), and where EM would go below, the maximum under this constraint is taken.
 
-    noise_floor: lower bound of R, as a fraction of each channel's variance.
+    noise_floor: lower bound of R, as a fraction of what one step leaves unexplained of each channel
+    (`lgm_cli.models.series.one_step_variances`), which a trend does not raise.
     """
 
     kind = "series"
@@ -69,6 +71,7 @@ class StateSpace(Model):
         self.ahead = total - self.steps
         self.dim = self.steps * self.latent_dim
         self._unit = observations.scale.cpu().view(total, -1)[0]
+        self._floor = self._placed(self.noise_floor * one_step_variances(*self._grid(chunk)))
         self._center = observations.column_center
 
     def gradient_scale(self) -> dict[str, float]:
@@ -125,14 +128,14 @@ class StateSpace(Model):
             "transition": parameters["transition"] * STATE_SCALE,
             "observation": parameters["observation"] * root[:, None] * STATE_SCALE,
             "mean": parameters["mean"] * root,
-            "noise_variance": (noise - self.noise_floor).clamp_min(1e-3 * self.noise_floor).log(),
+            "noise_variance": torch.maximum(noise - self._floor, 1e-3 * self._floor).log(),
             "initial_mean": parameters["initial_mean"],
             "initial_scale": parameters["initial_scale"].log(),
             "initial_lower": parameters["initial_lower"],
         }
 
     def constrain(self, free: Parameters) -> Parameters:
-        noise = self.noise_floor + free["noise_variance"].exp()
+        noise = self._floor + free["noise_variance"].exp()
         root = noise.sqrt()
         return {
             "transition": free["transition"] / STATE_SCALE,
@@ -143,6 +146,9 @@ class StateSpace(Model):
             "initial_scale": free["initial_scale"].exp(),
             "initial_lower": free["initial_lower"],
         }
+
+    def floors(self) -> Parameters:
+        return {"noise_variance": self._floor}
 
     # Posteriors ------------------------------------------------------------------------------------------------
 
@@ -212,8 +218,11 @@ class StateSpace(Model):
         self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
     ) -> Statistics:
         """For each channel, sums over its observed steps of E u u^T, y E u and y^2 with u = (z, 1); sums over time of
-        E z_t z_t^T, E z_t z_{t-1}^T and E z_{t-1} z_{t-1}^T, t = 2 .. T; the first state's mean and covariance."""
+        E z_t z_t^T, E z_t u_{t-1}^T and E u_{t-1} u_{t-1}^T, t = 2 .. T; the first state's mean and covariance; all
+        with z about its mean over time, `level`, since states may be far from zero."""
         mean = _double(posterior.mean.view(self.steps, -1))
+        level = mean.mean(0)
+        mean = mean - level
         if isinstance(posterior, SamplePosterior):
             samples = (
                 _double(posterior.samples.view(-1, self.steps, self.latent_dim)) / len(posterior.samples[0]) ** 0.5
@@ -230,13 +239,17 @@ class StateSpace(Model):
         left[:, :dim, :dim] = (weight.mT @ second.flatten(1)).view(-1, dim, dim)
         left[:, dim, :dim] = left[:, :dim, dim] = weight.mT @ mean
         left[:, dim, dim] = count
+        before = left.new_full((dim + 1, dim + 1), self.steps - 1)
+        before[:dim, :dim] = second[:-1].sum(0)
+        before[:dim, dim] = before[dim, :dim] = mean[:-1].sum(0)
         found = {
             "left": left,
             "right": torch.cat([values.mT @ mean, values.sum(0)[:, None]], dim=1),
             "square": values.square().sum(0),
             "now": second[1:].sum(0),
-            "across": across + mean[1:].mT @ mean[:-1],
-            "before": second[:-1].sum(0),
+            "across": torch.cat([across + mean[1:].mT @ mean[:-1], mean[1:].sum(0)[:, None]], dim=1),
+            "before": before,
+            "level": level,
             "first_mean": mean[0],
             "first_covariance": around[0],
         }
@@ -247,7 +260,12 @@ class StateSpace(Model):
         m = E z_1;  Q and P together under P >= Q, with S = E (z_t - G z_{t-1})(..)^T / (T - 1) and S_1 = Cov z_1: in
         axes in which S = I and S_1 = diag(s), an axis with s >= 1 has Q = 1 and P = s, another Q = P = (T - 1 + s) / T.
         (In precisions, the constrained problem is convex and unchanged by a change of an axis' sign, so its solution is
-        diagonal.) Then the states are taken in axes in which Q = I."""
+        diagonal.) Then the states are taken in axes in which Q = I.
+
+        Parameters are expanded, z_t = G z_{t-1} + a + N(0, Q) with a = 0 in the model: maximising over a too, and
+        taking the states about their mean (I - G)^-1 a, which eta takes over, is EM for the same likelihood (Liu, Rubin
+        & Wu, Biometrika 85 (1998) 755-770). Without, eta hardly moves once R is small. Where that mean is farther than
+        FARTHEST, a stays zero."""
         left, right = statistics["left"], statistics["right"]
         ridge = 1e-13 * left.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1.0)
         identity = torch.eye(self.latent_dim + 1, dtype=left.dtype, device=left.device)
@@ -255,10 +273,18 @@ class StateSpace(Model):
         fitted = ((left @ rows[..., None])[..., 0] * rows).sum(1)
         count = left[:, -1, -1].clamp_min(1.0)
         noise = (statistics["square"] - 2 * (right * rows).sum(1) + fitted) / count
-        across, before = statistics["across"], statistics["before"]
-        g = torch.linalg.solve(before, across.mT).mT
-        innovation = statistics["now"] - g @ across.mT - across @ g.mT + g @ before @ g.mT
-        root = torch.linalg.cholesky((innovation + innovation.mT) / (2 * (self.steps - 1)))
+        now, across, before, level = (statistics[name] for name in ("now", "across", "before", "level"))
+        g, root = self._regression(now, across, before)
+        center = torch.linalg.solve(identity[:-1, :-1] - g[:, :-1], g[:, -1])
+        if not bool((torch.linalg.solve(root, center + level).abs() < FARTHEST).all()):
+            center, total = -level, across[:, -1]
+            shift = identity.clone()
+            shift[:-1, -1] = level
+            now = (
+                now + torch.outer(level, total) + torch.outer(total, level) + before[-1, -1] * torch.outer(level, level)
+            )
+            across, before = (across + torch.outer(level, before[-1])) @ shift.mT, shift @ before @ shift.mT
+            g, root = self._regression(now, across[:, :-1], before[:-1, :-1])
         turned = torch.linalg.solve_triangular(root, statistics["first_covariance"], upper=False)
         turned = torch.linalg.solve_triangular(root, turned.mT, upper=False)
         size, axes = torch.linalg.eigh((turned + turned.mT) / 2)
@@ -268,14 +294,20 @@ class StateSpace(Model):
         outward = root @ (axes * q.sqrt()) @ axes.mT
         excess = (axes * (size.clamp_min(least) - 1)) @ axes.mT
         new = {
-            "transition": inverse @ g @ outward,
+            "transition": inverse @ g[:, : self.latent_dim] @ outward,
             "observation": rows[:, :-1] @ outward,
-            "mean": rows[:, -1],
-            "noise_variance": noise.clamp_min(self.noise_floor),
-            "initial_mean": inverse @ statistics["first_mean"],
+            "mean": rows[:, -1] + rows[:, :-1] @ center,
+            "noise_variance": torch.maximum(noise, self._floor.to(noise)),
+            "initial_mean": inverse @ (statistics["first_mean"] - center),
             **packed(torch.linalg.cholesky(excess)),
         }
         return {name: self._placed(value) for name, value in new.items()}
+
+    def _regression(self, now: Tensor, across: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Of states on those of the step before (and 1), and the Cholesky factor of the residuals' covariance."""
+        g = torch.linalg.solve(before, across.mT).mT
+        innovation = now - g @ across.mT - across @ g.mT + g @ before @ g.mT
+        return g, torch.linalg.cholesky((innovation + innovation.mT) / (2 * (self.steps - 1)))
 
     # What is written -------------------------------------------------------------------------------------------
 
@@ -359,7 +391,7 @@ class StateSpace(Model):
             "transition": inverse @ exported["transition"] @ root,
             "observation": exported["observation"] @ root / self._unit[:, None],
             "mean": (exported["mean"] - self._center) / self._unit,
-            "noise_variance": (exported["noise_variance"] / self._unit**2).clamp_min(self.noise_floor),
+            "noise_variance": torch.maximum(exported["noise_variance"] / self._unit**2, self._floor.cpu().double()),
             "initial_mean": inverse @ exported["initial_mean"],
             **packed(raised_root(start - torch.eye(self.latent_dim, dtype=torch.float64))),
         }
@@ -390,7 +422,7 @@ class StateSpace(Model):
                 "standard deviations, the further ahead the more"
             )
         noise, innovation = parameters["noise_variance"], parameters["observation"].square().sum(1)
-        low, negligible = noise <= NEAR_FLOOR * self.noise_floor, noise < NEGLIGIBLE * innovation
+        low, negligible = noise <= NEAR_FLOOR * self._floor, noise < NEGLIGIBLE * innovation
         for channels, meaning in (
             (low & ~negligible, f"the states follow every value ({self.lower_floor} lets it fall further)"),
             (low & negligible, "the states follow every value, and no noise can be told beside their innovations"),
@@ -401,8 +433,8 @@ class StateSpace(Model):
                     f" and {len(which) - 5} more" if len(which) > 5 else ""
                 )
                 found.append(
-                    f"the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the variance, or just "
-                    f"above: {meaning}"
+                    f"the noise variance of {shown} ended at its floor, {self.noise_floor:g} of what one step leaves "
+                    f"unexplained, or just above: {meaning}"
                 )
         return found
 

@@ -273,9 +273,9 @@ def test_an_autoregression_without_noise_ends_at_the_floor_and_says_so() -> None
     model = model_of(drawn(120, 2)["values"], 2)
     parameters = model.initial(0)
     assert model.warnings(parameters, ["y0"]) == []
-    tiny = torch.tensor(FLOOR, dtype=torch.float64)
+    tiny = model.floors()["noise_variance"]
     (warning,) = model.warnings(parameters | {"noise_variance": tiny}, ["y0"])
-    assert warning.startswith("the noise variance ended at its floor, 1e-06 of the variance of y0")
+    assert warning.startswith("the noise variance ended at its floor, 1e-06 of what one step leaves unexplained of y0")
     (warning,) = model.warnings(parameters | {"innovation_variance": tiny}, ["y0"])
     assert "innovation variance ended at its floor" in warning
 

@@ -178,7 +178,8 @@ def test_the_circulant_blocks_are_those_of_the_chain_closed_to_a_ring() -> None:
 
 
 def test_an_em_step_is_that_of_the_dense_moments() -> None:
-    """Means and noise variances, C Q C^T and C G Q C^T, which the axes of the states leave alone."""
+    """Means and noise variances, C Q C^T and C G Q C^T, which the axes of the states leave alone; the states are taken
+    about the mean that a regression with an intercept gives them."""
     y = drawn(40, 4, 3)
     model, _, parameters = learned_from(y)
     p = arrays(model.export(parameters))
@@ -187,6 +188,10 @@ def test_an_em_step_is_that_of_the_dense_moments() -> None:
     new = arrays(model.export(method.parameters))
     found = joint(p, y)
     second = found["blocks"] + found["mean"][:, :, None] * found["mean"][:, None, :]
+    across = np.c_[found["next"].sum(0) + found["mean"][1:].T @ found["mean"][:-1], found["mean"][1:].sum(0)]
+    before = np.block([[second[:-1].sum(0), found["mean"][:-1].sum(0)[:, None]], [found["mean"][:-1].sum(0), 39.0]])
+    regression = across @ np.linalg.inv(before)
+    g, center = regression[:, :3], np.linalg.solve(np.eye(3) - regression[:, :3], regression[:, 3])
     c = np.zeros((4, 3))
     for m in range(4):
         seen = ~np.isnan(y[:, m])
@@ -197,11 +202,9 @@ def test_an_em_step_is_that_of_the_dense_moments() -> None:
         row = np.linalg.solve(left, right)
         c[m], eta = row[:3], row[3]
         noise = ((y[seen, m] ** 2).sum() - 2 * row @ right + row @ left @ row) / total
-        assert new["mean"][m] == pytest.approx(eta, rel=1e-8)
+        assert new["mean"][m] == pytest.approx(eta + c[m] @ center, rel=1e-8)
         assert new["noise_variance"][m] == pytest.approx(noise, rel=1e-8)
-    across = found["next"].sum(0) + found["mean"][1:].T @ found["mean"][:-1]
-    g = across @ np.linalg.inv(second[:-1].sum(0))
-    innovation = second[1:].sum(0) - g @ across.T
+    innovation = second[1:].sum(0) - regression @ across.T
     assert np.linalg.eigvals(found["blocks"][0] @ np.linalg.inv(innovation / 39)).real.max() < 1  # P = Q is reached
     q = (innovation + found["blocks"][0]) / 40
     np.testing.assert_allclose(new["observation"] @ new["observation"].T, c @ q @ c.T, rtol=1e-5)
