@@ -18,10 +18,10 @@ sweep: $(VENV)/.run ## the three methods, three seeds each; ARGS="..." adds over
 	$(BIN)/lgm-run --multirun model=factor_analysis method=em,gradient_em,unroll seed=0,1,2 $(ARGS)
 
 test: $(VENV)/.dev ## set up and pass the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" $(ARGS)
 
 test-all: $(VENV)/.dev ## the long tests too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(ARGS)
 
 lint: $(VENV)/.dev ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import json
 import logging
+import math
 import multiprocessing
 import os
 import tempfile
@@ -19,8 +21,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 HERE = Path(__file__).parent
 METHODS = ("em", "gradient_em", "unroll")
@@ -85,41 +85,43 @@ def study(run: tuple[str, str, int]) -> dict[str, Any]:
         return row
 
 
-def report(table: pd.DataFrame) -> str:
+def report(rows: list[dict[str, Any]]) -> str:
     """The counts of all runs, and a row for each problem and method."""
-    converged = table[table["status"] == "converged"]
-    best = table.groupby("problem")["train_log_likelihood"].max()
-    below = best[converged["problem"]].to_numpy() - converged["train_log_likelihood"]
-    table = table.assign(below=below)
-    moved = converged["gain"].abs()
+    best: dict[str, float] = {}
+    for row in rows:
+        best[row["problem"]] = max(best.get(row["problem"], -math.inf), row["train_log_likelihood"])
+    converged = [row for row in rows if row["status"] == "converged"]
+    moved = [abs(row["gain"]) for row in converged]
+    below = [best[row["problem"]] - row["train_log_likelihood"] for row in converged]
     lines = [
-        f"{len(table)} runs: {len(converged)} ({len(converged) / len(table):.1%}) say converged. Of these,",
+        f"{len(rows)} runs: {len(converged)} ({len(converged) / len(rows):.1%}) say converged. Of these,",
         "",
         f"- ten times as many steps change the train log-likelihood by less than {ALLOWED:g} nats per entry in "
-        f"{(moved < ALLOWED).mean():.1%}; the largest change is {moved.max():.1g};",
-        f"- {(below > ALLOWED).mean():.1%} end more than {ALLOWED:g} below the best run of their problem, whatever its "
-        "method and seed.",
+        f"{_share(moved):.1%}; the largest change is {max(moved):.1g};",
+        f"- {1 - _share(below):.1%} end more than {ALLOWED:g} below the best run of their problem, whatever its method "
+        "and seed.",
         "",
         "| problem | method | converged | steps | train log-likelihood | change by 10 x steps | below the best |",
         "|---|---|---|---|---|---|---|",
     ]
-    for (problem, method), rows in table.groupby(["problem", "method"], sort=False):
-        steps, values = rows["steps"], rows["train_log_likelihood"]
-        lines.append(
-            f"| {problem} | {method} | {(rows['status'] == 'converged').sum()} of {len(rows)} "
-            f"| {steps.min()} to {steps.max()} | {_range(values)} | {_largest(rows['gain'].abs())} "
-            f"| {_largest(rows['below'])} |"
-        )
+    for problem in best:
+        for method in METHODS:
+            some = [row for row in rows if (row["problem"], row["method"]) == (problem, method)]
+            if not some:
+                continue
+            ended = [row for row in some if row["status"] == "converged"]
+            steps, values = [row["steps"] for row in some], [row["train_log_likelihood"] for row in some]
+            low, high = f"{min(values):.4f}", f"{max(values):.4f}"
+            change = f"{max(abs(row['gain']) for row in ended):.1e}" if ended else ""
+            lines.append(
+                f"| {problem} | {method} | {len(ended)} of {len(some)} | {min(steps)} to {max(steps)} "
+                f"| {low if low == high else f'{low} to {high}'} | {change} | {best[problem] - min(values):.1e} |"
+            )
     return "\n".join(lines)
 
 
-def _range(values: pd.Series) -> str:
-    low, high = f"{values.min():.4f}", f"{values.max():.4f}"
-    return low if low == high else f"{low} to {high}"
-
-
-def _largest(values: pd.Series) -> str:
-    return "" if values.isna().all() else f"{values.max():.1e}"
+def _share(values: list[float]) -> float:
+    return sum(value < ALLOWED for value in values) / len(values)
 
 
 def main() -> None:
@@ -136,24 +138,19 @@ def main() -> None:
             rows.append(row)
             shown = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()}
             print(*(f"{name}={value}" for name, value in shown.items()), flush=True)
-    table = pd.DataFrame(rows, columns=list(PARTS)).convert_dtypes(convert_floating=False)
-    table = table.sort_values(["problem", "method", "seed"], key=lambda column: column.map(_order)).reset_index(
-        drop=True
-    )
-    text = report(table)
+    problems = list(PROBLEMS)
+    rows.sort(key=lambda row: (problems.index(row["problem"]), METHODS.index(row["method"]), row["seed"]))
+    text = report(rows)
     print(text, f"\n{(time.monotonic() - begun) / 60:.0f} minutes", sep="\n")
     if not given.only:
-        table.to_csv(HERE / "results.csv", index=False)
+        with (HERE / "results.csv").open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, PARTS, lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
         page = HERE / "README.md"
         before, _, rest = page.read_text(encoding="utf-8").partition("<!-- table -->")
         after = rest.partition("<!-- /table -->")[2]
         page.write_text(f"{before}<!-- table -->\n{text}\n<!-- /table -->{after}", encoding="utf-8")
-
-
-def _order(value: Any) -> Any:
-    """Problems and methods in the order that they are named above."""
-    named = [*PROBLEMS, *METHODS]
-    return named.index(value) if value in named else value
 
 
 if __name__ == "__main__":

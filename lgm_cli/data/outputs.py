@@ -88,9 +88,9 @@ def write_imputed(
     given[gap_rows, gap_columns] = mean
     uncertain[gap_rows, gap_columns] = standard_deviation
     for target, values in ((path, given), (uncertain_path, uncertain)):
-        frame = pd.DataFrame(values, index=table.row_labels, columns=table.column_labels)[: table.end]
+        frame = pd.DataFrame(values, index=table.row_labels, columns=table.column_labels).head(table.end)
         if table.places is not None:
-            frame = frame.iloc[np.argsort(table.places)]
+            frame = frame.take(np.argsort(table.places))
         if table.features is not None:  # they stand beside the response
             beside = table.features if target == path else np.full(table.features.shape, np.nan)
             response = frame.iloc[:, 0]
