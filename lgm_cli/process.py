@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from typing import Any, TextIO
 
-from lgm_cli.errors import shortened
+from lgm_cli.errors import printable, shortened
 
 try:
     import resource
@@ -72,7 +72,8 @@ def threads_asked() -> int | None:
     if outermost and 1 <= (threads := int(outermost[1])) <= most:
         return threads
     if text.strip():
-        log.warning("OMP_NUM_THREADS=%s is left aside: it is no number from 1 to %d", shortened(text), most)
+        shown = printable(shortened(text))  # here too: bytes that were no text can go into no report
+        log.warning("OMP_NUM_THREADS=%s is left aside: it is no number from 1 to %d", shown, most)
     del os.environ["OMP_NUM_THREADS"]
     return None
 

@@ -147,10 +147,10 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(runs: list, capsys: pytest.C
 def test_no_run_is_written_inside_another(
     arguments: list[str], runs: list, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "here" / ".hydra").mkdir(parents=True)
-    (tmp_path / "here" / "summary.json").write_text("{}")
+    for name in (".hydra", "checkpoint"):
+        (tmp_path / "here" / name).mkdir(parents=True)
     assert main([*RUN, *arguments]) == 2
-    assert f"is inside the run in {tmp_path / 'here'} (choose another" in capsys.readouterr().err
+    assert f"is inside the folder of another run, {tmp_path / 'here'} (choose another" in capsys.readouterr().err
     assert not runs
 
 

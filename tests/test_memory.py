@@ -55,7 +55,7 @@ CASES = [
     ("factor_analysis", {"latent_dim": 60, "offset": True, **FLOOR}, table(100, 600, 0.9)),
     ("factor_analysis", {"latent_dim": 20, "offset": False, **FLOOR}, table(1200, 2000, 0.05)),
     ("ppca", {"latent_dim": 60, **FLOOR}, table(30, 3000, 0.9)),
-    ("ppca", {"latent_dim": 150, **FLOOR}, table(150, 80, 0.9)),
+    ("ppca", {"latent_dim": 150, **FLOOR}, table(160, 160, 0.9)),
     ("linear_regression", FLOOR, regression(3000, 300)),
     ("linear_regression", FLOOR, regression(250, 5000)),
     ("sparse_bayes", SPARSE, signal(700)),

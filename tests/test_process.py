@@ -49,7 +49,7 @@ def test_no_file_takes_the_place_of_a_closed_stream(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b""
 
 
-@pytest.mark.parametrize("text", ["\udcb2", "0", "-3", "abc", "9" * 30, "1.5", "2,x", "٣"])
+@pytest.mark.parametrize("text", ["\udcb2", "0", "-3", "abc", "9" * 30, "1.5", "2,x", "٣"], ids=ascii)
 def test_what_is_no_number_of_threads_is_said_once_and_taken_out(
     text: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -109,5 +109,5 @@ def test_no_name_can_forge_a_line_of_a_log() -> None:
 def test_a_run_that_has_no_memory_left_says_so(error: Exception, tmp_path: Path) -> None:
     from lgm_cli.runner import _explained
 
-    ended = _explained(error, {"method": {}}, tmp_path)
+    ended = _explained(error, {"method": {}}, tmp_path, False)
     assert isinstance(ended, RunFailed) and ended.what == "out of memory"

@@ -626,7 +626,7 @@ def test_every_combination_learns_or_says_why_it_has_no_meaning(method: str, sol
         return
     first, last = rows_of(tmp_path / "run")[0], last_of(tmp_path / "run")
     assert last["train_log_likelihood"] > float(first["train_log_likelihood"]) + 0.01
-    assert last["parameter_error"] < float(first["parameter_error"])
+    assert last["parameter_error"] < 0.6  # about that of the maximum: the start is shrunk, and nearer
 
 
 @pytest.mark.parametrize("gradient", ["output", pytest.param("network", marks=pytest.mark.slow)])

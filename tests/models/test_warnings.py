@@ -56,7 +56,7 @@ FLOORS = {
     "factor_analysis": (factors(5, 0.1), {"latent_dim": 1, "offset": False, "noise_floor": 0.05}),
     "ppca": (factors(5, -0.1), {"latent_dim": 1, "noise_floor": 0.05}),
     "linear_regression": (regression(1e-4), {"noise_floor": 1e-6}),
-    "state_space": (walk(0.3), {"latent_dim": 1, "noise_floor": 0.05}),
+    "state_space": (walk(0.6), {"latent_dim": 1, "noise_floor": 0.5}),
 }
 
 
@@ -165,14 +165,11 @@ def test_a_noise_variance_near_its_floor_is_a_heywood_case() -> None:
 
 
 def test_a_series_without_noise_is_told_from_one_whose_floor_is_too_high() -> None:
-    """A walk far along: its steps are below the floor as a share of its variance, which is mostly that of its trend."""
+    """A walk with a drift, far along: whatever its floor, the data show no noise, and no lower one is advised."""
     data = cases.as_data(np.random.default_rng(0).normal(3.0, 1.0, size=(80, 1)).cumsum(0), kind="series")
-    found, before, model = learned("state_space", data, {"latent_dim": 1}, 100)
-    (warning,) = [text for text in found if "floor" in text]
-    assert "(model.noise_floor=1e-06 lets it fall further)" in warning and "fewer" not in warning
-    found, after, model = learned("state_space", data, {"latent_dim": 1, "noise_floor": 1e-6}, 100)
-    assert not any("lets it fall" in text for text in found) and after > before + 0.1
+    found, _, model = learned("state_space", data, {"latent_dim": 1}, 100)
+    assert not any("lets it fall" in text or "fewer" in text for text in found)
     parameters = model.initial(0)
-    parameters["noise_variance"] = torch.full_like(parameters["noise_variance"], model.noise_floor)
+    parameters["noise_variance"] = torch.full_like(parameters["noise_variance"], 1e-12)
     (warning,) = [text for text in model.warnings(parameters, ["cpi"]) if "floor" in text]
     assert "of cpi ended at its floor" in warning and "no noise can be told beside their innovations" in warning
