@@ -166,8 +166,8 @@ def closing(
     gain = config["tolerance"] * (model.settled_gain or 1.0)
     verdict = {
         "converged": f"converged: doubling the steps{settled} gained less than {gain:g} nats per entry",
-        "max_steps": "stopped at max_steps, not converged",
-        "max_seconds": "stopped at max_seconds, not converged",
+        "max_steps": _limited(config, "max_steps"),
+        "max_seconds": _limited(config, "max_seconds"),
         "diverged": "diverged: the last good parameters were kept",
         "interrupted": "interrupted: what was learned until then is kept",
     }[outcome.status]
@@ -190,6 +190,13 @@ def closing(
         doubled = 2 * (last["step"] if outcome.status == "max_steps" else config["max_seconds"])
         lines.append(f"to go on: lgm-run {shlex.quote(f'resume={folder}')} {outcome.status}={doubled:g}")
     return [*lines, f"files and pictures: {folder}"]
+
+
+def _limited(config: Mapping[str, Any], limit: str) -> str:
+    """How a run at its limit ended: as asked, where the limit was given, by a user or a preset."""
+    if config[limit] in ("auto", None):
+        return f"stopped at {limit}, not converged"
+    return f"ended at {limit}={config[limit]:g}, as asked; not converged"
 
 
 def _forecasts(folder: Path, data: Data, rmse: float | None) -> str:
