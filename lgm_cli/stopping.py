@@ -12,7 +12,7 @@ MINIMUM_STEPS = 20
 MINIMUM_POINTS = 6
 ANNEAL_RATIO = math.sqrt(2)
 WORSE = 0.5  # nats per entry below the start
-SETTLED = 0.25  # posterior standard deviations
+SETTLED = 0.5  # posterior standard deviations
 
 
 @dataclass

@@ -77,7 +77,7 @@ def study(run: tuple[str, str, int]) -> dict[str, Any]:
         row = dict(zip(PARTS, (*run, summary["status"]), strict=False))
         row |= {"steps": last["step"]} | {name: last[name] for name in ("fit_seconds", "train_log_likelihood")}
         if summary["status"] == "converged":
-            further = [f"resume={folder}", "tolerance=1e-12", f"max_steps={11 * last['step']}"]
+            further = [f"resume={folder}", "tolerance=0", f"max_steps={11 * last['step']}"]
             more = learned(folder, further)["last_row"]
             row |= {"further_steps": more["step"] - last["step"]}
             row |= {"gain": more["train_log_likelihood"] - last["train_log_likelihood"]}
