@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
@@ -55,12 +56,11 @@ class Boundary:
         entries = self._small(parameters) if settled else self._falling(parameters, step)
         best, taken = (parameters, scores), []
         for group in _groups(entries):
-            if not taken or len(group) == 1:
-                found = self._better(*best, group)
-                if found is not None:
-                    best, taken = found, taken + group
-                    if len(group) > 1:
-                        break
+            found = self._better(*best, group)
+            if found is not None:
+                best, taken = found, taken + group
+                if len(group) > 1:
+                    break
         left = dict(self._above(self._variances(best[0]), math.inf))  # the floor again in these few steps
         kept = [entry for entry in taken if entry not in left]
         return (*best, kept) if kept else None
@@ -91,7 +91,9 @@ class Boundary:
         """Variances above their floors, and how large they are, the nearest to its floor first."""
         found = []
         for name, floor in self.model.floors().items():
-            values, floors = (x.reshape(-1).double().tolist() for x in torch.broadcast_tensors(variances[name], floor))
+            values, floors = (
+                x.reshape(-1).cpu().double().tolist() for x in torch.broadcast_tensors(variances[name], floor)
+            )
             rows = enumerate(zip(values, floors, strict=True))
             found += [((name, i), v, v / f) for i, (v, f) in rows if 1.05 * f < v < below]
         return [(entry, value) for entry, value, _ in sorted(found, key=lambda each: each[2])]
@@ -131,22 +133,19 @@ class Boundary:
                 assert total is not None
                 parameters = self.model.maximise(parameters, total)
             scores = self.evaluator.score(parameters)
-        except LinAlgError:
+        except (LinAlgError, np.linalg.LinAlgError):
             return None
         return (parameters, scores) if math.isfinite(scores.train_log_likelihood) else None
 
     def state(self) -> Any:
         return self._earlier
 
-    def load_state(self, state: Any) -> None:
-        """Go on from what `state` gave; ValueError, or TypeError, when this is something else."""
+    def load_state(self, state: Any, parameters: Parameters) -> None:
+        """Go on from what `state` gave; ValueError, or TypeError, when it is not of such parameters."""
         if state is not None:
             step, variances = state
-            floors = self.model.floors()
             require(step, int, "boundary")
-            for name in floors.keys() | variances.keys():
-                if not bool(variances[name].isfinite().all()) or variances[name].numel() % floors[name].numel():
-                    raise ValueError("boundary")
+            require(variances, {name: parameters[name] for name in self.model.floors()}, "boundary")
         self._earlier = state
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
@@ -50,7 +51,7 @@ class Landscape:
         """Nats per entry; minus infinity where there is none."""
         try:
             found = self._sum(self.parameters(vector), None)
-        except LinAlgError:
+        except (LinAlgError, np.linalg.LinAlgError):
             return -math.inf
         return found if math.isfinite(found) else -math.inf
 
@@ -75,11 +76,19 @@ class Landscape:
                 if leaves is not None:
                     self.model.complete_loss(leaves, chunk, posterior).backward()
                 else:
-                    total += float(self.model.log_likelihood(parameters, chunk, posterior).double().sum())
+                    total += float(self.model.log_likelihood(parameters, chunk, posterior).cpu().double().sum())
         return total / observations.observed
 
 
 def higher_nearby(model: Model, parameters: Parameters, gain: float, seed: int, step: int) -> Parameters | None:
+    """As `_higher`; None, too, where a matrix on the way cannot be factorised."""
+    try:
+        return _higher(model, parameters, gain, seed, step)
+    except (LinAlgError, np.linalg.LinAlgError):
+        return None
+
+
+def _higher(model: Model, parameters: Parameters, gain: float, seed: int, step: int) -> Parameters | None:
     """Parameters whose log-likelihood per entry is more than `gain` above that of these; None where none are found.
 
     The Hessian H is looked at in the Krylov space of a few of its products with the gradient g, to which random numbers

@@ -128,7 +128,7 @@ class Evaluator:
             counts.append(part.weight.sum(1).cpu().double())
             if isinstance(posterior, IterativePosterior):
                 numerical += float(posterior.standard_error.square().sum())
-            if self.model.settled_gain is not None and chunks is None:
+            if self.model.settled_gain is not None and not final:
                 settling.append(self.model.settling(parameters, posterior))
             for name, value in self.model.measure(parameters, part, posterior).items():
                 sums[name] = sums.get(name, 0.0) + value

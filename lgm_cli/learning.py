@@ -18,6 +18,7 @@ from lgm_cli.checkpoint import read_checkpoint, require, save_checkpoint
 from lgm_cli.curvature import higher_nearby
 from lgm_cli.errors import ANEW, UserError
 from lgm_cli.evaluation import Evaluator, Scores
+from lgm_cli.memory import available_memory
 from lgm_cli.methods.expectation import SolverRecord
 from lgm_cli.methods.method import Method, StepInfo
 from lgm_cli.models.base import Parameters, sound
@@ -186,8 +187,8 @@ class Learner:
         if self.convergence.diverged(scores.train_log_likelihood):
             self._record(scores, info, progress)
             return "diverged"
-        scores = self._try_boundary(scores)
         self._good = (step, self.method.parameters, scores)
+        scores = self._try_boundary(scores)
         if self.convergence.converged():
             if (better := self._look_around()) is None:
                 return self._finish("converged", info, progress, scores)
@@ -201,27 +202,19 @@ class Learner:
     def _look_around(self) -> Scores | None:
         """Where steps gain nothing any more, better parameters near by, which the method then goes on from, and their
         scores; None where there are none, or where a look costs too much. It is a part of learning, on the clock."""
+        model, tolerance = self.method.model, self.convergence.tolerance
         if self.evaluator.sampled or self.evaluator.iterative:
             return None
-        begun, step, before = time.perf_counter(), self.method.steps, self.convergence.values[-1]
-        model, tolerance = self.method.model, self.convergence.tolerance
-        found = higher_nearby(model, self.method.parameters, tolerance, self.evaluator.seed, step)
-        if found is not None:
-            self.method.update.move(found)
-        self.seconds += time.perf_counter() - begun
-        if found is None:
+        if model.exact_bytes(gradient=True) > available_memory(model.observations.device):
             return None
-        scores = self.evaluator.score(self.method.parameters)
-        gain = scores.train_log_likelihood - before
-        log.info("step %d is no maximum: going on from parameters near by, %.2g nats per entry better", step, gain)
-        self.convergence.restart(scores.train_log_likelihood, scores.settling)
-        self._due = step + 1
-        self._good = (step, self.method.parameters, scores)
-        return scores
+        begun, step = time.perf_counter(), self.method.steps
+        found = higher_nearby(model, self.method.parameters, tolerance, self.evaluator.seed, step)
+        self.seconds += time.perf_counter() - begun
+        return None if found is None else self._go_on_from(found, "parameters near by")
 
     def _try_boundary(self, scores: Scores) -> Scores:
         """Variances that the data may not show are tried at their floors, which is a part of learning and on its clock;
-        where one is taken, what is judged begins anew there. The scores of the parameters, which were `scores`."""
+        where one is taken, the method goes on from there. The scores of the parameters, which were `scores`."""
         begun, step = time.perf_counter(), self.method.steps
         if step == 0:
             return scores
@@ -229,14 +222,22 @@ class Learner:
         self.seconds += time.perf_counter() - begun
         if found is None:
             return scores
-        parameters, better, taken = found
-        self.method.update.move(parameters)
-        self.convergence.restart(better.train_log_likelihood, better.settling)
-        self._due = step + 1
-        gain = better.train_log_likelihood - scores.train_log_likelihood
+        parameters, _, taken = found
         named = ", ".join(f"{name}[{place}]" for name, place in taken)
-        log.info("step %d: %s at the floor gains %.2g nats per entry", step, named, gain)
-        return better
+        return self._go_on_from(parameters, f"{named} at the floor")
+
+    def _go_on_from(self, parameters: Parameters, what: str) -> Scores:
+        """Let the method go on from better parameters, at which what is judged begins anew. Their scores."""
+        step, before = self.method.steps, self.convergence.values[-1]
+        self.method.update.move(parameters)
+        scores = self.evaluator.score(self.method.parameters)
+        self.convergence.restart(scores.train_log_likelihood, scores.settling)
+        self._good = (step, self.method.parameters, scores)
+        if self.limits.eval_every is None:
+            self._due = step + 1
+        gain = scores.train_log_likelihood - before
+        log.info("step %d: going on from %s, %.2g nats per entry better", step, what, gain)
+        return scores
 
     def _finish(self, status: str, info: StepInfo | None, progress: Progress, scores: Scores | None = None) -> str:
         """The last row, of all data points where that can be afforded, whatever was used on the way; the status, which
@@ -337,5 +338,5 @@ class Learner:
         self._info = info and StepInfo(info["gradient_norm"], SolverRecord(**info["solver"]))
         self.seconds, self.earlier_seconds = state["seconds"], state["earlier_seconds"]
         self.products, self._solved, self._iterations = state["products"], state["solved"], state["iterations"]
-        self.boundary.load_state(state.get("boundary"))
+        self.boundary.load_state(state.get("boundary"), self.method.parameters)
         self._due, self._row = state["due"], state["row"]

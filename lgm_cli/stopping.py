@@ -13,6 +13,7 @@ MINIMUM_POINTS = 6
 ANNEAL_RATIO = math.sqrt(2)
 WORSE = 0.5  # nats per entry below the start
 SETTLED = 0.5  # posterior standard deviations
+MEANS = 40  # a mean is kept for comparison each time the steps have grown by this part of them
 
 
 @dataclass
@@ -57,7 +58,8 @@ class Convergence:
         if before is not None:
             self.moved = math.sqrt(float((mean - self.means[before]).double().square().mean()) / variance)
             self.means = {known: value for known, value in self.means.items() if known >= before}
-        self.means[step] = mean
+        if not self.means or step - max(self.means) >= step / MEANS:
+            self.means[step] = mean
 
     def settled(self) -> bool:
         return self.moved < SETTLED

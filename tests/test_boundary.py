@@ -112,7 +112,7 @@ def test_a_run_that_goes_on_tries_what_it_would_have_tried(tmp_path: Path) -> No
 def test_a_jump_is_logged_with_its_gain(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         learned(Autoregressive(1, 1e-6), series(walk()), tmp_path)
-    assert any("noise_variance[0] at the floor gains" in message for message in caplog.messages)
+    assert any("going on from noise_variance[0] at the floor, " in message for message in caplog.messages)
 
 
 def _table(name: str) -> tuple[Model, Data, str]:

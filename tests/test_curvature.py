@@ -190,3 +190,21 @@ def test_models_are_judged_by_their_likelihood_unless_they_say_otherwise() -> No
         assert kind.settled_gain is None
     with pytest.raises(TypeError, match="likelihood alone"):
         two_factors().settling({}, None)
+
+
+def test_a_look_that_stumbles_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A matrix that cannot be factorised near by is no reason to lose a run that has converged."""
+
+    def fail(*_: object) -> torch.Tensor:
+        return torch.linalg.cholesky(-torch.eye(2))
+
+    model = two_factors()
+    monkeypatch.setattr(Landscape, "gradient", fail)
+    assert higher_nearby(model, model.initial(0), 0.0, 0, 0) is None
+
+
+def test_few_means_are_kept_however_often_a_run_is_evaluated() -> None:
+    rule = Convergence(TOLERANCE)
+    for step in range(2000):
+        rule.add(step, -1.0, (torch.zeros(3), 1.0))
+    assert len(rule.means) < 60 and rule.settled()

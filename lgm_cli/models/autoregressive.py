@@ -130,7 +130,7 @@ class Autoregressive(Model):
 
     def initial(self, seed: int) -> Parameters:
         """Yule and Walker's reflection coefficients of the series with zeros in its gaps, which makes the sequence of
-        autocovariances positive definite; little noise."""
+        autocovariances positive definite; noise of half of the variance."""
         (chunk,) = self.observations.chunks
         series, (index, weight, values) = np.zeros(self.dim), self._entries(chunk)
         series[index] = (weight * values).numpy()

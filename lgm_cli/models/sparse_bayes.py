@@ -373,7 +373,7 @@ class SparseBayes(LinearModel):
             variance = (scale * posterior.few_samples).square().mean(1)
         else:
             variance = (scale.square() * posterior.marginal_variance).expand_as(posterior.mean)
-        return (scale * posterior.mean).flatten(), float(variance.double().sum())
+        return (scale * posterior.mean).flatten(), float(variance.cpu().double().sum())
 
     def inferred(self, parameters: Parameters, posterior: Reference) -> dict[str, Tensor]:
         mean, deviation = self.latents(parameters, posterior)
