@@ -23,7 +23,8 @@ FIRST = 20  # steps after which variances are looked at, and then each time that
 FALL = 1.2  # factor by which a variance that goes to none falls meanwhile, at least: by two like 1 / steps
 SMALL = 0.2  # in standardised units: what is larger is not taken for none
 SINGLY = 4  # variances that are tried one by one, at most
-STEPS = 10  # of EM that the other parameters are given, at either place
+STEPS = 10  # of EM that the other parameters are given, at either place, where all data are one data point
+FEW_STEPS = 3  # elsewhere: a column's noise trades with its own loadings alone
 MOST_LATENT = 64  # dimensions with which these steps are taken: their statistics are (M, D, D)
 BETWEEN = (0.001, 0.01, 0.1, 0.3)  # of a variance: none of these may be better than its floor
 ENOUGH = 0.01  # tolerances that the likelihood must gain
@@ -42,8 +43,9 @@ class Boundary:
 
     def __init__(self, model: Model, evaluator: Evaluator, tolerance: float) -> None:
         self.model, self.evaluator, self.gain = model, evaluator, ENOUGH * tolerance
-        large = model.observations.shape[0] > 1 and model.dim > MOST_LATENT
-        self.steps = 0 if evaluator.sampled or large else STEPS
+        joint = model.observations.shape[0] == 1
+        large = not joint and model.dim > MOST_LATENT
+        self.steps = 0 if evaluator.sampled or large else STEPS if joint else FEW_STEPS
         self._earlier: tuple[int, Parameters] | None = None  # step, and variances at the time
 
     def attempt(
