@@ -12,12 +12,12 @@ import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 
 OFFSET = "(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)"  # from UTC, at the end of a label
-FIELDS = {  # what a directive of a format may match; %q is a quarter, as pandas' periods write it
+FIELDS = {  # what a directive may match; %q is a quarter, as in pandas, %h a half-year, %n the year after, of 2012/13
     **dict.fromkeys("YG", "[0-9]{4}"),
     **dict.fromkeys("mdHIMSV", "[0-9]{1,2}"),
     **dict.fromkeys("bBaA", r"[^\W\d_]+"),
     **{"y": "[0-9]{2}", "j": "[0-9]{1,3}", "f": "[0-9]{1,9}"},
-    **{"q": "[1-4]", "u": "[1-7]", "p": "[AaPp][Mm]", "z": OFFSET},
+    **{"q": "[1-4]", "h": "[12]", "n": "[0-9]{2}", "u": "[1-7]", "p": "[AaPp][Mm]", "z": OFFSET},
 }
 CLOCK = re.compile(
     r"(.*?)([ T_:]?)([0-9]{1,2})(:?[0-9]{2})?(:?[0-9]{2})?(\.[0-9]{1,9})?(?:( ?)([AaPp][Mm]))?"
@@ -26,11 +26,12 @@ CLOCK = re.compile(
 # Meanings of the numbers of a date by how many digits they have, likeliest first, beside a word that has one.
 NUMBERS = {
     "": {
-        (4, 2, 2): ["Ymd"], (2, 2, 4): ["mdY", "dmY"], (2, 2, 2): ["mdy", "dmy", "ymd"], (4, 2): ["Ym", "Yq"],
-        (2, 4): ["mY"], (2, 2): ["my"], (4, 3): ["Yj"],
+        (4, 2, 2): ["Ymd"], (2, 2, 4): ["mdY", "dmY"], (2, 2, 2): ["mdy", "dmy", "ymd"], (4, 2): ["Ym", "Yq", "Yn"],
+        (2, 4): ["mY"], (2, 2): ["my", "yn"], (4, 3): ["Yj"],
     },
     "b": {(4,): ["Y"], (2,): ["y"], (2, 4): ["dY"], (4, 2): ["Yd"], (2, 2): ["dy", "yd"]},
     "q": {(4,): ["Y"], (2,): ["y"]},
+    "h": {(4,): ["Y"], (2,): ["y"]},
     "m": {(4,): ["Y"]},
     "V": {(4,): ["G"], (4, 2): ["Gu"]},
 }  # fmt: skip
@@ -38,6 +39,7 @@ DIGITS = {4: ["ym"], 6: ["Ym", "ymd"], 7: ["Yj"], 8: ["Ymd", "dmY", "mdY"], 10: 
 MONTHS = [name.lower() for name in calendar.month_name[1:]]
 DAYS = [name.lower() for name in calendar.day_name]
 SHORT_MONTHS, SHORT_DAYS = ({name[:3] for name in names} for names in (MONTHS, DAYS))
+MONTHS_OF = {"q": 3, "h": 6}
 LONGEST = 60  # characters of a label that may be a date
 YEARS = (1000, 9000)  # of a date; what lies outside is a mistake, or stands for none
 
@@ -69,6 +71,7 @@ def forms_of(text: str) -> list[str]:
             except (ValueError, OverflowError):
                 guess = None
         known = guess is not None and set(re.findall("%(.)", guess)) <= set(FIELDS)
+        known = known and (re.search("%[dj]", guess) or not re.search("%[HIMS]", guess))  # 2010H1 is no hour
         if guess is not None and known and not (guesses and guess.startswith("%Y")):
             guesses.append(guess)
     found = [*guesses, *found] if "." not in text else [*found, *guesses]
@@ -91,6 +94,9 @@ def _date_forms(text: str) -> list[str]:
         elif part in tuple("1234") and "q" in (before, *map(str.lower, parts[place + 1 : place + 2])):
             kinds.append("q")
             options[place] = ["%q"]
+        elif part in ("1", "2") and {"h", "s"} & {before, *map(str.lower, parts[place + 1 : place + 2])}:
+            kinds.append("h")
+            options[place] = ["%h"]
         elif part.isdecimal() and before in ("m", "w") and len(part) <= 2:
             kinds.append("m" if before == "m" else "V")
             options[place] = [f"%{kinds[-1]}"]
@@ -125,21 +131,28 @@ def doubtful(form: str) -> bool:
     """Whether what has this format may as well be numbers, or dates of which something is not said: it is believed
     where it is evenly spaced."""
     digits = form.removesuffix(".0")
-    if digits in ("%Y.%m", "%m.%Y", "%y%m", "%y%m%d", "%Y%j", "%d%m%Y", "%m%d%Y"):
+    if digits in ("%Y.%m", "%Y.%n", "%m.%Y", "%y%m", "%y%m%d", "%Y%j", "%d%m%Y", "%m%d%Y"):
         return True
     quarter = "%q" in form and "q" not in form.lower().replace("%q", "")
-    return quarter or not re.search("%[YGdq]", form)
+    return quarter or not re.search("%[YGdqhn]", form)
 
 
 def parse(texts: pd.Series, form: str) -> pd.DatetimeIndex:
     """What the clock of each label shows; NaT where the label does not have the format, or shows no possible time."""
     given = texts.where(texts.str.fullmatch(_pattern(form)).astype(bool))
-    if "%q" in form:
-        parts = given.str.extract(_pattern(form))
-        quarter, year = (form.replace("%y", "%Y").index(name) for name in ("%q", "%Y"))
-        quarters, years = (parts[0], parts[1]) if quarter < year else (parts[1], parts[0])
-        given = years + quarters.map({str(k): f"-{3 * k - 2}" for k in range(1, 5)}).astype("object")
+    part = next((name for name in "qh" if f"%{name}" in form), None)
+    if part is not None:
+        groups = given.str.extract(_pattern(form))
+        place, year = (form.replace("%y", "%Y").index(name) for name in (f"%{part}", "%Y"))
+        numbers, years = (groups[0], groups[1]) if place < year else (groups[1], groups[0])
+        months = {str(k + 1): f"-{MONTHS_OF[part] * k + 1}" for k in range(4)}
+        given = years + numbers.map(months).astype("object")
         form = "%Y-%m" if "%Y" in form else "%y-%m"
+    elif "%n" in form:
+        groups = given.str.extract(_pattern(form))
+        years = groups.astype("float64")
+        given = groups[0].where((years[0] + 1) % 100 == years[1])
+        form = form[form.index("%") :][:2]
     elif "%V" in form and "%u" not in form:
         given, form = given + "-1", form + "-%u"
     elif "%z" in form:
@@ -158,8 +171,10 @@ def write(dates: pd.DatetimeIndex, form: str, texts: pd.Series) -> list[str]:
 
 def _style(name: str, seen: pd.Series) -> Callable[[pd.Timestamp], str]:
     """How a directive is written, as in the labels, in which it stands for what was seen."""
-    if name == "q":
-        return lambda date: str(date.quarter)
+    if name in MONTHS_OF:
+        return lambda date: str((date.month - 1) // MONTHS_OF[name] + 1)
+    if name == "n":
+        return lambda date: f"{(date.year + 1) % 100:02}"
     if name == "z":
         offset = str(seen.iloc[-1])
         return lambda date: offset
@@ -178,5 +193,6 @@ def _style(name: str, seen: pd.Series) -> Callable[[pd.Timestamp], str]:
 def plain(form: str) -> str:
     """The date of a format in words, for a person: year-month-day."""
     names = {"%Y": "year", "%y": "year", "%m": "month", "%b": "month", "%B": "month", "%d": "day", "%q": "quarter"}
+    names |= {"%h": "half-year", "%n": "year after"}
     date = re.split("[ T]%[HI]", form)[0]
     return re.sub("%[A-Za-z]", lambda found: names.get(found[0], found[0]), date)

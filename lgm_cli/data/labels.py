@@ -256,7 +256,7 @@ def _dates(texts: pd.Series) -> list[Dates]:
             whole = pd.DatetimeIndex(shown.mask(shown.dt.year >= 2000, shown - pd.DateOffset(years=100)))
             readings += [Dates(whole, whole, form)] if shown.dt.year.min() < 2000 else []
         found += [each for each in readings if not doubtful(form) or (_even(each) and _within_years(each))]
-    return found
+    return [each for each in found if "%n" in each.form] or found  # 2000/01, 2001/02 are no months, 13 apart
 
 
 def _steady(clock: pd.DatetimeIndex) -> pd.DatetimeIndex | None:
