@@ -33,6 +33,8 @@ _LAYOUT = "each line is user, item, rating and perhaps a timestamp, between tabs
 SEPARATORS = ("::", "\t", ";", "|", ",")  # the first of them that the first line has; decimals may have commas
 LARGEST = 2**53  # identifier that may be written with a point or an exponent
 SAMPLED = 1000  # lines by which decimals are recognised
+OPEN = "look for a quote that is not closed"
+QUOTED = re.compile(r'^"(.*)"$')  # a whole field between ::, where quotes are otherwise characters like others
 UNIT = "\x1f"  # in the place of ::, as pandas is fast for one character only
 
 
@@ -101,8 +103,9 @@ class _Layout:
             for _ in range(self.skipped):
                 file.readline()
             source: Any = io.StringIO(file.read().replace("::", UNIT)) if self.separator == "::" else file
-            separator = UNIT if self.separator == "::" else self.separator
-            return pd.read_csv(source, sep=separator, header=None, **options)
+            if self.separator == "::":
+                options |= {"sep": UNIT, "quoting": csv.QUOTE_NONE}
+            return pd.read_csv(source, header=None, **{"sep": self.separator} | options)
 
 
 def _read(text: Text, as_text: str | None) -> tuple[pd.DataFrame, list[str]]:
@@ -133,10 +136,14 @@ def _read_texts(layout: _Layout, notes: list[str], as_text: str | None) -> tuple
     except pd.errors.EmptyDataError:
         raise UserError(f"{layout.text.path} has a header line and no ratings", _LAYOUT) from None
     except ValueError:
-        raise _fault(layout) or UserError(f"{layout.text.path} cannot be read", "is a quote not closed?") from None
+        raise _fault(layout) or UserError(f"{layout.text.path} cannot be read", OPEN) from None
     if found.shape[1] != layout.width:
         raise _fault(layout) or UserError(f"{layout.text.path} has lines of other lengths", _LAYOUT)
+    if any(found[place].str.contains(r"[\r\n]").any() for place in range(layout.width)):
+        raise _fault(layout) or UserError(f"{layout.text.path} has a field of several lines", OPEN)
     cells = {name: found[place].str.strip() for place, name in enumerate(FIELDS[: layout.width])}
+    if layout.separator == "::":
+        cells = {name: column.str.replace(QUOTED, r"\1", regex=True) for name, column in cells.items()}
     absent = cells["rating"].str.lower().isin(MISSING)
     rating = _numeric(cells["rating"].str.replace(layout.decimal, ".", regex=False))
     read: dict[str, Any] = {name: _identifiers(cells[name], as_text == name) for name in ("user", "item")}
@@ -231,6 +238,8 @@ def _fault(layout: _Layout, fields: Collection[str] = FIELDS) -> UserError | Non
             at = FIELDS.index(name)
             texts[name] = any(_float(line[at]) is None for _, line in layout.lines() if _known(line, at))
     for number, line in layout.lines():
+        if any(field.endswith(("\n", "\r")) for field in line):
+            return UserError(f"{path}, line {number} ends within quotes", OPEN)
         if len(line) != layout.width:
             what = f"{path}, line {number} has {len(line)} fields, the first has {layout.width}"
             return UserError(what, _LAYOUT)
@@ -258,8 +267,9 @@ def _known(line: list[str], at: int) -> bool:
 
 def _split(line: str, separator: str) -> list[str]:
     if len(separator) > 1:
-        return [field.strip().strip('"') for field in line.split(separator)]
-    return [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
+        return [QUOTED.sub(r"\1", field.strip()) for field in line.split(separator)]
+    fields = next(csv.reader([line], delimiter=separator), [])
+    return [field if field.endswith(("\n", "\r")) else field.strip() for field in fields]  # a quote is open
 
 
 def _number(field: str) -> float | None:

@@ -79,6 +79,12 @@ def test_users_and_items_may_be_named(tmp_path, text):
     assert table.values.tolist() == [4, 1, 0.5, 5, 3.5]
 
 
+def test_quotes_are_characters_between_double_colons(tmp_path):
+    table = read(tmp_path, 'a::"x::3\nb::"x::4\na::y"::5\n"b"::"z"::"1"\n').table
+    assert table.column_labels.tolist() == ["a", "b"] and table.row_labels.tolist() == ['"x', 'y"', "z"]
+    assert table.values.tolist() == [3, 4, 5, 1]
+
+
 def test_identifiers_of_both_kinds_are_texts(tmp_path):
     data = read(tmp_path, "1e30,1,3\n007,2,4\nbob,3,1\n")
     assert data.table.column_labels.tolist() == ["007", "1e30", "bob"] and data.table.row_labels.tolist() == [1, 2, 3]
@@ -169,7 +175,9 @@ BAD = {
     "text rating": ("1,1,good\n2,2,3\n", r"line 1: rating 'good' is not a number"),
     "no rating": ("1,1,\n2,2,NA\n", r"has no line with a rating"),
     "short line among blank ratings": ("1,1,3\n1,2,\n2,2\n3,3,4\n", r"line 3 has 2 fields, the first has 3"),
-    "open quote": ('1,1,3\n"2,2,4\n3,3,1\n', r"cannot be read|has 1 fields"),
+    "open quote": ('1,1,3\n"2,2,4\n3,3,1\n', r"line 2 ends within quotes"),
+    "quotes that close in a later line": ('1,1,3\n2,2,"4\n3,3,1\n4,1,5\n4,"2",1"\n', r"line 2 ends within quotes"),
+    "quoted text of two lines": ('a,x,3\n"b,x,4\na,y,5\nb",y,1\n', r"line 2 ends within quotes"),
     "too large": (GOOD + "3\t1\t1e308\t1\n", r"ratings.csv has values too large to be squared"),
     "too close": ("1,1,1e-200\n2,2,2e-200\n", r"ratings.csv has values too close to each other to be squared"),
     "infinite rating": (GOOD + "3\t1\tinf\t1\n", r"line 3: rating 'inf' is not a number"),
