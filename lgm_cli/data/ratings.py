@@ -97,6 +97,12 @@ class _Layout:
                 if number > self.skipped and line.strip():
                     yield number, _split(line, self.separator)
 
+    def padded(self) -> bool:
+        """Whether a user or an item begins with a zero before another digit, as 007 does."""
+        with self.text.open() as file:
+            first = rf"[^{re.escape(self.separator[0])}\r\n]*{re.escape(self.separator)}"
+            return re.search(rf'(?:\A|[\r\n])(?:{first})?[ \t]*"?0\d', file.read()) is not None
+
     def frame(self, **options: Any) -> pd.DataFrame:
         """As pandas reads it."""
         with self.text.open() as file, np.errstate(invalid="ignore"):  # of an identifier that is no integer
@@ -125,7 +131,7 @@ def _read(text: Text, as_text: str | None) -> tuple[pd.DataFrame, list[str]]:
                 np.isfinite(frame[field]).all() and (field > 1 or (frame[field] >= 0).all())
                 for field in range(layout.width)
             )
-            if plain:
+            if plain and not layout.padded():
                 return frame.set_axis(list(FIELDS[: layout.width]), axis=1), notes
     return _read_texts(layout, notes, as_text)
 
@@ -173,12 +179,12 @@ def _numeric(cells: pd.Series) -> Any:
 
 
 def _identifiers(cells: pd.Series, text: bool) -> pd.Series | None:
-    """Whole numbers, or texts where some are no numbers or are too long for one; None where some are missing, or
-    where all are numbers, but not whole ones."""
+    """Whole numbers, or texts where some are no numbers, are too long for one or have zeros in front; None where some
+    are missing, or where all are numbers, but not whole ones."""
     if cells.str.lower().isin(MISSING).any():
         return None
     numbers = _numeric(cells)
-    if text or numbers.isna().any():
+    if text or numbers.isna().any() or cells.str.match(r"0\d").any():
         return cells.astype(object)
     if not cells.str.fullmatch(r"\d+").all():
         whole = (numbers >= 0).all() and (numbers < LARGEST).all() and (numbers % 1 == 0).all()

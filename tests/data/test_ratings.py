@@ -79,6 +79,17 @@ def test_users_and_items_may_be_named(tmp_path, text):
     assert table.values.tolist() == [4, 1, 0.5, 5, 3.5]
 
 
+@pytest.mark.parametrize("separator", [",", "\t", "::", ";", "|"])
+def test_zeros_in_front_of_an_identifier_are_kept(tmp_path, separator):
+    content = "007,1,3\n7,01,4\n7,1,5\n10,0,1\n".replace(",", separator)
+    table = read(tmp_path, content).table
+    assert table.column_labels.tolist() == ["007", "10", "7"] and table.row_labels.tolist() == ["0", "01", "1"]
+    table = read(tmp_path, content.replace("007", "07").replace("01", "2")).table
+    assert table.column_labels.tolist() == ["07", "10", "7"] and table.row_labels.tolist() == [0, 1, 2]
+    table = read(tmp_path, content.replace("007", "8").replace("01", "2")).table
+    assert table.column_labels.tolist() == [7, 8, 10]
+
+
 def test_quotes_are_characters_between_double_colons(tmp_path):
     table = read(tmp_path, 'a::"x::3\nb::"x::4\na::y"::5\n"b"::"z"::"1"\n').table
     assert table.column_labels.tolist() == ["a", "b"] and table.row_labels.tolist() == ['"x', 'y"', "z"]
