@@ -70,9 +70,10 @@ def forms_of(text: str) -> list[str]:
                 guess = guess_datetime_format(text, dayfirst=day_first)
             except (ValueError, OverflowError):
                 guess = None
-        known = guess is not None and set(re.findall("%(.)", guess)) <= set(FIELDS)
-        known = known and (re.search("%[dj]", guess) or not re.search("%[HIMS]", guess))  # 2010H1 is no hour
-        if guess is not None and known and not (guesses and guess.startswith("%Y")):
+        if guess is None or not set(re.findall("%(.)", guess)) <= set(FIELDS):
+            continue
+        dated = re.search("%[dj]", guess) or not re.search("%[HIMS]", guess)  # 2010H1 is no hour
+        if dated and not (guesses and guess.startswith("%Y")):
             guesses.append(guess)
     found = [*guesses, *found] if "." not in text else [*found, *guesses]
     return [form for form in found if len(names := re.findall("%(.)", form)) == len(set(names))]

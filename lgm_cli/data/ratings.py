@@ -108,10 +108,11 @@ class _Layout:
         with self.text.open() as file, np.errstate(invalid="ignore"):  # of an identifier that is no integer
             for _ in range(self.skipped):
                 file.readline()
+            settings: dict[str, Any] = {"sep": self.separator, **options}
             source: Any = io.StringIO(file.read().replace("::", UNIT)) if self.separator == "::" else file
             if self.separator == "::":
-                options |= {"sep": UNIT, "quoting": csv.QUOTE_NONE}
-            return pd.read_csv(source, header=None, **{"sep": self.separator} | options)
+                settings |= {"sep": UNIT, "quoting": csv.QUOTE_NONE}
+            return pd.read_csv(source, header=None, **settings)
 
 
 def _read(text: Text, as_text: str | None) -> tuple[pd.DataFrame, list[str]]:
