@@ -18,7 +18,7 @@ from lgm_cli.methods.method import Method
 from lgm_cli.methods.update import ClosedFormUpdate, GradientUpdate
 from lgm_cli.models.base import Model, Parameters
 from lgm_cli.process import MOST_THREADS, cores, threads_asked
-from lgm_cli.solvers.base import Solver
+from lgm_cli.solvers.base.solver import Solver
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 SMALL_WORK = 5e6  # half the multiplications of a product with A, up to which one thread is as good as several

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from lgm_cli.data.base import Data
-from lgm_cli.iterative import IterativePosterior
 from lgm_cli.memory import EXACT_ELEMENTS, available_memory, exact_part_size
 from lgm_cli.models.base import Model, Parameters, Reference
 from lgm_cli.observations import Chunk
+from lgm_cli.posteriors.iterative import IterativePosterior
 
 SUBSET_OPERATIONS = 1e10  # of one evaluation on the way; a random subset of data points is taken when all cost more
 EXACT_OPERATIONS = 4e13  # of the final evaluation

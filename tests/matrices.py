@@ -28,7 +28,7 @@ def symmetric(spectrum: np.ndarray, count: int = 3, seed: int = 0) -> np.ndarray
     return (basis * spectrum) @ basis.transpose(0, 2, 1)
 
 
-class DensePrecision:
+class MatrixPrecision:
     """Matrices A (N, D, D) as a solver's operator, which counts the vectors it is multiplied with."""
 
     def __init__(self, matrices: Tensor) -> None:
@@ -47,9 +47,9 @@ class DensePrecision:
 
 def systems(
     spectrum: np.ndarray, right_sides: int = 4, seed: int = 0, dtype: torch.dtype = torch.float64
-) -> tuple[DensePrecision, Tensor, np.ndarray]:
+) -> tuple[MatrixPrecision, Tensor, np.ndarray]:
     """(A, b, A^-1 b): three matrices, standard normal right-hand sides, and NumPy's solution, (3, R, D)."""
     matrices = symmetric(spectrum, seed=seed)
     right = np.random.default_rng(seed + 1).normal(size=(len(matrices), right_sides, len(spectrum)))
     solution = np.linalg.solve(matrices, right.transpose(0, 2, 1)).transpose(0, 2, 1)
-    return DensePrecision(torch.as_tensor(matrices, dtype=dtype)), torch.as_tensor(right, dtype=dtype), solution
+    return MatrixPrecision(torch.as_tensor(matrices, dtype=dtype)), torch.as_tensor(right, dtype=dtype), solution

@@ -18,7 +18,7 @@ from lgm_cli import applying, build, catalogue, evaluation, resume, stopping
 from lgm_cli.cli import main
 from lgm_cli.config import check
 from lgm_cli.models.base import ACCURATE
-from lgm_cli.solvers import base
+from lgm_cli.solvers.base import solver
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -140,7 +140,7 @@ def test_the_numbers_are_those_of_the_program() -> None:
         f"at least {evaluation.SUBSET_POINTS} data points",
         f"{build.LEARNING_RATE['adam']} · (latent dimensions)^−0.95 for Adam",
         f"between 1 and {build.MOST_SAMPLES} per data point",
-        f"`solver.tolerance`: {base.AUTO_TOLERANCE}, and `solver.max_iterations`: {base.AUTO_MAX_ITERATIONS},",
+        f"`solver.tolerance`: {solver.AUTO_TOLERANCE}, and `solver.max_iterations`: {solver.AUTO_MAX_ITERATIONS},",
         f"{ACCURATE['tolerance']:g} and {ACCURATE['max_iterations']}.".replace("e-0", "e-"),
     ):
         assert said in page, said

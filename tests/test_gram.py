@@ -9,8 +9,11 @@ import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
-from lgm_cli import gram
-from lgm_cli.gram import DensePrecision, ExactPosterior, GramPrecision, SamplePosterior, symmetric_product
+from lgm_cli.numerics import symmetric
+from lgm_cli.numerics.symmetric import symmetric_product
+from lgm_cli.posteriors.base import MatrixPrecision
+from lgm_cli.posteriors.dense import DensePosterior, DensePrecision
+from lgm_cli.posteriors.samples import SamplePosterior
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -24,12 +27,12 @@ def test_a_symmetric_product_is_right_below_its_diagonal(
     x = draw(*shape)
     expected = (x.mT @ x).tril()
     torch.testing.assert_close(symmetric_product(x).tril(), expected)
-    monkeypatch.setattr(gram, "TILE", 4)  # many levels of halves, of odd sizes too
+    monkeypatch.setattr(symmetric, "TILE", 4)  # many levels of halves, of odd sizes too
     torch.testing.assert_close(symmetric_product(x).tril(), expected)
 
 
 def test_a_large_symmetric_product() -> None:
-    x = draw(50, 2 * gram.TILE + 17)
+    x = draw(50, 2 * symmetric.TILE + 17)
     torch.testing.assert_close(symmetric_product(x).tril(), (x.mT @ x).tril())
 
 
@@ -38,7 +41,7 @@ def test_a_gram_precision_is_its_dense_form(shape: str) -> None:
     n, m, dim = 4, 6, 3
     rows = draw(n, m, dim) if shape == "own" else draw(m, dim)
     mask = (draw(n, m, seed=1) > 0).double() if shape == "shared with a mask" else None
-    precision = GramPrecision(rows, mask)
+    precision = DensePrecision(rows, mask)
     masked = rows.expand(n, m, dim) * (1 if mask is None else mask[:, :, None])
     expected = torch.eye(dim) + masked.mT @ masked
     torch.testing.assert_close(precision.dense().expand(n, dim, dim), expected)
@@ -50,8 +53,8 @@ def test_a_gram_precision_is_its_dense_form(shape: str) -> None:
         torch.testing.assert_close(precision_of.matvec(x), x @ expected)
         torch.testing.assert_close(precision_of.dense().expand(n, dim, dim), expected)
         torch.testing.assert_close(precision_of.diagonal().expand(n, dim), expected.diagonal(dim1=1, dim2=2))
-    assert (type(precision.to_solve(1)), type(precision.to_solve(2))) == (GramPrecision, DensePrecision)
-    few = GramPrecision(rows[:2] if shape == "own" else rows, None if mask is None else mask[:2])  # fewer points than D
+    assert (type(precision.to_solve(1)), type(precision.to_solve(2))) == (DensePrecision, MatrixPrecision)
+    few = DensePrecision(rows[:2] if shape == "own" else rows, None if mask is None else mask[:2])  # n < D
     torch.testing.assert_close(few.dense().expand(2, dim, dim), expected.expand(n, dim, dim)[:2])
     y = draw(n, 5, m, seed=3) * (1 if mask is None else mask[:, None, :])
     torch.testing.assert_close(precision.transpose(y), y @ masked)
@@ -66,7 +69,7 @@ def test_an_exact_posterior_is_the_dense_one(m: int, dim: int, shared: bool, poi
     targets = draw(points, m, seed=1)
     if not shared:  # the last data point observes one entry less, which is padded
         rows[-1, -1], targets[-1, -1] = 0, 0
-    found = ExactPosterior(rows, targets)
+    found = DensePosterior(rows, targets)
     assert found.dual == (m <= dim)
     every = rows.expand(points, m, dim)
     covariance = torch.linalg.inv(torch.eye(dim) + every.mT @ every)
@@ -91,7 +94,7 @@ def test_the_variance_of_what_was_observed_is_differentiated_with_the_covariance
 ) -> None:
     weight = draw(4, m, seed=5)
     table = draw(m, dim) if shared else draw(4, m, dim)
-    posterior = ExactPosterior(table[None] if shared else table, draw(4, m, seed=1))
+    posterior = DensePosterior(table[None] if shared else table, draw(4, m, seed=1))
     gradients = []
     for quadratic in (
         posterior.observed_variance,
@@ -116,7 +119,7 @@ def test_samples_stand_for_their_covariance(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(("m", "dim"), [(10, 40), (80, 20)])
 def test_single_precision_stands_a_noise_precision_of_1e4(m: int, dim: int) -> None:
     rows, targets = 100 * draw(5, m, dim), 100 * draw(5, m, seed=1)
-    double, single = ExactPosterior(rows, targets), ExactPosterior(rows.float(), targets.float())
+    double, single = DensePosterior(rows, targets), DensePosterior(rows.float(), targets.float())
     torch.testing.assert_close(single.mean.double(), double.mean, rtol=0, atol=1e-3 * float(double.mean.abs().max()))
     torch.testing.assert_close(single.log_density().double(), double.log_density(), rtol=1e-4, atol=0.1)
     scale = float(double.covariance.abs().max())
@@ -131,7 +134,7 @@ def test_little_noise_costs_a_density_no_digits(m: int, dim: int, orthogonal: bo
     rows = draw(m, dim)
     rows = 300 * (rows - rows.mean(0))
     targets = rows @ draw(dim, seed=1) + draw(m, seed=2)
-    found = ExactPosterior(rows[None], targets[None], orthogonal)
+    found = DensePosterior(rows[None], targets[None], orthogonal)
     with mpmath.workdps(50):
         exact = mpmath.matrix(rows.tolist())
         c = exact * exact.T + mpmath.eye(m)
@@ -149,4 +152,4 @@ def test_rows_that_are_not_numbers_are_an_error_of_linear_algebra(orthogonal: bo
     rows = draw(2, 5, 3)
     rows[1, 2, 0] = torch.nan
     with pytest.raises(torch.linalg.LinAlgError):
-        ExactPosterior(rows, draw(2, 5), orthogonal)
+        DensePosterior(rows, draw(2, 5), orthogonal)

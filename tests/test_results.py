@@ -5,17 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lgm_cli import rotation
-from lgm_cli.rotation import varimax
+from lgm_cli.numerics.varimax import ROTATED, picture_rotation, varimax
 
 
-@pytest.mark.parametrize(
-    ("factors", "shown"), [(1, 1), (5, 5), (rotation.ROTATED, rotation.ROTATED), (200, rotation.ROTATED)]
-)
+@pytest.mark.parametrize(("factors", "shown"), [(1, 1), (5, 5), (ROTATED, ROTATED), (200, ROTATED)])
 def test_many_factors_are_rotated_within_their_leading_axes(factors: int, shown: int) -> None:
     """Turning all pairs of 400 factors would take longer than learning them; the axes that count are kept."""
     loadings = np.random.default_rng(0).normal(size=(220, factors)) * 0.9 ** np.arange(factors)
-    turn, name = rotation.picture_rotation(loadings)
+    turn, name = picture_rotation(loadings)
     assert turn.shape == (factors, shown)
     np.testing.assert_allclose(turn.T @ turn, np.eye(shown), atol=1e-10)
     if factors == shown:

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import ortho_group
 
-from lgm_cli.rotation import criterion, varimax
+from lgm_cli.numerics.varimax import criterion, varimax
 
 
 def simple_structure(columns: int, factors: int) -> np.ndarray:

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from lgm_cli.solvers import gradient_descent, nesterov
-from lgm_cli.solvers.base import Solver, divide
+from lgm_cli.solvers.base.solver import Solver, divide
+from lgm_cli.solvers.base.spectrum import extreme_eigenvalues
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
 from lgm_cli.solvers.gradient_descent import GradientDescent
 from lgm_cli.solvers.nesterov import Nesterov
-from lgm_cli.solvers.spectrum import extreme_eigenvalues
 from lgm_cli.solvers.steepest_descent import SteepestDescent
-from tests.matrices import CONDITION, DensePrecision, spectra, symmetric, systems
+from tests.matrices import CONDITION, MatrixPrecision, spectra, symmetric, systems
 
 ROOT = math.sqrt(CONDITION)
 each_spectrum = pytest.mark.parametrize("spectrum", spectra(40).values(), ids=spectra(40).keys())
@@ -65,7 +65,7 @@ def test_steepest_descent_is_as_slow_as_its_rate_says() -> None:
     spectrum = np.linspace(1, CONDITION, 10)
     error = torch.zeros(1, 1, 10, dtype=torch.float64)
     error[..., 0], error[..., -1] = 1 / spectrum[0], 1 / spectrum[-1]
-    precision = DensePrecision(torch.diag_embed(torch.as_tensor(spectrum)[None]))
+    precision = MatrixPrecision(torch.diag_embed(torch.as_tensor(spectrum)[None]))
     b = torch.ones_like(error)
     exact = b / torch.as_tensor(spectrum)
     left = SteepestDescent(max_iterations=50, tolerance=1e-15).solve(precision, b, exact + error).x - exact
@@ -110,7 +110,7 @@ def test_conjugate_gradient_is_scipys() -> None:
     cg(a, right, x0=start, rtol=0, atol=0, maxiter=8, M=jacobi, callback=lambda x: path.append(x.copy()))
     for taken, expected in enumerate(path, start=1):
         solver = ConjugateGradient(max_iterations=taken, tolerance=1e-15, preconditioner="jacobi")
-        x = solver.solve(DensePrecision(precision.matrices[:1]), b[:1], torch.as_tensor(start)[None, None]).x
+        x = solver.solve(MatrixPrecision(precision.matrices[:1]), b[:1], torch.as_tensor(start)[None, None]).x
         np.testing.assert_allclose(x[0, 0], expected, rtol=1e-9, atol=1e-11)
 
 
@@ -131,7 +131,7 @@ DEGENERATE = {
 @pytest.mark.parametrize("kind", DEGENERATE)
 def test_degenerate_spectra_are_bounded_tightly(kind: str, dim: int, dtype: torch.dtype) -> None:
     spectrum = DEGENERATE[kind](dim)
-    precision = DensePrecision(torch.as_tensor(symmetric(spectrum), dtype=dtype))
+    precision = MatrixPrecision(torch.as_tensor(symmetric(spectrum), dtype=dtype))
     smallest, largest, products = extreme_eigenvalues(precision.matvec, torch.zeros(3, 4, dim, dtype=dtype))
     assert smallest.shape == largest.shape == (3, 1, 1)
     rounding = 20 * torch.finfo(dtype).eps * spectrum.max()
@@ -143,7 +143,7 @@ def test_degenerate_spectra_are_bounded_tightly(kind: str, dim: int, dtype: torc
 @pytest.mark.parametrize("dim", [1, 7, 16])
 def test_small_spectra_are_known_exactly(dim: int) -> None:
     spectrum = np.geomspace(1, 30, dim) if dim > 1 else np.ones(1)
-    precision = DensePrecision(torch.as_tensor(symmetric(spectrum)))
+    precision = MatrixPrecision(torch.as_tensor(symmetric(spectrum)))
     smallest, largest, _ = extreme_eigenvalues(precision.matvec, torch.zeros(3, 1, dim, dtype=torch.float64))
     np.testing.assert_allclose(smallest.flatten(), spectrum.min(), rtol=1e-9)
     np.testing.assert_allclose(largest.flatten(), spectrum.max(), rtol=1e-9)
@@ -153,7 +153,7 @@ def test_small_spectra_are_known_exactly(dim: int) -> None:
 def test_large_spectra_are_bounded_from_the_right_sides(spectrum: np.ndarray) -> None:
     """lambda_min never below the true one; lambda_max not above it by more than 5%, nor below by more than 2%."""
     for seed in range(5):
-        precision = DensePrecision(torch.as_tensor(symmetric(spectrum, seed=seed)))
+        precision = MatrixPrecision(torch.as_tensor(symmetric(spectrum, seed=seed)))
         smallest, largest, _ = extreme_eigenvalues(precision.matvec, torch.zeros(3, 1, 200, dtype=torch.float64))
         assert float(smallest.min()) >= spectrum.min() * (1 - 1e-9)
         assert 0.98 * spectrum.max() <= float(largest.min())
@@ -164,7 +164,7 @@ def test_large_spectra_are_bounded_from_the_right_sides(spectrum: np.ndarray) ->
 def test_single_precision_survives_an_eigenvalue_lost_in_rounding(kind: type[Solver]) -> None:
     """Condition 1e8: what is left of lambda_min = 1 beside 1e8 is noise, of either sign."""
     for dim in (2, 16, 40, 300):
-        precision = DensePrecision(torch.as_tensor(symmetric(np.r_[np.ones(dim - 1), 1e8]), dtype=torch.float32))
+        precision = MatrixPrecision(torch.as_tensor(symmetric(np.r_[np.ones(dim - 1), 1e8]), dtype=torch.float32))
         smallest, _, _ = extreme_eigenvalues(precision.matvec, torch.zeros(3, 1, dim))
         assert torch.all(smallest > 0)
         b = torch.ones(3, 1, dim)
@@ -207,7 +207,7 @@ def test_an_underestimated_eigenvalue_never_makes_a_solver_diverge(
         "large": 1e6 * random.normal(size=expected.shape),
         "adversarial": expected + 100 * top,
     }[start]
-    precision = DensePrecision(torch.as_tensor(matrices, dtype=dtype))
+    precision = MatrixPrecision(torch.as_tensor(matrices, dtype=dtype))
     b = torch.as_tensor(expected @ matrices, dtype=dtype)
     x0 = None if beginning is None else torch.as_tensor(beginning, dtype=dtype)
     first = np.linalg.norm((0 if beginning is None else beginning) - expected, axis=-1)

@@ -30,7 +30,7 @@ from lgm_cli.models.base import Parameters, Reference
 from lgm_cli.models.linear import LinearModel
 from lgm_cli.models.sparse_bayes import SparseBayes
 from lgm_cli.observations import Chunk, observe
-from lgm_cli.structured import DualPosterior
+from lgm_cli.posteriors.operator import OperatorPosterior
 
 
 class SingleSparseBayes(SparseBayes):
@@ -38,7 +38,9 @@ class SingleSparseBayes(SparseBayes):
 
     def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
         root = self._noise.rsqrt()
-        return DualPosterior(self.operator, parameters["precisions"], root, root * chunk.values, inside=torch.float32)
+        return OperatorPosterior(
+            self.operator, parameters["precisions"], root, root * chunk.values, inside=torch.float32
+        )
 
 
 class DenseSparseBayes(SparseBayes):

@@ -23,13 +23,14 @@ import torch
 from torch import Tensor
 
 from lgm_cli.data.base import Data, Table
-from lgm_cli.gram import TILE, GramPrecision
 from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation
 from lgm_cli.methods.method import Method, StepInfo
 from lgm_cli.methods.update import GradientUpdate
 from lgm_cli.models.base import Parameters
 from lgm_cli.models.factor_analysis import FactorAnalysis
+from lgm_cli.numerics.symmetric import TILE
 from lgm_cli.observations import observe
+from lgm_cli.posteriors.dense import DensePrecision
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
 
 POINTS, SAMPLES, ITERATIONS = 200, 10, 20
@@ -77,7 +78,7 @@ def masked_gradient(model: FactorAnalysis, parameters: Parameters) -> Tensor:
     tiles = [(slice(i, i + MASKED_TILE), slice(j, j + MASKED_TILE)) for i in starts for j in starts if j <= i]
     for chunk in model.observations.chunks:
         precision, targets = model.system(parameters, chunk)
-        assert isinstance(precision, GramPrecision)
+        assert isinstance(precision, DensePrecision)
         rows, mask = precision.rows, chunk.weight
         a = torch.zeros(len(mask), dim, dim)
         for i, j in tiles:

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from lgm_cli.checkpoint import require
-from lgm_cli.gram import DensePrecision, PosteriorPrecision, SamplePosterior, is_small
 from lgm_cli.memory import exact_part_size
 from lgm_cli.models.base import Model, Parameters, Posterior
 from lgm_cli.observations import Chunk
+from lgm_cli.posteriors.base import MatrixPrecision, PosteriorPrecision, is_small
+from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.randomness import generator
-from lgm_cli.solvers.base import Solver
+from lgm_cli.solvers.base.solver import Solver
 
 
 @dataclass
@@ -112,7 +113,7 @@ class MonteCarloExpectation:
             systems, rights = zip(*(self._system(parameters, chunk, draw) for chunk in chunks), strict=True)
             sizes = [len(right) for right in rights]
             matrices = [system.dense().expand(n, -1, -1) for system, n in zip(systems, sizes, strict=True)]
-            joined, right = DensePrecision(torch.cat(matrices)), torch.cat(rights)
+            joined, right = MatrixPrecision(torch.cat(matrices)), torch.cat(rights)
             x = self._solve(joined, right, _joined(starts, sizes, right), record)
             yield from ((each[:, 1:], part) for each, part in zip(rights, x.split(sizes), strict=True))
             return
@@ -122,7 +123,7 @@ class MonteCarloExpectation:
 
     def _system(
         self, parameters: Parameters, chunk: Chunk, draw: torch.Generator
-    ) -> tuple[DensePrecision | PosteriorPrecision, Tensor]:
+    ) -> tuple[MatrixPrecision | PosteriorPrecision, Tensor]:
         """A_n, and b_n beside delta_1 .. delta_K, (n, 1 + K, D)."""
         with torch.set_grad_enabled(self.differentiable):
             precision, targets = self.model.system(parameters, chunk)
@@ -134,7 +135,7 @@ class MonteCarloExpectation:
             return precision.to_solve(1 + self.num_samples), torch.cat([b, delta], dim=1)
 
     def _solve(
-        self, system: DensePrecision | PosteriorPrecision, right: Tensor, start: Tensor | None, record: SolverRecord
+        self, system: MatrixPrecision | PosteriorPrecision, right: Tensor, start: Tensor | None, record: SolverRecord
     ) -> Tensor:
         with torch.set_grad_enabled(self.differentiable):
             solution = self.solver.solve(system, right, start)

@@ -12,27 +12,29 @@ import torch
 from torch import Tensor
 
 from lgm_cli import plots
-from lgm_cli.banded import BLOCK, BandedPosterior, BandedPrecision
 from lgm_cli.data.base import Data, Table
 from lgm_cli.errors import UserError
-from lgm_cli.gram import SamplePosterior
 from lgm_cli.models.base import ACCURATE, NEAR_FLOOR, Learned, Model, Parameters, Picture, Statistics
-from lgm_cli.models.series import one_step_variances
-from lgm_cli.observations import Chunk, Observations
-from lgm_cli.randomness import generator
-from lgm_cli.stationary import (
+from lgm_cli.models.parts.autoregressive_maximisation import (
     Windows,
-    autocovariances,
-    coefficients,
-    levinson,
-    log_cosh,
     maximise,
-    reflections,
-    whitening_rows,
     window_products,
     window_products_of_band,
     window_sums,
 )
+from lgm_cli.models.series import one_step_variances
+from lgm_cli.numerics.durbin_levinson import (
+    autocovariances,
+    coefficients,
+    levinson,
+    log_cosh,
+    reflections,
+    whitening_rows,
+)
+from lgm_cli.observations import Chunk, Observations
+from lgm_cli.posteriors.banded import BLOCK, BandedPosterior, BandedPrecision
+from lgm_cli.posteriors.samples import SamplePosterior
+from lgm_cli.randomness import generator
 
 INITIAL_NOISE = 0.5  # share of the variance at the start: from less, EM may end where there is none, a poorer maximum
 LARGEST_START = 0.9  # of the reflection coefficients at the start
@@ -55,9 +57,10 @@ class Autoregressive(Model):
     (`lgm_cli.models.series.one_step_variances`), which a trend does not raise.
 
     EM is generalised, the first p rows being no function of sums: a few steps of Gauss and Newton with a line search
-    (`lgm_cli.stationary.maximise`). Its parameters are expanded, y = c + l (m + z) + noise with l = 1 and m = 0 in the
-    model: maximising over c, l, m too and writing the result as the model, mean c + l m and innovations l^2 q, is EM
-    for the same likelihood in fewer steps (Liu, Rubin & Wu, Biometrika 85 (1998) 755-770).
+    (`maximise` of `lgm_cli.models.parts.autoregressive_maximisation`). Its parameters are expanded, y = c + l (m + z) +
+    noise with l = 1 and m = 0 in the model: maximising over c, l, m too and writing the result as the model, mean
+    c + l m and innovations l^2 q, is EM for the same likelihood in fewer steps (Liu, Rubin & Wu, Biometrika 85 (1998)
+    755-770).
     """
 
     kind = "series"
@@ -206,8 +209,8 @@ class Autoregressive(Model):
         posterior: Any,  # BandedPosterior or SamplePosterior
         total: Statistics | None = None,
     ) -> Statistics:
-        """Moments of the windows (`lgm_cli.stationary.Windows`): second and first; and of the observed steps,
-        observed (3, 3): sums of E[v v^T] for v = (1, z_t, y_t - mean - z_t)."""
+        """Moments of the windows (`Windows` of models/parts/autoregressive_maximisation.py), second and first; and of
+        the observed steps, observed (3, 3): sums of E[v v^T] for v = (1, z_t, y_t - mean - z_t)."""
         if isinstance(posterior, SamplePosterior):
             samples = posterior.samples[0].cpu().double() / math.sqrt(posterior.samples.shape[1])
             draws = torch.cat([posterior.mean.cpu().double(), samples])

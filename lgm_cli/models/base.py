@@ -14,8 +14,10 @@ from torch import Tensor
 
 from lgm_cli.data.base import KINDS, Data, Table
 from lgm_cli.errors import UserError
-from lgm_cli.gram import ExactPosterior, PosteriorPrecision, SamplePosterior
 from lgm_cli.observations import Chunk, Observations, standardisation
+from lgm_cli.posteriors.base import PosteriorPrecision
+from lgm_cli.posteriors.dense import DensePosterior
+from lgm_cli.posteriors.samples import SamplePosterior
 
 NEAR_FLOOR = 3.0  # floors up to which a variance has ended at its own: steps towards it grow ever shorter
 ACCURATE = {"tolerance": 1e-6, "max_iterations": 1000}  # choices of a model whose one data point averages no errors
@@ -28,7 +30,7 @@ Statistics = dict[str, Tensor]
 # `log_density` at least.
 Reference = Any
 # Whatever gives the expectations that an update needs: mean, covariance, and the variance of observed rows.
-Posterior = ExactPosterior | SamplePosterior
+Posterior = DensePosterior | SamplePosterior
 
 
 def sound(exported: Mapping[str, Tensor]) -> bool:

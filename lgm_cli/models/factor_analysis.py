@@ -13,12 +13,12 @@ from torch import Tensor
 from lgm_cli import plots
 from lgm_cli.data.base import Data, Table
 from lgm_cli.errors import UserError
-from lgm_cli.gram import ExactPosterior
 from lgm_cli.models.base import NEAR_FLOOR, Learned, Parameters, Picture, Posterior, Statistics
 from lgm_cli.models.linear import LinearModel
+from lgm_cli.numerics.varimax import picture_rotation
 from lgm_cli.observations import Chunk, Observations
+from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.randomness import generator
-from lgm_cli.rotation import picture_rotation
 
 INITIAL_SHARE = 0.1  # of the variance, carried by random factors at the start; far enough from the saddle at zero
 INITIAL_OFFSET_SHARE = 0.1
@@ -297,7 +297,7 @@ class FactorAnalysis(LinearModel):
         axes = axes * turned.gather(0, turned.abs().argmax(0, keepdim=True)).sign()
         return parameters | {"loadings": ((rows @ axes) / root).to(parameters["loadings"])}
 
-    def latents(self, parameters: Parameters, posterior: ExactPosterior) -> tuple[Tensor, Tensor]:
+    def latents(self, parameters: Parameters, posterior: DensePosterior) -> tuple[Tensor, Tensor]:
         mean = posterior.mean
         deviation = posterior.marginal_variance.sqrt().expand(mean.shape)
         if self.offset:

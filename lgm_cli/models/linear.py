@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli.gram import ExactPosterior, GramPrecision, PosteriorPrecision, SamplePosterior
 from lgm_cli.memory import exact_part_size
 from lgm_cli.models.base import Model, Parameters, Posterior, Reference
 from lgm_cli.observations import Chunk, Observations
+from lgm_cli.posteriors.base import PosteriorPrecision
+from lgm_cli.posteriors.dense import DensePosterior, DensePrecision
+from lgm_cli.posteriors.samples import SamplePosterior
 
 
 class LinearModel(Model):
@@ -54,11 +56,11 @@ class LinearModel(Model):
 
     def system(self, parameters: Parameters, chunk: Chunk) -> tuple[PosteriorPrecision, Tensor]:
         rows, targets, _ = self._columns(parameters, chunk)
-        return GramPrecision(rows, chunk.mask), targets
+        return DensePrecision(rows, chunk.mask), targets
 
     def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
         rows, targets, _ = self._columns(parameters, chunk.gathered)
-        return ExactPosterior(rows if rows.dim() == 3 else rows[None], targets, orthogonal=self.double_precision)
+        return DensePosterior(rows if rows.dim() == 3 else rows[None], targets, orthogonal=self.double_precision)
 
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
         """Of the primal or the dual form, whichever is the cheaper."""
@@ -105,7 +107,7 @@ class LinearModel(Model):
 
         The last two depend on the parameters only through the solver, and are left out for a posterior held fixed.
         """
-        if isinstance(posterior, ExactPosterior):
+        if isinstance(posterior, DensePosterior):
             chunk = chunk.gathered
         rows, targets, log_noise = self._columns(parameters, chunk)
         fitted = (posterior.mean[:, None, :] @ rows.mT).squeeze(1)
@@ -117,12 +119,12 @@ class LinearModel(Model):
             loss = loss + 0.5 * (posterior.mean.square().sum() + samples.square().sum() / samples.shape[1])
         return loss
 
-    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: ExactPosterior) -> Tensor:
+    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: DensePosterior) -> Tensor:
         chunk = chunk.gathered
         log_scale = 0.5 * (self.noise_of_columns(parameters).log() + math.log(2 * math.pi)) + self._log_scale
         return posterior.log_density() - (chunk.weight * chunk.take(log_scale)).sum(1)
 
-    def predict(self, parameters: Parameters, posterior: ExactPosterior, index: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, parameters: Parameters, posterior: DensePosterior, index: Tensor) -> tuple[Tensor, Tensor]:
         rows = self.whitened_loadings(parameters)[index]
         mean = self.mean_of_columns(parameters)[index] + (rows @ posterior.mean[:, :, None]).squeeze(-1)
         variance = self.noise_of_columns(parameters)[index] + posterior.variance(rows)

@@ -13,10 +13,10 @@ from torch import Tensor
 from lgm_cli import plots
 from lgm_cli.data.base import Table
 from lgm_cli.errors import UserError
-from lgm_cli.gram import ExactPosterior
 from lgm_cli.models.base import ACCURATE, NEAR_FLOOR, Learned, Parameters, Picture, Posterior, Statistics
 from lgm_cli.models.linear import LinearModel
 from lgm_cli.observations import Chunk, Observations
+from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.randomness import generator
 
 STATE_ENTRIES = 1 << 24  # of the posterior of the weights in apply.safetensors, at most (128 or 256 MiB)
@@ -207,7 +207,7 @@ class LinearRegression(LinearModel):
         chunk = chunk.gathered
         rows, targets, _ = self._columns(parameters, chunk)
         noise = parameters["noise_variance"]
-        if isinstance(posterior, ExactPosterior):
+        if isinstance(posterior, DensePosterior):
             residual, spread = posterior.residual, posterior.marginal_variance.sum()
         else:
             residual = targets - (posterior.mean[:, None, :] @ rows.mT).squeeze(1)
@@ -234,7 +234,7 @@ class LinearRegression(LinearModel):
             "noise_variance": (square / count).clamp_min(self.noise_floor),
         }
 
-    def latents(self, parameters: Parameters, posterior: ExactPosterior) -> tuple[Tensor, Tensor]:
+    def latents(self, parameters: Parameters, posterior: DensePosterior) -> tuple[Tensor, Tensor]:
         """The weights, in units of the response per unit of each feature; of a finished run as it has learned them."""
         if self._state is not None:
             return self._state["weight_mean"][None], self._state["weight_standard_deviation"][None]

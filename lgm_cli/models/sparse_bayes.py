@@ -13,8 +13,6 @@ from torch import Tensor
 from lgm_cli.data.base import Data, Table
 from lgm_cli.dictionary import bands_of, basis_of, group_of, operator_of
 from lgm_cli.errors import UserError
-from lgm_cli.gram import ExactPosterior, SamplePosterior
-from lgm_cli.iterative import IterativePosterior
 from lgm_cli.memory import EXACT_PARTS
 from lgm_cli.models.base import NEAR_FLOOR, Learned, Parameters, Picture, Posterior, Reference, Statistics
 from lgm_cli.models.linear import LinearModel
@@ -25,8 +23,11 @@ from lgm_cli.operators.cosine import subsampled_cosine
 from lgm_cli.operators.entries import Dense, Masked
 from lgm_cli.operators.fourier import subsampled_fourier
 from lgm_cli.operators.wavelet import Wavelet
+from lgm_cli.posteriors.dense import DensePosterior
+from lgm_cli.posteriors.iterative import IterativePosterior
+from lgm_cli.posteriors.operator import OperatorPosterior, OperatorPrecision
+from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.randomness import generator
-from lgm_cli.structured import DualPosterior, OperatorPrecision
 
 NOISE_RANGE = (1e-20, 1e12)  # of noise variances, as shares of the same: between them A can be factorised
 NOISE_SHARE = 0.1  # of the measurements' mean square, where a noise variance is to be learned and none is given
@@ -231,7 +232,7 @@ class SparseBayes(LinearModel):
                 self._noise_of(parameters).rsqrt(),
                 index[0] if index is not None and index.dim() == 2 else index,
             )
-            return DualPosterior(self._rows(index), self._each(parameters), root, root * chunk.values)
+            return OperatorPosterior(self._rows(index), self._each(parameters), root, root * chunk.values)
         return super().exact_posterior(parameters, chunk)
 
     @staticmethod
@@ -266,7 +267,7 @@ class SparseBayes(LinearModel):
             precision, targets = self.system(parameters, chunk)
             fitted = precision.forward(torch.cat([posterior.mean[:, None], posterior.samples], 1))
             residual, spread = targets - fitted[:, 0], fitted[:, 1:].square().mean(1)
-        elif isinstance(posterior, DualPosterior):
+        elif isinstance(posterior, OperatorPosterior):
             residual = posterior.residual
             spread = posterior.fitted_variance.expand_as(residual)
         else:
@@ -345,11 +346,11 @@ class SparseBayes(LinearModel):
         return 0.5 * self._each(parameters).log().sum()
 
     def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> tuple[Tensor, Tensor]:
-        if isinstance(posterior, ExactPosterior):
+        if isinstance(posterior, DensePosterior):
             return super().predict(parameters, posterior, index)
         scale = self._each(parameters).rsqrt()
         mean = self.operator.forward(scale * posterior.mean).gather(1, index)
-        if isinstance(posterior, DualPosterior):
+        if isinstance(posterior, OperatorPosterior):
             wanted, place = index.unique(return_inverse=True)
             variance = posterior.variance(self._rows(wanted))[place]
         else:
@@ -392,10 +393,10 @@ class SparseBayes(LinearModel):
         """diag(B^T Cov(w) B), (n or 1, n of the signal)."""
         assert self.basis is not None
         scale = self._each(parameters).rsqrt()
-        if isinstance(posterior, ExactPosterior):
+        if isinstance(posterior, DensePosterior):
             covariance = scale[:, None] * posterior.covariance * scale
             return self.basis.transpose(self.basis.transpose(covariance).mT).diagonal(dim1=-2, dim2=-1).clamp_min(0.0)
-        if isinstance(posterior, DualPosterior):
+        if isinstance(posterior, OperatorPosterior):
             return posterior.variance_in(self.basis)[None]
         return (
             sum(self._signal(scale * sample).square() for sample in posterior.samples.unbind(1))

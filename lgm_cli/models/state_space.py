@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from lgm_cli import plots
-from lgm_cli.chain import Chain, ChainPosterior, ChainPrecision
 from lgm_cli.data.base import Data, Table
 from lgm_cli.errors import UserError
-from lgm_cli.gram import ExactPosterior, SamplePosterior
 from lgm_cli.models.base import NEAR_FLOOR, Learned, Model, Parameters, Picture, Posterior, Statistics
 from lgm_cli.models.series import channel_pictures, one_step_variances
 from lgm_cli.models.states import SMALLEST_EXCESS, packed, principal_start, raised_root, simulated_states, unpacked
 from lgm_cli.observations import Chunk, Observations
+from lgm_cli.posteriors.chain import Chain, ChainPosterior, ChainPrecision
+from lgm_cli.posteriors.dense import DensePosterior
+from lgm_cli.posteriors.samples import SamplePosterior
 
 MEMORY = 5  # steps that count as one observation of a channel
 NEGLIGIBLE = 0.01  # noise of a channel, in the variance that an innovation gives it: less changes no forecast
@@ -334,13 +335,13 @@ class StateSpace(Model):
         }
         return {name: self._placed(value) for name, value in new.items()}
 
-    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: ExactPosterior) -> Tensor:
+    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: DensePosterior) -> Tensor:
         density = posterior.log_density()
         weight, _ = self._grid(chunk, density)
         noise, unit = parameters["noise_variance"].to(density), self._unit.to(density)
         return density - (weight.sum(0) * (0.5 * (noise.log() + math.log(2 * math.pi)) + unit.log())).sum()
 
-    def predict(self, parameters: Parameters, posterior: ExactPosterior, index: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, parameters: Parameters, posterior: DensePosterior, index: Tensor) -> tuple[Tensor, Tensor]:
         assert isinstance(posterior, ChainPosterior)
         index = index.to(posterior.states.device)
         steps, channels = index[0] // self.channels, index[0] % self.channels
@@ -351,7 +352,7 @@ class StateSpace(Model):
         center, scale = (x.cpu()[index[0].cpu()] for x in (self.observations.center, self.observations.scale))
         return (center + scale * mean.cpu())[None], (scale**2 * variance.cpu())[None]
 
-    def latents(self, parameters: Parameters, posterior: ExactPosterior) -> tuple[Tensor, Tensor]:
+    def latents(self, parameters: Parameters, posterior: DensePosterior) -> tuple[Tensor, Tensor]:
         """The states, (T, D), in standard deviations of their innovations."""
         assert isinstance(posterior, ChainPosterior)
         mean, spread = posterior.forecast

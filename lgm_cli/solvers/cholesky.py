@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lgm_cli.solvers.base import Precision, Solution, Solver, divide, norm
+from lgm_cli.solvers.base.solver import Precision, Solution, Solver, divide, norm
 
 
 class Cholesky(Solver):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lgm_cli.solvers.base import Precision, Preconditioner, Solution, Solver, Watch, divide, norm
+from lgm_cli.solvers.base.preconditioner import Preconditioner
+from lgm_cli.solvers.base.solver import Precision, Solution, Solver, Watch, divide, norm
 
 
 class ConjugateGradient(Solver):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lgm_cli.solvers.base import Precision, Scaled, Solution, Solver, Watch, norm
-from lgm_cli.solvers.spectrum import extreme_eigenvalues, refine
+from lgm_cli.solvers.base.preconditioner import Scaled
+from lgm_cli.solvers.base.solver import Precision, Solution, Solver, Watch, norm
+from lgm_cli.solvers.base.spectrum import extreme_eigenvalues, refine
 
 
 class Nesterov(Solver):

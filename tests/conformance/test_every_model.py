@@ -20,12 +20,12 @@ from torch import Tensor
 from lgm_cli import catalogue
 from lgm_cli.data.base import KINDS, Data
 from lgm_cli.data.simulated import load
-from lgm_cli.gram import SamplePosterior
 from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation, SolverRecord
 from lgm_cli.methods.method import Method
 from lgm_cli.methods.update import ClosedFormUpdate
 from lgm_cli.models.base import Model, Parameters, sound
-from lgm_cli.solvers.base import Precision, Solution
+from lgm_cli.posteriors.samples import SamplePosterior
+from lgm_cli.solvers.base.solver import Precision, Solution
 from lgm_cli.solvers.cholesky import Cholesky
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
 from tests import cases

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lgm_cli import catalogue
 from lgm_cli.build import of_name
-from lgm_cli.solvers.base import Solver
-from tests.matrices import CONDITION, DensePrecision, spectra, symmetric, systems
+from lgm_cli.solvers.base.solver import Solver
+from tests.matrices import CONDITION, MatrixPrecision, spectra, symmetric, systems
 
 SOLVERS = catalogue.choices("solver")
 ITERATIVE = tuple(name for name in SOLVERS if "max_iterations" in catalogue.keys(f"solver/{name}"))
@@ -36,7 +36,7 @@ def make(name: str, max_iterations: int = 1000, tolerance: float = 1e-8, **optio
     return of_name("solvers", name, options)
 
 
-def true_residual(precision: DensePrecision, x: Tensor, b: Tensor) -> np.ndarray:
+def true_residual(precision: MatrixPrecision, x: Tensor, b: Tensor) -> np.ndarray:
     """|b - A x| / |b| in double precision, (N, R)."""
     a, x, b = (value.detach().double().numpy() for value in (precision.matrices, x, b))
     return np.linalg.norm(b - x @ a, axis=-1) / np.linalg.norm(b, axis=-1)
@@ -65,7 +65,7 @@ def test_single_precision_reaches_its_own_accuracy(name: str, options: dict[str,
 
 @each_solver
 def test_one_dimension_and_one_system(name: str, options: dict[str, str]) -> None:
-    precision = DensePrecision(torch.tensor([[[4.0]]], dtype=torch.float64))
+    precision = MatrixPrecision(torch.tensor([[[4.0]]], dtype=torch.float64))
     solution = make(name, **options).solve(precision, torch.tensor([[[2.0]]], dtype=torch.float64))
     assert solution.x.item() == pytest.approx(0.5, rel=1e-8)
 
@@ -121,11 +121,11 @@ def test_each_system_stops_by_itself(name: str, preconditioner: str) -> None:
     exact = torch.linalg.solve(torch.as_tensor(matrices), b.mT).mT
     start = exact + torch.as_tensor([1e-9, 1e-4, 1.0])[:, None] * torch.ones(20, dtype=torch.float64)
     solver = make(name, preconditioner=preconditioner)
-    together = solver.solve(DensePrecision(torch.as_tensor(matrices)), b, start)
+    together = solver.solve(MatrixPrecision(torch.as_tensor(matrices)), b, start)
     for n in range(2):
         for k in range(3):
             alone = solver.solve(
-                DensePrecision(torch.as_tensor(matrices[n : n + 1])),
+                MatrixPrecision(torch.as_tensor(matrices[n : n + 1])),
                 b[n : n + 1, k : k + 1],
                 start[n : n + 1, k : k + 1],
             )
@@ -154,9 +154,9 @@ def test_jacobi_undoes_a_bad_scaling(name: str) -> None:
     well = symmetric(np.linspace(1, 2, dim))
     badly = torch.as_tensor(scale[:, None] * well * scale)
     b = torch.as_tensor(np.random.default_rng(4).normal(size=(3, 2, dim)) * scale)
-    easy = make(name, preconditioner="none").solve(DensePrecision(torch.as_tensor(well)), b / torch.as_tensor(scale))
-    jacobi = make(name, preconditioner="jacobi").solve(DensePrecision(badly), b)
-    plain = make(name, preconditioner="none", max_iterations=200).solve(DensePrecision(badly), b)
+    easy = make(name, preconditioner="none").solve(MatrixPrecision(torch.as_tensor(well)), b / torch.as_tensor(scale))
+    jacobi = make(name, preconditioner="jacobi").solve(MatrixPrecision(badly), b)
+    plain = make(name, preconditioner="none", max_iterations=200).solve(MatrixPrecision(badly), b)
     assert float(jacobi.iterations.max()) <= 2 * float(easy.iterations.max()) + 2
     assert float(plain.iterations.min()) > 2 * float(jacobi.iterations.max())
 
@@ -200,12 +200,12 @@ def test_derivatives_go_through_every_step(name: str, options: dict[str, str], m
     start = torch.full_like(b, 0.3)
 
     def solved(matrices: Tensor, b: Tensor, start: Tensor) -> Tensor:
-        return solver.solve(DensePrecision((matrices + matrices.mT) / 2), b, start).x
+        return solver.solve(MatrixPrecision((matrices + matrices.mT) / 2), b, start).x
 
     inputs = [value.requires_grad_() for value in (precision.matrices, b, start)]
     assert torch.autograd.gradcheck(solved, inputs, eps=1e-6, atol=1e-6)
     assert torch.autograd.gradcheck(
-        lambda m, b: solver.solve(DensePrecision((m + m.mT) / 2), b).x, inputs[:2], atol=1e-6
+        lambda m, b: solver.solve(MatrixPrecision((m + m.mT) / 2), b).x, inputs[:2], atol=1e-6
     )
 
 

@@ -13,7 +13,6 @@ from scipy.linalg import solve_triangular, toeplitz
 from scipy.stats import multivariate_normal
 
 from lgm_cli import plots
-from lgm_cli.banded import BandedPosterior
 from lgm_cli.data import load
 from lgm_cli.data.base import Data
 from lgm_cli.errors import UserError
@@ -24,8 +23,10 @@ from lgm_cli.methods.update import ClosedFormUpdate, GradientUpdate
 from lgm_cli.models.autoregressive import Autoregressive
 from lgm_cli.models.base import Model, Parameters
 from lgm_cli.models.factor_analysis import FactorAnalysis
+from lgm_cli.models.parts.autoregressive_maximisation import Windows, maximise
+from lgm_cli.numerics.durbin_levinson import autocovariances, levinson, reflections, whitening_rows
+from lgm_cli.posteriors.banded import BandedPosterior
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
-from lgm_cli.stationary import Windows, autocovariances, levinson, maximise, reflections, whitening_rows
 from tests import cases
 
 FLOOR = 1e-6

@@ -17,15 +17,16 @@ from lgm_cli.data.split import hide
 from lgm_cli.dictionary import bands_of, group_of
 from lgm_cli.errors import UserError
 from lgm_cli.evaluation import Evaluator, needs_iterations
-from lgm_cli.gram import ExactPosterior
-from lgm_cli.iterative import IterativePosterior, lanczos_log
 from lgm_cli.methods.expectation import ExactExpectation
 from lgm_cli.methods.method import Method
 from lgm_cli.methods.update import ClosedFormUpdate
 from lgm_cli.models.factor_analysis import FactorAnalysis
 from lgm_cli.models.linear import LinearModel
 from lgm_cli.models.sparse_bayes import SparseBayes
-from lgm_cli.structured import DualPosterior
+from lgm_cli.numerics.lanczos import lanczos_log
+from lgm_cli.posteriors.dense import DensePosterior
+from lgm_cli.posteriors.iterative import IterativePosterior
+from lgm_cli.posteriors.operator import OperatorPosterior
 from tests import cases
 
 
@@ -130,9 +131,9 @@ def test_the_structured_dual_form_equals_the_dense_one(name: str) -> None:
         index = torch.arange(2, 12)
         chunk = type(chunk)(chunk.points, index, chunk.weight[:, 2:], chunk.values[:, 2:])
     structured = model.exact_posterior(parameters, chunk)
-    assert isinstance(structured, DualPosterior)
+    assert isinstance(structured, OperatorPosterior)
     plain = LinearModel.exact_posterior(model, parameters, chunk)
-    assert isinstance(plain, ExactPosterior)
+    assert isinstance(plain, DensePosterior)
     torch.testing.assert_close(structured.mean, plain.mean, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(structured.marginal_variance, plain.marginal_variance, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(structured.covariance, plain.covariance, rtol=1e-8, atol=1e-10)

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import torch
 
-from lgm_cli.chain import ChainPosterior, ChainPrecision
 from lgm_cli.data.base import Data, rectangle
 from lgm_cli.data.series import arrange
 from lgm_cli.evaluation import Evaluator
@@ -18,6 +17,7 @@ from lgm_cli.methods.method import Method
 from lgm_cli.methods.update import ClosedFormUpdate
 from lgm_cli.models.base import Parameters
 from lgm_cli.models.state_space import StateSpace
+from lgm_cli.posteriors.chain import ChainPosterior, ChainPrecision
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
 from lgm_cli.solvers.nesterov import Nesterov
 from tests import cases

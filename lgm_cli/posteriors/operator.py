@@ -8,9 +8,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lgm_cli.gram import PosteriorPrecision
 from lgm_cli.operators.base import LinearOperator
 from lgm_cli.operators.entries import Diagonal
+from lgm_cli.posteriors.base import PosteriorPrecision
 
 
 class OperatorPrecision(PosteriorPrecision):
@@ -77,7 +77,7 @@ class OperatorPrecision(PosteriorPrecision):
         return self.matvec(identity.expand(len(self.weight), -1, -1))
 
 
-class DualPosterior:
+class OperatorPosterior:
     """w_n | y_n in whitened coordinates, as OperatorPrecision, by Cholesky factorisation in the dual form for data
     points that observe the same m rows of Phi:
 

@@ -3,7 +3,6 @@ seen through weighted rows V_n."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any
 
@@ -11,87 +10,11 @@ import torch
 from torch import Tensor
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
-SMALL = 2  # latent dimensions for each right-hand side up to which a solver works on the matrix itself
-TILE = 192  # below this, one full product is faster than the tiles of a symmetric one
+from lgm_cli.numerics.symmetric import symmetric_product
+from lgm_cli.posteriors.base import PosteriorPrecision
 
 
-def symmetric_product(x: Tensor) -> Tensor:
-    """x^T x of (..., m, D), lower triangle only (above it, zeros or the true values): what a Cholesky factorisation
-    reads.
-
-    Halved recursively, so that a large product costs little more than half the operations of the full one.
-    """
-    dim = x.shape[-1]
-    if dim < 2 * TILE:
-        return x.mT @ x
-    product = x.new_zeros(*x.shape[:-2], dim, dim)
-    _fill_symmetric(product, x)
-    return product
-
-
-def _fill_symmetric(out: Tensor, x: Tensor) -> None:
-    dim = x.shape[-1]
-    if dim < 2 * TILE:
-        out.copy_(x.mT @ x)
-        return
-    half = dim // 2
-    left, right = x[..., :half], x[..., half:]
-    out[..., half:, :half] = right.mT @ left
-    _fill_symmetric(out[..., :half, :half], left)
-    _fill_symmetric(out[..., half:, half:], right)
-
-
-def is_small(dim: int, systems: int) -> bool:
-    """Whether a solver with so many right-hand sides for each data point works on the matrix itself."""
-    return dim <= SMALL * systems
-
-
-class PosteriorPrecision(ABC):
-    """A_n = F^T F + V_n^T V_n, the posterior precision of latents with prior precision F^T F seen through weighted rows
-    V_n = Psi^(1/2) Omega_n Phi, by its products; (n, R, D) are R vectors for each of n data points."""
-
-    dim: int
-
-    @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
-        """V_n x, (n, R, D) -> (n, R, m), hidden entries zero."""
-
-    @abstractmethod
-    def transpose(self, y: Tensor) -> Tensor:
-        """V_n^T y, (n, R, m) -> (n, R, D), for y zero at hidden entries."""
-
-    def right_side(self, targets: Tensor) -> Tensor:
-        """b_n of the targets (n, m), (n, 1, D), for which A_n^-1 b_n is the posterior mean."""
-        return self.transpose(targets[:, None, :])
-
-    @abstractmethod
-    def matvec(self, x: Tensor) -> Tensor:
-        """A_n x, (n, R, D)."""
-
-    @abstractmethod
-    def diagonal(self) -> Tensor:
-        """diag(A_n), (n or 1, D)."""
-
-    @abstractmethod
-    def dense(self) -> Tensor:
-        """A_n, (n or 1, D, D)."""
-
-    @abstractmethod
-    def perturbation(self, latent: Tensor, observed: Tensor) -> Tensor:
-        """F^T e + V_n^T Omega_n e', (n, K, D), of covariance A_n for standard normal e (n, K, D) and e' (n, K, m). What
-        a network gradient holds fixed of it is detached."""
-
-    def preconditioner_blocks(self, name: str) -> Tensor | None:
-        """Blocks of a matrix near A_n, as `Preconditioner` takes them, for jacobi or auto; None where it has none."""
-        return None
-
-    def to_solve(self, systems: int) -> PosteriorPrecision | DensePrecision:
-        """The cheaper form for an iterative solver with so many right-hand sides for each data point: the matrix itself
-        when it is small."""
-        return DensePrecision(self.dense()) if is_small(self.dim, systems) else self
-
-
-class GramPrecision(PosteriorPrecision):
+class DensePrecision(PosteriorPrecision):
     """A_n = I + V_n^T diag(mask_n) V_n by two matrix products for all right-hand sides.
 
     rows V: (M, D) shared by all data points, with a mask (n, M); or (n, m, D), or (m, D) with mask None. As a matrix it
@@ -134,23 +57,7 @@ class GramPrecision(PosteriorPrecision):
         return identity + (gram if gram.dim() == 3 else gram[None])
 
 
-class DensePrecision:
-    """A_n as a matrix, (n, D, D), or (1, D, D) for all data points."""
-
-    def __init__(self, matrix: Tensor) -> None:
-        self.matrix, self.dim = matrix, matrix.shape[-1]
-
-    def matvec(self, x: Tensor) -> Tensor:
-        return x @ self.matrix  # symmetric
-
-    def diagonal(self) -> Tensor:
-        return self.matrix.diagonal(dim1=-2, dim2=-1)
-
-    def dense(self) -> Tensor:
-        return self.matrix
-
-
-class ExactPosterior:
+class DensePosterior:
     """z_n | y_n ~ N(mean_n, Sigma_n) for y_n = V_n z_n + noise, z_n ~ N(0, I), noise ~ N(0, I), by Cholesky
     factorisation.
 
@@ -265,24 +172,3 @@ class _QuadraticForm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (image,) = ctx.saved_tensors
         return 2 * grad[..., None] * image, None
-
-
-class SamplePosterior:
-    """z_n | y_n with the covariance of K samples about the mean: Sigma_n = (1/K) sum_k s_nk s_nk^T.
-
-    mean: (n, D). samples: (n, K, D). Both may carry gradients (network gradient) or not (output gradient).
-    """
-
-    def __init__(self, mean: Tensor, samples: Tensor) -> None:
-        self.mean, self.samples = mean, samples
-
-    def observed_variance(self, rows: Tensor) -> Tensor:
-        """diag(V Sigma V^T), (n, m), for rows V (M, D), (m, D) or (n, m, D)."""
-        return (self.samples @ rows.mT).square().mean(-2)
-
-    variance = observed_variance
-
-    @property
-    def covariance(self) -> Tensor:
-        """(n, D, D)."""
-        return self.samples.mT @ self.samples / self.samples.shape[1]

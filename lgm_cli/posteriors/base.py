@@ -1,0 +1,75 @@
+"""What a posterior precision must give."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+SMALL = 2  # latent dimensions for each right-hand side up to which a solver works on the matrix itself
+
+
+def is_small(dim: int, systems: int) -> bool:
+    """Whether a solver with so many right-hand sides for each data point works on the matrix itself."""
+    return dim <= SMALL * systems
+
+
+class MatrixPrecision:
+    """A_n as a matrix, (n, D, D), or (1, D, D) for all data points."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix, self.dim = matrix, matrix.shape[-1]
+
+    def matvec(self, x: Tensor) -> Tensor:
+        return x @ self.matrix  # symmetric
+
+    def diagonal(self) -> Tensor:
+        return self.matrix.diagonal(dim1=-2, dim2=-1)
+
+    def dense(self) -> Tensor:
+        return self.matrix
+
+
+class PosteriorPrecision(ABC):
+    """A_n = F^T F + V_n^T V_n, the posterior precision of latents with prior precision F^T F seen through weighted rows
+    V_n = Psi^(1/2) Omega_n Phi, by its products; (n, R, D) are R vectors for each of n data points."""
+
+    dim: int
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """V_n x, (n, R, D) -> (n, R, m), hidden entries zero."""
+
+    @abstractmethod
+    def transpose(self, y: Tensor) -> Tensor:
+        """V_n^T y, (n, R, m) -> (n, R, D), for y zero at hidden entries."""
+
+    def right_side(self, targets: Tensor) -> Tensor:
+        """b_n of the targets (n, m), (n, 1, D), for which A_n^-1 b_n is the posterior mean."""
+        return self.transpose(targets[:, None, :])
+
+    @abstractmethod
+    def matvec(self, x: Tensor) -> Tensor:
+        """A_n x, (n, R, D)."""
+
+    @abstractmethod
+    def diagonal(self) -> Tensor:
+        """diag(A_n), (n or 1, D)."""
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """A_n, (n or 1, D, D)."""
+
+    @abstractmethod
+    def perturbation(self, latent: Tensor, observed: Tensor) -> Tensor:
+        """F^T e + V_n^T Omega_n e', (n, K, D), of covariance A_n for standard normal e (n, K, D) and e' (n, K, m). What
+        a network gradient holds fixed of it is detached."""
+
+    def preconditioner_blocks(self, name: str) -> Tensor | None:
+        """Blocks of a matrix near A_n, as `Preconditioner` takes them, for jacobi or auto; None where it has none."""
+        return None
+
+    def to_solve(self, systems: int) -> PosteriorPrecision | MatrixPrecision:
+        """The cheaper form for an iterative solver with so many right-hand sides for each data point: the matrix itself
+        when it is small."""
+        return MatrixPrecision(self.dense()) if is_small(self.dim, systems) else self

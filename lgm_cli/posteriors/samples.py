@@ -1,0 +1,26 @@
+"""Posteriors known by their mean and by samples."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+class SamplePosterior:
+    """z_n | y_n with the covariance of K samples about the mean: Sigma_n = (1/K) sum_k s_nk s_nk^T.
+
+    mean: (n, D). samples: (n, K, D). Both may carry gradients (network gradient) or not (output gradient).
+    """
+
+    def __init__(self, mean: Tensor, samples: Tensor) -> None:
+        self.mean, self.samples = mean, samples
+
+    def observed_variance(self, rows: Tensor) -> Tensor:
+        """diag(V Sigma V^T), (n, m), for rows V (M, D), (m, D) or (n, m, D)."""
+        return (self.samples @ rows.mT).square().mean(-2)
+
+    variance = observed_variance
+
+    @property
+    def covariance(self) -> Tensor:
+        """(n, D, D)."""
+        return self.samples.mT @ self.samples / self.samples.shape[1]
