@@ -23,7 +23,7 @@ from lgm_cli.mistakes import OTHER_FOLDER, unknown_choice
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lgm_cli.data.base import Table
+    from lgm_cli.data.base.table import Table
     from lgm_cli.models.base import Model
 
 DEVICE = ("device", "device.dtype", "device.threads")
@@ -188,7 +188,7 @@ def _work(asked: Applied, summary: dict[str, Any]) -> None:
     import numpy as np
 
     from lgm_cli.data import fitting
-    from lgm_cli.data.base import Data
+    from lgm_cli.data.base.data import Data
     from lgm_cli.data.series import extended
 
     index_given = any(resume.key_of(item) == "data.index" for item in asked.overrides)
@@ -196,7 +196,7 @@ def _work(asked: Applied, summary: dict[str, Any]) -> None:
 
     from lgm_cli import build, results
     from lgm_cli.evaluation import Evaluator
-    from lgm_cli.observations import observe
+    from lgm_cli.observations.blocks import observe
     from lgm_cli.recorder import host
 
     model = build.model(settings)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli.data.base import Data
+from lgm_cli.data.base.data import Data
 from lgm_cli.memory import EXACT_ELEMENTS, available_memory, exact_part_size
 from lgm_cli.models.base import Model, Parameters, Reference
-from lgm_cli.observations import Chunk
+from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.iterative import IterativePosterior
 
 SUBSET_OPERATIONS = 1e10  # of one evaluation on the way; a random subset of data points is taken when all cost more

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from lgm_cli.observations import Chunk
+from lgm_cli.observations.chunk import Chunk
 
 EXACT_ELEMENTS = 1 << 24  # numbers that the posteriors of one part of a chunk may take (64 MiB in float32)
 EXACT_PARTS = 4  # but at least so many data points, however large they are

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from lgm_cli import plots
 from lgm_cli.data import baseline_rmse, naive_forecasts
-from lgm_cli.data.base import Data, Table
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.table import Table
 from lgm_cli.data.outputs import (
     INTERVAL,
     gaps,

@@ -98,7 +98,7 @@ def _run(
     from lgm_cli import build, results
     from lgm_cli.evaluation import Evaluator
     from lgm_cli.learning import Learner, Limits
-    from lgm_cli.observations import observe
+    from lgm_cli.observations.blocks import observe
     from lgm_cli.stopping import Convergence
 
     reset_peak_memory()

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from lgm_cli import catalogue
 from lgm_cli.build import of_name
-from lgm_cli.data.base import Data, rectangle
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.make_table import rectangle
 from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation, SolverRecord
 from lgm_cli.models.base import Model, Parameters
-from lgm_cli.observations import Observations, observe
+from lgm_cli.observations.blocks import Observations, observe
 
 CPU = torch.device("cpu")
 LAYOUTS = ("masked", "shared", "gathered")

@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from statsmodels.datasets import macrodata
 
 from lgm_cli.boundary import Boundary
-from lgm_cli.data.base import Data
+from lgm_cli.data.base.data import Data
 from lgm_cli.evaluation import Evaluator
 from lgm_cli.learning import Learner, Limits, Outcome
 from lgm_cli.methods.expectation import ExactExpectation

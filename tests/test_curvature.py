@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from lgm_cli.curvature import Landscape, higher_nearby
-from lgm_cli.data.base import Data, measurements
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.make_table import measurements
 from lgm_cli.methods.expectation import ExactExpectation
 from lgm_cli.methods.method import Method
 from lgm_cli.methods.update import ClosedFormUpdate

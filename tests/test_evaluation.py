@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lgm_cli import evaluation
-from lgm_cli.data.base import Data
+from lgm_cli.data.base.data import Data
 from lgm_cli.evaluation import Evaluator
 from lgm_cli.models.base import Model, Parameters
 from lgm_cli.models.factor_analysis import FactorAnalysis

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lgm_cli import checkpoint, evaluation, learning
-from lgm_cli.data.base import Data
+from lgm_cli.data.base.data import Data
 from lgm_cli.evaluation import Evaluator
 from lgm_cli.learning import Learner, Limits
 from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from lgm_cli.data.base import Data, Table
-from lgm_cli.observations import Chunk, Observations, observe
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.table import Table
+from lgm_cli.observations.blocks import Observations, observe
+from lgm_cli.observations.chunk import Chunk
 from tests import cases
 
 LAYOUTS = ("masked", "shared", "gathered")

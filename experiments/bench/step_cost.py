@@ -22,14 +22,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lgm_cli.data.base import Data, Table
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.table import Table
 from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation
 from lgm_cli.methods.method import Method, StepInfo
 from lgm_cli.methods.update import GradientUpdate
 from lgm_cli.models.base import Parameters
 from lgm_cli.models.factor_analysis import FactorAnalysis
 from lgm_cli.numerics.symmetric import TILE
-from lgm_cli.observations import observe
+from lgm_cli.observations.blocks import observe
 from lgm_cli.posteriors.dense import DensePrecision
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
 

@@ -8,18 +8,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lgm_cli.data import Data, naive_forecasts, packaged
-from lgm_cli.data.base import rectangle
+from lgm_cli.data import Data, naive_forecasts
+from lgm_cli.data.base import packaged
+from lgm_cli.data.base.make_table import rectangle
+from lgm_cli.data.base.split import hide
 from lgm_cli.data.chicago import STATIONS
 from lgm_cli.data.outputs import INTERVAL
 from lgm_cli.data.series import arrange
-from lgm_cli.data.split import hide
 from lgm_cli.evaluation import Evaluator
 from lgm_cli.methods.expectation import ExactExpectation
 from lgm_cli.methods.method import Method
 from lgm_cli.methods.update import ClosedFormUpdate
 from lgm_cli.models.state_space import StateSpace
-from lgm_cli.observations import observe
+from lgm_cli.observations.blocks import observe
 
 STEPS = 60  # of EM
 

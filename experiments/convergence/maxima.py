@@ -22,7 +22,7 @@ from lgm_cli.methods.expectation import ExactExpectation
 from lgm_cli.methods.method import Method
 from lgm_cli.methods.update import ClosedFormUpdate
 from lgm_cli.models.base import Model, Parameters
-from lgm_cli.observations import observe
+from lgm_cli.observations.blocks import observe
 from lgm_cli.results import load_tensors
 
 WIDTH = 0.02  # of the differences, in free coordinates of about unit scale

@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from lgm_cli.data import Data, load
 from lgm_cli.evaluation import Evaluator
 from lgm_cli.models.factor_analysis import FactorAnalysis
-from lgm_cli.observations import observe, standardisation
+from lgm_cli.observations.blocks import observe
+from lgm_cli.observations.units import standardisation
 from lgm_cli.plots import COLOURS, QUIET, STYLE
 
 GAIN = 0.95  # of the best gain of gradient EM over predicting the mean

@@ -6,9 +6,12 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from lgm_cli.data.base import Data, Table, baseline_rmse, check
+from lgm_cli.data.base.baselines import baseline_rmse
+from lgm_cli.data.base.check import check
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.split import hide
+from lgm_cli.data.base.table import Table
 from lgm_cli.data.series import naive_forecasts, require_more_than_season
-from lgm_cli.data.split import hide
 
 __all__ = ["Data", "Table", "baseline_rmse", "load", "naive_forecasts"]
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lgm_cli.data import packaged
-from lgm_cli.data.base import Table, rectangle
+from lgm_cli.data.base import packaged
+from lgm_cli.data.base.make_table import rectangle
+from lgm_cli.data.base.table import Table
 from lgm_cli.data.series import arrange
 
 STATIONS = slice("Austin", "California")  # without `ridership`, which is another station's, and the weather

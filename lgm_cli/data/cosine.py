@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from lgm_cli.data.base import Dictionary, Table, measurements
+from lgm_cli.data.base.make_table import measurements
+from lgm_cli.data.base.table import Dictionary, Table
 from lgm_cli.errors import UserError
 
 

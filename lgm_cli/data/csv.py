@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lgm_cli.data import sheets
-from lgm_cli.data.base import Table, rectangle, regression
-from lgm_cli.data.files import MISSING, find
+from lgm_cli.data.base import sheets
+from lgm_cli.data.base.files import MISSING, find
+from lgm_cli.data.base.make_table import rectangle, regression
+from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError, nearest
 
 FEWEST_ROWS = 5  # of a column that is taken for numbers of rows

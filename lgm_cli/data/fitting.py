@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lgm_cli.data import csv, image, ratings
-from lgm_cli.data.base import Table
+from lgm_cli.data.base.table import Table
 from lgm_cli.data.series import in_time
 from lgm_cli.errors import UserError
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lgm_cli.data.base import Table
-from lgm_cli.data.files import beginning
-from lgm_cli.data.images import measured
+from lgm_cli.data.base.files import beginning
+from lgm_cli.data.base.measured_image import measured
+from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "TIFF")  # no others: some are given to programs of their own, PostScript to Ghostscript

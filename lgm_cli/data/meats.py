@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lgm_cli.data import packaged
-from lgm_cli.data.base import Table
+from lgm_cli.data.base import packaged
+from lgm_cli.data.base.table import Table
 
 
 def load(options: dict[str, Any], simulate: object = None) -> Table:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from lgm_cli.data import packaged
-from lgm_cli.data.base import Table
+from lgm_cli.data.base import packaged
+from lgm_cli.data.base.table import Table
 from lgm_cli.data.ratings import tabulate
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lgm_cli.data.base import Table
-from lgm_cli.data.images import measured
+from lgm_cli.data.base.measured_image import measured
+from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lgm_cli.data.base import Data, Table
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.table import Table
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 INTERVAL = 1.6448536269514722  # standard deviations on each side of a mean that hold 90% of a normal distribution

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lgm_cli.data.base import Table
-from lgm_cli.data.files import MISSING, Text, decoded, find
+from lgm_cli.data.base.files import MISSING, Text, decoded, find
+from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 
 FIELDS = ("user", "item", "rating", "timestamp")

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from lgm_cli.data import csv
-from lgm_cli.data.base import Data, Table
-from lgm_cli.data.formats import plain
-from lgm_cli.data.labels import Dates, Reading, continued, ordering, read, texts_of
-from lgm_cli.data.season import phases_of
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.date_formats import plain
+from lgm_cli.data.base.season import phases_of
+from lgm_cli.data.base.table import Table
+from lgm_cli.data.base.time_labels import Dates, Reading, continued, ordering, read, texts_of
 from lgm_cli.errors import UserError
 
 SHOWN = 3  # labels that cannot be read, in warnings

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lgm_cli.data.base import Table, measurements, rectangle, regression
+from lgm_cli.data.base.make_table import measurements, rectangle, regression
+from lgm_cli.data.base.table import Table
 
 
 def load(options: dict[str, Any], simulate: Callable[[dict[str, Any]], dict[str, Any]]) -> Table:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lgm_cli.data import packaged
-from lgm_cli.data.base import Table, rectangle
+from lgm_cli.data.base import packaged
+from lgm_cli.data.base.make_table import rectangle
+from lgm_cli.data.base.table import Table
 from lgm_cli.data.series import arrange
 
 COLUMNS = ["temp", "dewp", "humid", "wind_speed", "wind_gust", "pressure", "visib"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from lgm_cli.checkpoint import require
 from lgm_cli.memory import exact_part_size
 from lgm_cli.models.base import Model, Parameters, Posterior
-from lgm_cli.observations import Chunk
+from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.base import MatrixPrecision, PosteriorPrecision, is_small
 from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.randomness import generator

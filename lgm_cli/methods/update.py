@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lgm_cli.checkpoint import require
 from lgm_cli.models.base import Model, Parameters, Posterior, Statistics
-from lgm_cli.observations import Chunk
+from lgm_cli.observations.chunk import Chunk
 
 OPTIMIZERS = {
     "adam": torch.optim.Adam,

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lgm_cli import plots
-from lgm_cli.data.base import Data, Table
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base import ACCURATE, NEAR_FLOOR, Learned, Model, Parameters, Picture, Statistics
 from lgm_cli.models.parts.autoregressive_maximisation import (
@@ -31,7 +32,8 @@ from lgm_cli.numerics.durbin_levinson import (
     reflections,
     whitening_rows,
 )
-from lgm_cli.observations import Chunk, Observations
+from lgm_cli.observations.blocks import Observations
+from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.banded import BLOCK, BandedPosterior, BandedPrecision
 from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.randomness import generator

@@ -12,9 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli.data.base import KINDS, Data, Table
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.table import KINDS, Table
 from lgm_cli.errors import UserError
-from lgm_cli.observations import Chunk, Observations, standardisation
+from lgm_cli.observations.blocks import Observations
+from lgm_cli.observations.chunk import Chunk
+from lgm_cli.observations.units import standardisation
 from lgm_cli.posteriors.base import PosteriorPrecision
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.posteriors.samples import SamplePosterior

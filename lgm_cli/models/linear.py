@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lgm_cli.memory import exact_part_size
 from lgm_cli.models.base import Model, Parameters, Posterior, Reference
-from lgm_cli.observations import Chunk, Observations
+from lgm_cli.observations.blocks import Observations
+from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.base import PosteriorPrecision
 from lgm_cli.posteriors.dense import DensePosterior, DensePrecision
 from lgm_cli.posteriors.samples import SamplePosterior

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from lgm_cli import plots
-from lgm_cli.data.base import Table
+from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base import ACCURATE, NEAR_FLOOR, Learned, Parameters, Picture, Posterior, Statistics
 from lgm_cli.models.linear import LinearModel
-from lgm_cli.observations import Chunk, Observations
+from lgm_cli.observations.blocks import Observations
+from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.randomness import generator
 

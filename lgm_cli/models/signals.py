@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lgm_cli import plots
-from lgm_cli.data.base import Dictionary
+from lgm_cli.data.base.table import Dictionary
 from lgm_cli.models.base import Learned, Picture
 from lgm_cli.operators.base import LinearOperator
 from lgm_cli.randomness import generator

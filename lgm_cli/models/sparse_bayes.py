@@ -10,14 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli.data.base import Data, Table
-from lgm_cli.dictionary import bands_of, basis_of, group_of, operator_of
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.memory import EXACT_PARTS
 from lgm_cli.models.base import NEAR_FLOOR, Learned, Parameters, Picture, Posterior, Reference, Statistics
 from lgm_cli.models.linear import LinearModel
+from lgm_cli.models.parts.signal_dictionary import bands_of, basis_of, group_of, operator_of
 from lgm_cli.models.signals import decibels, signal_pictures, simulated_signals
-from lgm_cli.observations import Chunk, Observations
+from lgm_cli.observations.blocks import Observations
+from lgm_cli.observations.chunk import Chunk
 from lgm_cli.operators.base import LinearOperator, Squares
 from lgm_cli.operators.cosine import subsampled_cosine
 from lgm_cli.operators.entries import Dense, Masked

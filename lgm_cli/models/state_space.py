@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from lgm_cli import plots
-from lgm_cli.data.base import Data, Table
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base import NEAR_FLOOR, Learned, Model, Parameters, Picture, Posterior, Statistics
 from lgm_cli.models.series import channel_pictures, one_step_variances
 from lgm_cli.models.states import SMALLEST_EXCESS, packed, principal_start, raised_root, simulated_states, unpacked
-from lgm_cli.observations import Chunk, Observations
+from lgm_cli.observations.blocks import Observations
+from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.chain import Chain, ChainPosterior, ChainPrecision
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.posteriors.samples import SamplePosterior

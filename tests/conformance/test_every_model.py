@@ -18,7 +18,8 @@ from scipy.stats import norm, t
 from torch import Tensor
 
 from lgm_cli import catalogue
-from lgm_cli.data.base import KINDS, Data
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.table import KINDS
 from lgm_cli.data.simulated import load
 from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation, SolverRecord
 from lgm_cli.methods.method import Method

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lgm_cli.data import Data, naive_forecasts
-from lgm_cli.data.base import Table, rectangle
-from lgm_cli.data.labels import continued
+from lgm_cli.data.base.make_table import rectangle
+from lgm_cli.data.base.table import Table
+from lgm_cli.data.base.time_labels import continued
 from lgm_cli.data.outputs import write_forecast, write_imputed
 from lgm_cli.data.series import arrange, extended, in_time
 from lgm_cli.errors import UserError

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from lgm_cli.data import Data, load
-from lgm_cli.data.base import Table, rectangle
+from lgm_cli.data.base.make_table import rectangle
+from lgm_cli.data.base.table import Table
 from lgm_cli.data.outputs import gaps, write_columns, write_csv, write_imputed, write_predictions
 
 

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from lgm_cli.data import Data, load, naive_forecasts
-from lgm_cli.data.season import periodic_means
+from lgm_cli.data.base.season import periodic_means
 from lgm_cli.data.series import continued
 from lgm_cli.errors import UserError
-from lgm_cli.observations import standardisation
+from lgm_cli.observations.units import standardisation
 
 NONE = {"index": None, "last": None, "season": None, "horizon": 0, "forecast": 0, "test_fraction": 0.0}
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lgm_cli import catalogue
 from lgm_cli.data import load
-from lgm_cli.data.images import _mask
+from lgm_cli.data.base.measured_image import _mask
 from lgm_cli.errors import UserError
 
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lgm_cli.data.base import Table, rectangle, regression
-from lgm_cli.data.split import hide, splitmix64
+from lgm_cli.data.base.make_table import rectangle, regression
+from lgm_cli.data.base.split import hide, splitmix64
+from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 
 

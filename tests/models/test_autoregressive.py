@@ -14,7 +14,7 @@ from scipy.stats import multivariate_normal
 
 from lgm_cli import plots
 from lgm_cli.data import load
-from lgm_cli.data.base import Data
+from lgm_cli.data.base.data import Data
 from lgm_cli.errors import UserError
 from lgm_cli.evaluation import Evaluator
 from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation

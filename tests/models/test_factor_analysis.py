@@ -17,7 +17,7 @@ from lgm_cli.methods.method import Method
 from lgm_cli.methods.update import ClosedFormUpdate, GradientUpdate
 from lgm_cli.models.base import Parameters
 from lgm_cli.models.factor_analysis import FactorAnalysis
-from lgm_cli.observations import observe
+from lgm_cli.observations.blocks import observe
 from lgm_cli.solvers.cholesky import Cholesky
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
 from tests import cases, reference

@@ -14,7 +14,8 @@ from sklearn.linear_model import BayesianRidge
 
 from lgm_cli import build, catalogue
 from lgm_cli.data import load
-from lgm_cli.data.base import Data, regression
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.make_table import regression
 from lgm_cli.errors import UserError
 from lgm_cli.evaluation import Evaluator
 from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation

@@ -11,10 +11,11 @@ import torch
 from scipy.stats import multivariate_normal
 
 from lgm_cli import build, catalogue
-from lgm_cli.data.base import Data, Dictionary, measurements
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.make_table import measurements
+from lgm_cli.data.base.split import hide
+from lgm_cli.data.base.table import Dictionary
 from lgm_cli.data.cosine import load as load_cosine
-from lgm_cli.data.split import hide
-from lgm_cli.dictionary import bands_of, group_of
 from lgm_cli.errors import UserError
 from lgm_cli.evaluation import Evaluator, needs_iterations
 from lgm_cli.methods.expectation import ExactExpectation
@@ -22,6 +23,7 @@ from lgm_cli.methods.method import Method
 from lgm_cli.methods.update import ClosedFormUpdate
 from lgm_cli.models.factor_analysis import FactorAnalysis
 from lgm_cli.models.linear import LinearModel
+from lgm_cli.models.parts.signal_dictionary import bands_of, group_of
 from lgm_cli.models.sparse_bayes import SparseBayes
 from lgm_cli.numerics.lanczos import lanczos_log
 from lgm_cli.posteriors.dense import DensePosterior

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from lgm_cli.data.base import Data, rectangle
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.make_table import rectangle
 from lgm_cli.data.series import arrange
 from lgm_cli.evaluation import Evaluator
 from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation, SolverRecord

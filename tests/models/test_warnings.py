@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lgm_cli.data import load
-from lgm_cli.data.base import Data
+from lgm_cli.data.base.data import Data
 from lgm_cli.errors import UserError
 from lgm_cli.methods.expectation import ExactExpectation
 from lgm_cli.methods.method import Method

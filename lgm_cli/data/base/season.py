@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lgm_cli.data.labels import Dates
+from lgm_cli.data.base.time_labels import Dates
 
 BACKFITS = 20  # turns between the level and the periodic means of a series
 DAY = 86_400_000_000  # microseconds

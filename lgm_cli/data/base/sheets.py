@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from lgm_cli.data.files import Text, beginning, decoded
+from lgm_cli.data.base.files import Text, beginning, decoded
 from lgm_cli.errors import UserError
 
 Record = tuple[int, list[str]]  # the line that it starts on, and its fields

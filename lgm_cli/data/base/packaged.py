@@ -8,7 +8,8 @@ import io
 import numpy as np
 import pandas as pd
 
-from lgm_cli.data.base import Table, regression
+from lgm_cli.data.base.make_table import regression
+from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lgm_cli.data.base import Dictionary, Table, beyond, measurements
+from lgm_cli.data.base.check import beyond
+from lgm_cli.data.base.make_table import measurements
+from lgm_cli.data.base.table import Dictionary, Table
 from lgm_cli.errors import UserError
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from lgm_cli.data.base import Table
+from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lgm_cli.data.base import Dictionary
+from lgm_cli.data.base.table import Dictionary
 from lgm_cli.operators.base import LinearOperator
 from lgm_cli.operators.cosine import Cosine, subsampled_cosine
 from lgm_cli.operators.entries import Dense, Masked

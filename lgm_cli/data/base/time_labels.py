@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
-from lgm_cli.data.formats import YEARS, doubtful, forms_of, parse, write
+from lgm_cli.data.base.date_formats import YEARS, doubtful, forms_of, parse, write
 
 LONG = 11  # decimals from which a number is written as it is in full precision
 

@@ -9,98 +9,21 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding
 
-from lgm_cli.data.base import Data, Dictionary
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.table import Dictionary
+from lgm_cli.observations.chunk import Chunk
+from lgm_cli.observations.units import standardisation
 
 BLOCK_ENTRIES = 1 << 17  # of a dense block: large enough for efficient products, small enough for the cache
+
 SPARSE_BLOCK_ENTRIES = 1 << 18  # of a block of ratings, in which data points of similar length are put together
+
 DENSE_FROM = 0.15  # share of observed entries from which masked products over all columns are faster than gathered ones
+
 SHARED_FROM = 8  # data points with one mask that are worth a chunk of their own
+
 BUCKET_RATIO = 1.5  # widest over narrowest data point of a gathered chunk
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Some data points and their observed entries, in one of three layouts.
-
-    masked:   index is None;   weight and values are (n, M), 0 where nothing was observed
-    shared:   index is (m,);   all data points observe the same m columns
-    gathered: index is (n, m); each observes its own, padded with column M (which has no loadings) where weight is 0
-    """
-
-    points: Tensor  # (n,) which data points
-    index: Tensor | None
-    weight: Tensor  # (n, m or M), 1 = observed
-    values: Tensor  # (n, m or M), standardised, 0 where weight is 0
-
-    @property
-    def mask(self) -> Tensor | None:
-        """What a product over `take`n rows must be multiplied with: only the masked layout needs it."""
-        return self.weight if self.index is None else None
-
-    @cached_property
-    def observed(self) -> float:
-        """Number of observed entries."""
-        return float(self.weight.sum())  # of at most 2^18 ones: exact in single precision
-
-    @cached_property
-    def width(self) -> int:
-        """Columns of `gathered`: the observed entries of the data point that has most."""
-        return self.weight.shape[1] if self.index is not None else max(1, int(self.weight.sum(1).max()))
-
-    def take(self, by_column: Tensor) -> Tensor:
-        """Rows of (M,) or (M, D) for this chunk: themselves, (m[, D]) or (n, m[, D]); zeros where padded."""
-        if self.index is None:
-            return by_column
-        if by_column.dim() == 1:
-            return self.take(by_column[:, None]).squeeze(-1)
-        return embedding(self.index, torch.cat([by_column, by_column.new_zeros(1, by_column.shape[1])]))
-
-    def add_to_columns(self, target: Tensor, source: Tensor) -> None:
-        """target (M, ...) += source (n, m or M, ...) summed over data points; source is 0 where weight is."""
-        if self.index is None:
-            target += source.sum(0)
-        elif self.index.dim() == 1:
-            target.index_add_(0, self.index, source.sum(0))
-        else:
-            padded = torch.cat([target, torch.zeros_like(target[:1])])
-            padded.index_add_(0, self.index.flatten(), source.flatten(0, 1))
-            target.copy_(padded[:-1])
-
-    @cached_property
-    def gathered(self) -> Chunk:
-        """The same entries without the unobserved columns; what exact factorisations work on."""
-        if self.index is not None:
-            return self
-        order = torch.argsort(self.weight, dim=1, descending=True, stable=True)[:, : self.width]
-        weight = self.weight.gather(1, order)
-        index = torch.where(weight > 0, order, self.weight.shape[1])
-        return Chunk(self.points, index, weight, self.values.gather(1, order))
-
-    def scattered(self, width: int) -> tuple[Tensor, Tensor]:
-        """weight and values over all `width` columns, (n, width) each, zero where nothing was observed."""
-        if self.index is None:
-            return self.weight, self.values
-        index = self.index.expand(len(self.points), -1)
-        whole = self.weight.new_zeros(len(self.points), width + 1)
-        return whole.scatter(1, index, self.weight)[:, :-1], whole.scatter(1, index, self.values)[:, :-1]
-
-    def split(self, size: int) -> list[Chunk]:
-        """The same data points, at most `size` at a time (remembered: a chunk is split alike at every step)."""
-        if len(self.points) <= size:
-            return [self]
-        if size not in self._parts:
-            self._parts[size] = []
-            for start in range(0, len(self.points), size):
-                part = slice(start, start + size)
-                index = self.index[part] if self.index is not None and self.index.dim() == 2 else self.index
-                self._parts[size].append(Chunk(self.points[part], index, self.weight[part], self.values[part]))
-        return self._parts[size]
-
-    @cached_property
-    def _parts(self) -> dict[int, list[Chunk]]:
-        return {}
 
 
 @dataclass(frozen=True)
@@ -133,23 +56,6 @@ class Observations:
     def chunks(self) -> Iterator[Chunk]:
         for block in self.blocks:
             yield from block
-
-
-def standardisation(data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of each column's visible entries, their periodic means taken off, and their standard deviation (pooled where
-    all share one unit)."""
-    visible = data.train_values - data.seasonal(data.train_rows, data.train_columns)
-    count = np.bincount(data.train_columns, minlength=data.shape[1]).astype(float)
-    seen = np.maximum(count, 1)
-    overall = visible.mean()
-    center = np.bincount(data.train_columns, visible, data.shape[1]) / seen
-    center[count == 0] = overall
-    if data.table.dictionary is not None:
-        center[:] = 0  # a signal has no mean of its own
-    square = np.bincount(data.train_columns, (visible - center[data.train_columns]) ** 2, data.shape[1])
-    if data.table.common_unit:
-        return center, np.full(data.shape[1], np.sqrt(square.sum() / len(visible)))
-    return center, np.sqrt(square / seen)
 
 
 def observe(
