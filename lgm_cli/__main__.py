@@ -2,7 +2,7 @@
 
 import sys
 
-from lgm_cli.cli import main
+from lgm_cli.command.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

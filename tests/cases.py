@@ -12,13 +12,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lgm_cli import catalogue
-from lgm_cli.build import of_name
+from lgm_cli.command import choices
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.make_table import rectangle
-from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation, SolverRecord
-from lgm_cli.models.base import Model, Parameters
+from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
+from lgm_cli.methods.e_steps.exact import Exact
+from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
+from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.observations.blocks import Observations, observe
+from lgm_cli.run.build import of_name
 
 CPU = torch.device("cpu")
 LAYOUTS = ("masked", "shared", "gathered")
@@ -71,12 +74,12 @@ def regathered(observations: Observations) -> Observations:
 
 
 def attach(
-    model: Model,
+    model: LatentVariableModel,
     data: Data | np.ndarray,
     dtype: torch.dtype = torch.float64,
     block_size: int | None = None,
     seed: int = 0,
-) -> Model:
+) -> LatentVariableModel:
     """The model with the data laid out for it."""
     data = data if isinstance(data, Data) else as_data(data)
     model.attach(observe(data, seed, dtype, CPU, block_size))
@@ -85,7 +88,7 @@ def attach(
 
 def variants(name: str) -> list[dict[str, Any]]:
     """A model's own options, as its YAML sets them, with every combination of its yes-or-no keys."""
-    keys = catalogue.keys(f"model/{name}")
+    keys = choices.keys(f"model/{name}")
     switches = [key for key, entry in keys.items() if entry.rule.startswith("boolean")]
     defaults = {key: entry.default for key, entry in keys.items()}
     return [
@@ -94,7 +97,7 @@ def variants(name: str) -> list[dict[str, Any]]:
     ]
 
 
-def build_model(name: str, options: Mapping[str, Any]) -> Model:
+def build_model(name: str, options: Mapping[str, Any]) -> LatentVariableModel:
     return of_name("models", name, options)
 
 
@@ -113,7 +116,7 @@ def leaves(parameters: Parameters) -> Parameters:
     return {name: value.detach().clone().requires_grad_() for name, value in parameters.items()}
 
 
-def log_likelihood(model: Model, parameters: Parameters) -> Tensor:
+def log_likelihood(model: LatentVariableModel, parameters: Parameters) -> Tensor:
     """Sum over all data points; differentiable. ()"""
     parts = [
         model.log_likelihood(parameters, chunk, model.exact_posterior(parameters, chunk)).sum()
@@ -123,8 +126,8 @@ def log_likelihood(model: Model, parameters: Parameters) -> Tensor:
 
 
 def expected_gradient(
-    model: Model,
-    expectation: ExactExpectation | MonteCarloExpectation,
+    model: LatentVariableModel,
+    expectation: Exact | MonteCarlo,
     parameters: Parameters,
     step: int = 0,
     blocks: Iterable[int] | None = None,
@@ -139,7 +142,7 @@ def expected_gradient(
     return {name: torch.zeros_like(value) if value.grad is None else -value.grad for name, value in inputs.items()}
 
 
-def exact_gradient(model: Model, parameters: Parameters) -> Parameters:
+def exact_gradient(model: LatentVariableModel, parameters: Parameters) -> Parameters:
     """Gradient of the exact log-likelihood, by automatic differentiation through the factorisation."""
     inputs = leaves(parameters)
     return dict(zip(inputs, torch.autograd.grad(log_likelihood(model, inputs), list(inputs.values())), strict=True))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lgm_cli import catalogue
+from lgm_cli.command import choices
 
 Compose = Callable[..., dict[str, Any]]
 
@@ -21,7 +21,7 @@ def compose() -> Compose:
     from omegaconf import OmegaConf
 
     def composed(*overrides: str) -> dict[str, Any]:
-        with initialize_config_dir(str(catalogue.conf_folder()), version_base="1.3"):
+        with initialize_config_dir(str(choices.conf_folder()), version_base="1.3"):
             plain = OmegaConf.to_container(hydra_compose("config", list(overrides)), resolve=True)
         assert isinstance(plain, dict)
         return {str(key): value for key, value in plain.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lgm_cli.cli import main
+from lgm_cli.command.cli import main
 
 ROOT = Path(__file__).parents[1]
 WORKERS = 2

@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
-from lgm_cli import applying, build, catalogue, evaluation, resume, stopping
-from lgm_cli.cli import main
-from lgm_cli.config import check
-from lgm_cli.models.base import ACCURATE
+from lgm_cli.command import apply, choices, resume
+from lgm_cli.command.cli import main
+from lgm_cli.command.rules import check
+from lgm_cli.evaluation import evaluator
+from lgm_cli.models.base.latent_variable_model import ACCURATE
+from lgm_cli.results import run_folder
+from lgm_cli.run import build, stopping
 from lgm_cli.solvers.base import solver
 
 ROOT = Path(__file__).parents[1]
@@ -72,11 +75,11 @@ def test_a_command_composes_and_is_allowed(
     elif resume.asked(overrides):
         (folder,) = [value for key, value in (item.split("=") for item in overrides) if key == "resume"]
         assert any(f"hydra.run.dir={folder}" in other for other in lines("lgm-run"))
-        assert {item.split("=")[0] for item in overrides} - {"resume"} <= resume.OPEN.keys()
+        assert {item.split("=")[0] for item in overrides} - {"resume"} <= run_folder.OPEN.keys()
     elif resume.asked(overrides, "apply"):
         given = dict(item.split("=", 1) for item in overrides)
         assert any(f"hydra.run.dir={given['apply']}" in other for other in lines("lgm-run"))
-        assert given.keys() <= {"apply", *applying.OPEN}
+        assert given.keys() <= {"apply", *apply.OPEN}
     else:
         assert options in ([], ["--multirun"])
         runs = choices_of([item for item in overrides if not item.startswith("hydra")])
@@ -114,30 +117,30 @@ def test_a_picture_is_small_and_shown(picture: Path) -> None:
     assert f"docs/{picture.name}" in text("README.md")
 
 
-@pytest.mark.parametrize("group", catalogue.GROUPS)
+@pytest.mark.parametrize("group", choices.GROUPS)
 def test_the_table_of_choices_is_complete(group: str) -> None:
     row = re.search(rf"^\| `{group}` \|(.*)\|$", text("README.md"), flags=re.MULTILINE)
     assert row is not None
     named = re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", row[1]))
-    assert sorted(named) == sorted(catalogue.choices(group))
-    if (default := catalogue.defaults()[group]) is not None:
+    assert sorted(named) == sorted(choices.choices(group))
+    if (default := choices.defaults()[group]) is not None:
         assert named[0] == default
 
 
 def test_the_numbers_are_those_of_the_program() -> None:
     """What the README says of limits and defaults, number by number."""
     page = " ".join(text("README.md").split())
-    steps, operations = build.MAX_STEPS, (evaluation.SUBSET_OPERATIONS, evaluation.EXACT_OPERATIONS)
+    steps, operations = build.MAX_STEPS, (evaluator.SUBSET_OPERATIONS, evaluator.EXACT_OPERATIONS)
     subset, exact = (f"{number:.0e}".replace("+", "") for number in operations)
     for said in (
-        f"`tolerance` ({catalogue.keys('config')['tolerance'].default:g} nats per entry)",
+        f"`tolerance` ({choices.keys('config')['tolerance'].default:g} nats per entry)",
         f"after at least {stopping.MINIMUM_STEPS} steps and with at least {stopping.MINIMUM_POINTS} evaluations",
         f"more than {stopping.WORSE} nats per entry below the start",
         f"({steps['closed_form']} for `em`, {steps['gradient']} for the others)",
-        f"`model.noise_floor` ({catalogue.keys('model/factor_analysis')['noise_floor'].default})",
+        f"`model.noise_floor` ({choices.keys('model/factor_analysis')['noise_floor'].default})",
         f"more than {subset} operations",
         f"up to {exact} operations",
-        f"at least {evaluation.SUBSET_POINTS} data points",
+        f"at least {evaluator.SUBSET_POINTS} data points",
         f"{build.LEARNING_RATE['adam']} · (latent dimensions)^−0.95 for Adam",
         f"between 1 and {build.MOST_SAMPLES} per data point",
         f"`solver.tolerance`: {solver.AUTO_TOLERANCE}, and `solver.max_iterations`: {solver.AUTO_MAX_ITERATIONS},",

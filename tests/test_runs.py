@@ -26,12 +26,14 @@ import torch
 import yaml
 from safetensors.numpy import load_file
 
-from lgm_cli import build, catalogue, config, plots, runner
-from lgm_cli.cli import main
+from lgm_cli import plots
+from lgm_cli.command import choices, rules
+from lgm_cli.command.cli import main
 from lgm_cli.data.base.packaged import frame as rdatasets_frame
 from lgm_cli.data.cosine import load as load_cosine
 from lgm_cli.errors import UserError
-from lgm_cli.recorder import COLUMNS
+from lgm_cli.results.metrics import COLUMNS
+from lgm_cli.run import build, runner
 
 ROOT = Path(__file__).parents[1]
 SIMULATED = [
@@ -78,7 +80,7 @@ def composed(*choices: str) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    with initialize_config_dir(str(catalogue.conf_folder()), version_base="1.3"):
+    with initialize_config_dir(str(choices.conf_folder()), version_base="1.3"):
         plain = OmegaConf.to_container(compose("config", list(choices)), resolve=False)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
@@ -86,7 +88,7 @@ def composed(*choices: str) -> dict[str, Any]:
 
 def run(folder: Path, *arguments: str, status: str | None = None) -> Path:
     """One run in this process, without the half second that the command line takes."""
-    choices = [argument for argument in arguments if argument.partition("=")[0] in catalogue.GROUPS]
+    choices = [argument for argument in arguments if argument.partition("=")[0] in choices.GROUPS]
     chosen = copy.deepcopy(composed(*choices))
     for argument in arguments:
         if argument not in choices:
@@ -94,7 +96,7 @@ def run(folder: Path, *arguments: str, status: str | None = None) -> Path:
             group, _, name = key.rpartition(".")
             (chosen[group] if group else chosen)[name] = yaml.safe_load(value)
     folder.mkdir()
-    summary = runner.run(config.check(chosen), folder, list(arguments))
+    summary = runner.run(rules.check(chosen), folder, list(arguments))
     assert summary["status"] in ([status] if status else ["converged", "max_steps"])
     return folder
 
@@ -448,7 +450,7 @@ def test_the_closing_words_compare_forecasts_with_naive_ones(tmp_path: Path, cap
 
 
 @pytest.mark.parametrize("gradient", ["output", "network"])
-@pytest.mark.parametrize("solver", [name for name in catalogue.choices("solver") if name != "cholesky"])
+@pytest.mark.parametrize("solver", [name for name in choices.choices("solver") if name != "cholesky"])
 def test_every_solver_learns_a_series(solver: str, gradient: str, tmp_path: Path) -> None:
     own = ["method=unroll", f"method.gradient={gradient}", f"solver={solver}", "max_steps=12", "eval_every=4"]
     folder = run(tmp_path / "run", *SMALL_SERIES, *own, "save_posterior=false")
@@ -578,7 +580,7 @@ def close(one: Path, other: Path, tolerance: float) -> None:
             assert float(first[name]) == pytest.approx(float(second[name]), abs=tolerance), (first["step"], name)
 
 
-@pytest.mark.parametrize("method", catalogue.choices("method"))
+@pytest.mark.parametrize("method", choices.choices("method"))
 def test_one_thread_and_two_agree(method: str, tmp_path: Path) -> None:
     """To 1e-9 in double precision, to 1e-4 in single."""
     for dtype, tolerance in (("float64", 1e-9), ("float32", 1e-4)):
@@ -590,7 +592,7 @@ def test_one_thread_and_two_agree(method: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sparse", [[], SPARSE], ids=["table", "sparse"])
-@pytest.mark.parametrize("method", [name for name in catalogue.choices("method") if name != "unroll"])
+@pytest.mark.parametrize("method", [name for name in choices.choices("method") if name != "unroll"])
 def test_single_and_double_precision_agree_to_1e_3(method: str, sparse: list[str], tmp_path: Path) -> None:
     """All along the path. (Monte Carlo methods draw their random numbers in the precision they use them in.)"""
     arguments = [*SIMULATED, *sparse, *SHORT, f"method={method}"]
@@ -611,7 +613,7 @@ def test_the_split_depends_on_the_seed_alone(tmp_path: Path) -> None:
 
 # Every combination ---------------------------------------------------------------------------------------------
 
-COMBINATIONS = [(method, solver) for method in catalogue.choices("method") for solver in catalogue.choices("solver")]
+COMBINATIONS = [(method, solver) for method in choices.choices("method") for solver in choices.choices("solver")]
 
 
 @pytest.mark.parametrize(("method", "solver"), COMBINATIONS)

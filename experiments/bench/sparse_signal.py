@@ -20,18 +20,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from lgm_cli import build, catalogue
+from lgm_cli.command import choices
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.cosine import load
-from lgm_cli.methods.expectation import ExactExpectation
+from lgm_cli.methods.e_steps.exact import Exact
+from lgm_cli.methods.m_steps.closed_form import ClosedForm
 from lgm_cli.methods.method import Method
-from lgm_cli.methods.update import ClosedFormUpdate
-from lgm_cli.models.base import Parameters, Reference
-from lgm_cli.models.linear import LinearModel
+from lgm_cli.models.base.latent_variable_model import Reference
+from lgm_cli.models.base.linear_gaussian_model import LinearGaussianModel
+from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.sparse_bayes import SparseBayes
 from lgm_cli.observations.blocks import observe
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.operator import OperatorPosterior
+from lgm_cli.run import auto
 
 
 class SingleSparseBayes(SparseBayes):
@@ -48,11 +50,11 @@ class DenseSparseBayes(SparseBayes):
     """With the exact posterior by matrix products."""
 
     def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
-        return LinearModel.exact_posterior(self, parameters, chunk)
+        return LinearGaussianModel.exact_posterior(self, parameters, chunk)
 
 
 def defaults(choice: str) -> dict[str, Any]:
-    return {key: entry.default for key, entry in catalogue.keys(choice).items()} | {"name": choice.split("/")[1]}
+    return {key: entry.default for key, entry in choices.keys(choice).items()} | {"name": choice.split("/")[1]}
 
 
 def attached(kind: type[SparseBayes], seed: int) -> SparseBayes:
@@ -71,12 +73,12 @@ def unrolled(seed: int) -> Method:
         "solver": defaults("solver/conjugate_gradient"),
         "device": defaults("device/cpu"),
     }
-    return build.method(config, model, model.initial(0))[0]
+    return auto.method(config, model, model.initial(0))[0]
 
 
 def exact(kind: type[SparseBayes], seed: int) -> Method:
     model = attached(kind, seed)
-    return Method(model, ExactExpectation(model), ClosedFormUpdate(model, model.initial(0)), 1, 0)
+    return Method(model, Exact(model), ClosedForm(model, model.initial(0)), 1, 0)
 
 
 @torch.no_grad()

@@ -24,10 +24,11 @@ from torch import Tensor
 
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
-from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation
+from lgm_cli.methods.e_steps.exact import Exact
+from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
+from lgm_cli.methods.m_steps.gradient import Gradient
 from lgm_cli.methods.method import Method, StepInfo
-from lgm_cli.methods.update import GradientUpdate
-from lgm_cli.models.base import Parameters
+from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.factor_analysis import FactorAnalysis
 from lgm_cli.numerics.symmetric import TILE
 from lgm_cli.observations.blocks import observe
@@ -54,16 +55,16 @@ def simulated(dim: int) -> tuple[FactorAnalysis, Parameters]:
 
 def methods(model: FactorAnalysis, start: Parameters) -> dict[str, Method]:
 
-    def method(expectation: ExactExpectation | MonteCarloExpectation) -> Method:
-        update = GradientUpdate(model, start, "adam", 1e-4)
+    def method(expectation: Exact | MonteCarlo) -> Method:
+        update = Gradient(model, start, "adam", 1e-4)
         return Method(model, expectation, update, len(model.observations.blocks), 0)
 
-    def unrolled(network: bool) -> MonteCarloExpectation:
+    def unrolled(network: bool) -> MonteCarlo:
         solver = ConjugateGradient(max_iterations=ITERATIONS, tolerance=0.0)
-        return MonteCarloExpectation(model, solver, SAMPLES, 1, 0, network)
+        return MonteCarlo(model, solver, SAMPLES, 1, 0, network)
 
     return {
-        "exact, gathered rows": method(ExactExpectation(model)),
+        "exact, gathered rows": method(Exact(model)),
         "unrolled, output gradient": method(unrolled(False)),
         "unrolled, network gradient": method(unrolled(True)),
     }

@@ -8,19 +8,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lgm_cli.data import Data, naive_forecasts
 from lgm_cli.data.base import packaged
+from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.make_table import rectangle
 from lgm_cli.data.base.split import hide
 from lgm_cli.data.chicago import STATIONS
-from lgm_cli.data.outputs import INTERVAL
-from lgm_cli.data.series import arrange
-from lgm_cli.evaluation import Evaluator
-from lgm_cli.methods.expectation import ExactExpectation
+from lgm_cli.data.series import arrange, naive_forecasts
+from lgm_cli.evaluation.evaluator import Evaluator
+from lgm_cli.methods.e_steps.exact import Exact
+from lgm_cli.methods.m_steps.closed_form import ClosedForm
 from lgm_cli.methods.method import Method
-from lgm_cli.methods.update import ClosedFormUpdate
 from lgm_cli.models.state_space import StateSpace
 from lgm_cli.observations.blocks import observe
+from lgm_cli.results.tables import INTERVAL
 
 STEPS = 60  # of EM
 
@@ -34,7 +34,7 @@ def forecast(frame: pd.DataFrame, end: int, horizon: int, states: int) -> dict[s
     data = Data(table, hide(table, 0.1, 0))
     model = StateSpace(states, 1e-3)
     model.attach(observe(data, 0, torch.float64, torch.device("cpu")))
-    method = Method(model, ExactExpectation(model), ClosedFormUpdate(model, model.initial(0)), 1, 0)
+    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 1, 0)
     for _ in range(STEPS):
         method.step()
     mean, deviation = Evaluator(model, data, 0).predict(method.parameters, data.test_rows, data.test_columns)

@@ -15,20 +15,23 @@ from pathlib import Path
 import torch
 from run import PROBLEMS, learned
 
-from lgm_cli import build, resume
-from lgm_cli import data as datasets
-from lgm_cli.curvature import Landscape
-from lgm_cli.methods.expectation import ExactExpectation
+from lgm_cli.command import resume
+from lgm_cli.data.base.load import load as load_data
+from lgm_cli.methods.e_steps.exact import Exact
+from lgm_cli.methods.m_steps.closed_form import ClosedForm
 from lgm_cli.methods.method import Method
-from lgm_cli.methods.update import ClosedFormUpdate
-from lgm_cli.models.base import Model, Parameters
+from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.observations.blocks import observe
-from lgm_cli.results import load_tensors
+from lgm_cli.results.tensors import load_tensors
+from lgm_cli.run import build
+from lgm_cli.run import device as devices
+from lgm_cli.run.curvature import Landscape
 
 WIDTH = 0.02  # of the differences, in free coordinates of about unit scale
 
 
-def ended(method: str) -> tuple[Model, Parameters]:
+def ended(method: str) -> tuple[LatentVariableModel, Parameters]:
     """The model of a run, and the parameters that it has written."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
@@ -42,9 +45,9 @@ def ended(method: str) -> tuple[Model, Parameters]:
         )
         config, _ = resume.recorded_in(folder)
         exported = load_tensors(folder / "parameters.safetensors")
-    model, device = build.model(config), build.device(config["device"])
-    data = datasets.load(dict(config["data"]), config["seed"], model.simulate)
-    model.attach(observe(data, config["seed"], build.dtype(config["device"], model), device))
+    model, device = build.model(config), devices.device(config["device"])
+    data = load_data(dict(config["data"]), config["seed"], model.simulate)
+    model.attach(observe(data, config["seed"], devices.dtype(config["device"], model), device))
     return model, model.restore(exported)
 
 
@@ -63,7 +66,7 @@ def main() -> None:
     for name in ("em", "gradient_em"):
         model, parameters = ended(name)
         before = Landscape(model, parameters)
-        method = Method(model, ExactExpectation(model), ClosedFormUpdate(model, parameters), 10**9, 0)
+        method = Method(model, Exact(model), ClosedForm(model, parameters), 10**9, 0)
         for _ in range(1000):
             method.step()
         after = Landscape(model, method.parameters)

@@ -56,7 +56,7 @@ def runs(only: str, seeds: int) -> Iterator[tuple[str, str, int]]:
 
 def learned(folder: Path, arguments: list[str]) -> dict[str, Any]:
     """The summary of one command."""
-    from lgm_cli.cli import main
+    from lgm_cli.command.cli import main
 
     with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
         code = main(arguments)

@@ -16,8 +16,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lgm_cli.data import Data, load
-from lgm_cli.evaluation import Evaluator
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.load import load
+from lgm_cli.evaluation.evaluator import Evaluator
 from lgm_cli.models.factor_analysis import FactorAnalysis
 from lgm_cli.observations.blocks import observe
 from lgm_cli.observations.units import standardisation

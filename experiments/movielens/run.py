@@ -30,7 +30,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lgm_cli.data import Data, baseline_rmse, load
+from lgm_cli.data.base.baselines import baseline_rmse
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.load import load
 from lgm_cli.plots import COLOURS, QUIET, STYLE
 
 HERE = Path(__file__).parent

@@ -29,7 +29,8 @@ from fista import Solution, fista
 from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 
-from lgm_cli.data import Data, load
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.load import load
 from lgm_cli.models.sparse_bayes import bands_of, basis_of, group_of, operator_of
 from lgm_cli.plots import STYLE
 

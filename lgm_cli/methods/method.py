@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation, SolverRecord
-from lgm_cli.methods.update import ClosedFormUpdate, GradientUpdate
-from lgm_cli.models.base import Model, Parameters
+from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
+from lgm_cli.methods.e_steps.exact import Exact
+from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
+from lgm_cli.methods.m_steps.closed_form import ClosedForm
+from lgm_cli.methods.m_steps.gradient import Gradient
+from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.base.parameters import Parameters
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Method:
     Minibatches are whole blocks, drawn without replacement; every epoch's order is keyed to the seed and the epoch.
     """
 
-    def __init__(self, model: Model, expectation: ExactExpectation | MonteCarloExpectation,
-                 update: ClosedFormUpdate | GradientUpdate, blocks_per_step: int, seed: int) -> None:  # fmt: skip
+    def __init__(self, model: LatentVariableModel, expectation: Exact | MonteCarlo,
+                 update: ClosedForm | Gradient, blocks_per_step: int, seed: int) -> None:  # fmt: skip
         self.model, self.expectation, self.update = model, expectation, update
         self.blocks_per_step, self.seed, self.steps = blocks_per_step, seed, 0
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli import plots
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base import ACCURATE, NEAR_FLOOR, Learned, Model, Parameters, Picture, Statistics
+from lgm_cli.models.base.latent_variable_model import ACCURATE, LatentVariableModel
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
+from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.parts.autoregressive_maximisation import (
     Windows,
     maximise,
@@ -23,7 +23,7 @@ from lgm_cli.models.parts.autoregressive_maximisation import (
     window_products_of_band,
     window_sums,
 )
-from lgm_cli.models.series import one_step_variances
+from lgm_cli.models.parts.one_step_variances import one_step_variances
 from lgm_cli.numerics.durbin_levinson import (
     autocovariances,
     coefficients,
@@ -43,7 +43,7 @@ LARGEST_START = 0.9  # of the reflection coefficients at the start
 SEVERAL = 4  # latent dimensions that the step size is chosen for, by measurement: coefficients act on each other
 
 
-class Autoregressive(Model):
+class Autoregressive(LatentVariableModel):
     """y_t = mean + z_t + noise on the observed steps,  noise ~ N(0, s),
 
         z_t = a_1 z_(t-1) + .. + a_p z_(t-p) + innovation,  innovation ~ N(0, q),
@@ -56,7 +56,7 @@ class Autoregressive(Model):
     Stationarity holds by construction: the parameter is `reflection` u (p,), with reflection coefficients tanh(u)
     (Monahan, Biometrika 71 (1984) 403-404), so that no step leaves the stationary region. Inside, the series is
     standardised; noise_floor bounds q and s from below, as a fraction of what one step leaves unexplained
-    (`lgm_cli.models.series.one_step_variances`), which a trend does not raise.
+    (`lgm_cli.models.parts.one_step_variances.one_step_variances`), which a trend does not raise.
 
     EM is generalised, the first p rows being no function of sums: a few steps of Gauss and Newton with a line search
     (`maximise` of `lgm_cli.models.parts.autoregressive_maximisation`). Its parameters are expanded, y = c + l (m + z) +
@@ -64,6 +64,8 @@ class Autoregressive(Model):
     c + l m and innovations l^2 q, is EM for the same likelihood in fewer steps (Liu, Rubin & Wu, Biometrika 85 (1998)
     755-770).
     """
+
+    pictures = ("autoregression",)
 
     kind = "series"
     double_precision = True  # a peaked spectrum and little noise are ill-conditioned, and there is one posterior
@@ -322,37 +324,6 @@ class Autoregressive(Model):
     def implied_covariance(self, exported: Parameters) -> Tensor:
         lags = (torch.arange(self.dim)[:, None] - torch.arange(self.dim)).abs()
         return torch.as_tensor(_covariances(exported, self.dim))[lags]
-
-    def pictures(self, learned: Learned) -> dict[str, Picture]:
-        found = {name: value.numpy() for name, value in learned.exported.items()}
-        data, length = learned.data, self.dim
-        values, hidden = np.full((2, length), np.nan)
-        values[data.train_rows], hidden[data.test_rows] = data.train_values, data.test_values
-        end = int(data.train_rows.max()) + 1
-        level = found["mean"] + data.seasonal(np.arange(length), np.zeros(length, int))
-
-        def fit() -> tuple[np.ndarray, np.ndarray]:
-            mean, deviation = (value[:, 0].numpy() for value in learned.inferred().values())
-            return level + mean, deviation
-
-        def predicted() -> tuple[np.ndarray, np.ndarray]:
-            return learned.predict(np.arange(length), np.zeros(length, int))
-
-        def series(path: Path) -> object:
-            names = str(data.table.column_labels[0]), data.table.index_name or "step"
-            return plots.fitted_series(
-                data.table.row_labels.to_numpy(), values, hidden, *fit(), *predicted(), end, *names, path
-            )
-
-        def spectrum(path: Path) -> object:
-            mean, deviation = predicted()
-            gap = np.isnan(values[:end])
-            complete = np.where(gap, mean[:end], values[:end]) - level[:end]
-            variances = float(found["innovation_variance"]), float(found["noise_variance"])
-            missing = float((deviation[:end] ** 2)[gap].sum() / end)
-            return plots.spectrum(complete, found["coefficients"], *variances, path, missing=missing)
-
-        return {"series": series, "spectrum": spectrum}
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         floor, found = NEAR_FLOOR * self._floor, _local(parameters)

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli import plots
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base import NEAR_FLOOR, Learned, Parameters, Picture, Posterior, Statistics
-from lgm_cli.models.linear import LinearModel
-from lgm_cli.numerics.varimax import picture_rotation
+from lgm_cli.models.base.latent_variable_model import Posterior
+from lgm_cli.models.base.linear_gaussian_model import LinearGaussianModel
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
+from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.dense import DensePosterior
@@ -31,7 +31,7 @@ FEW = 5  # data points that tell half of what many do of a pair's covariance
 NO_OFFSET = 1e-9  # variance of an offset times the columns that share it, beside which it is none
 
 
-class FactorAnalysis(LinearModel):
+class FactorAnalysis(LinearGaussianModel):
     """y_n = eta + Phi z_n + o_n 1 + noise,  z_n ~ N(0, I_D),  o_n ~ N(0, v),  noise ~ N(0, diag(Psi)^-1).
 
     Phi (M, D) loadings, eta (M,) mean, 1 / Psi (M,) noise variances; the offset o_n, one number for each data point,
@@ -45,6 +45,8 @@ class FactorAnalysis(LinearModel):
     noise_floor: lower bound of every noise variance, as a fraction of the variance of the data it belongs to, so that a
     Heywood case (a noise variance that runs to zero) keeps a finite likelihood.
     """
+
+    pictures = ("loadings",)
 
     largest_communality = 0.8  # of a column at the start: a noise variance of its own is not to begin near zero
 
@@ -340,32 +342,6 @@ class FactorAnalysis(LinearModel):
         if self.offset:
             inside["offset_variance"] = exported["offset_variance"] / self._offset_unit.cpu() ** 2
         return {name: value.to(self.observations.device, self.observations.dtype) for name, value in inside.items()}
-
-    def pictures(self, learned: Learned) -> dict[str, Picture]:
-        """Loadings by column or, of data points that have titles, those at the ends of each factor, by varimax; of data
-        points of several kinds, their plane of the first two factors."""
-        data, found = learned.data, {}
-        _, scale, unit = self.unit_of_pictures(data)
-        loadings = learned.exported["loadings"].numpy() / scale[:, None]
-        rotation, rotated_by = picture_rotation(loadings)
-        groups, titles = data.table.row_groups, data.table.row_titles
-        if groups is not None and self.latent_dim > 1:
-            plane = learned.inferred()["latent_mean"][:, :2].double().numpy()
-            found["latents"] = lambda path: plots.latent_scatter(plane, list(map(str, groups)), path)
-        if titles is not None:
-            own = (
-                learned.inferred()["latent_mean"][:, : self.latent_dim].double().numpy() @ rotation
-            )  # without the offset
-            ratings = np.bincount(data.train_rows, minlength=data.shape[0])
-            found["factors"] = lambda path: plots.factor_extremes(
-                own, list(map(str, titles)), path, weights=ratings, rotated_by=rotated_by
-            )
-            return found
-        names = data.table.column_titles if data.table.column_titles is not None else data.table.column_labels
-        found["loadings"] = lambda path: plots.loadings_table(
-            loadings @ rotation, list(map(str, names)), path, rotated_by=rotated_by, meaning=f"in {unit}"
-        )
-        return found
 
     def implied_covariance(self, exported: Parameters) -> Tensor:
         loadings = exported["loadings"]

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli import plots
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base import ACCURATE, NEAR_FLOOR, Learned, Parameters, Picture, Posterior, Statistics
-from lgm_cli.models.linear import LinearModel
+from lgm_cli.models.base.latent_variable_model import ACCURATE, Posterior
+from lgm_cli.models.base.linear_gaussian_model import LinearGaussianModel
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
+from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.dense import DensePosterior
@@ -25,7 +26,7 @@ LEAST_WEIGHT = 1e-6  # variance of the weights, in units in which one explains a
 INITIAL_SHARE = 0.5  # of the variance of the response, explained at the start
 
 
-class LinearRegression(LinearModel):
+class LinearRegression(LinearGaussianModel):
     """y = c + X w + noise,  w ~ N(0, I_p / alpha),  noise ~ N(0, I / psi),  the columns of X centred.
 
     The weights are the one latent vector, and its one data point is the response; alpha, psi and the intercept c are
@@ -37,6 +38,8 @@ class LinearRegression(LinearModel):
 
     noise_floor: lower bound of 1 / psi, as a fraction of the variance of y.
     """
+
+    pictures = ("weights",)
 
     kind = "regression"
     double_precision = True  # one posterior costs little, and collinear features make it as ill-conditioned as can be
@@ -146,7 +149,7 @@ class LinearRegression(LinearModel):
         explained = centred @ state["weight_mean"]
         like = {"dtype": observations.dtype, "device": observations.device}
         self._feature_unit = torch.ones((), dtype=torch.float64)
-        self._features, self._explained = ((value / self._unit).to(**like) for value in (rows, explained))
+        self._features, self.explained = ((value / self._unit).to(**like) for value in (rows, explained))
         self.dim = rows.shape[1]
 
     def gradient_scale(self) -> dict[str, float]:
@@ -158,7 +161,7 @@ class LinearRegression(LinearModel):
 
     def mean_of_columns(self, parameters: Parameters) -> Tensor:
         intercept = parameters["intercept"].expand(self.observations.shape[1])
-        return intercept if self._state is None else intercept + self._explained
+        return intercept if self._state is None else intercept + self.explained
 
     def noise_of_columns(self, parameters: Parameters) -> Tensor:
         return parameters["noise_variance"].expand(self.observations.shape[1])
@@ -281,13 +284,6 @@ class LinearRegression(LinearModel):
         centred = self.observations.features - exported["feature_mean"]
         gram = centred @ centred.T / exported["weight_precision"]
         return gram + exported["noise_variance"] * torch.eye(len(gram), dtype=torch.float64)
-
-    def pictures(self, learned: Learned) -> dict[str, Picture]:
-        mean, deviation = (value[0].double().numpy() for value in learned.inferred().values())
-        names = learned.data.table.feature_labels
-        assert names is not None
-        response = str(learned.data.table.column_labels[0])
-        return {"weights": lambda path: plots.weights(mean, deviation, list(map(str, names)), path, response=response)}
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         if parameters["weight_precision"] * LEAST_WEIGHT > 1 / NEAR_FLOOR:

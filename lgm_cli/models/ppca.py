@@ -11,7 +11,7 @@ from torch import Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base import NEAR_FLOOR, Parameters
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.factor_analysis import FactorAnalysis, leading
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.units import standardisation

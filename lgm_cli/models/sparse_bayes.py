@@ -13,11 +13,12 @@ from torch import Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.memory import EXACT_PARTS
-from lgm_cli.models.base import NEAR_FLOOR, Learned, Parameters, Picture, Posterior, Reference, Statistics
-from lgm_cli.models.linear import LinearModel
+from lgm_cli.models.base.latent_variable_model import Posterior, Reference
+from lgm_cli.models.base.linear_gaussian_model import LinearGaussianModel
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
+from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.parts.signal_dictionary import bands_of, basis_of, group_of, operator_of
-from lgm_cli.models.signals import decibels, signal_pictures, simulated_signals
+from lgm_cli.models.parts.sparse_bayes_simulation import decibels, simulated_signals
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.operators.base import LinearOperator, Squares
@@ -25,6 +26,7 @@ from lgm_cli.operators.cosine import subsampled_cosine
 from lgm_cli.operators.entries import Dense, Masked
 from lgm_cli.operators.fourier import subsampled_fourier
 from lgm_cli.operators.wavelet import Wavelet
+from lgm_cli.posteriors.costs import EXACT_PARTS
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.posteriors.iterative import IterativePosterior
 from lgm_cli.posteriors.operator import OperatorPosterior, OperatorPrecision
@@ -38,7 +40,7 @@ WEAKEST_COLUMN = 0.05  # squared length of a column, of the average, that sets t
 PROBES = 256  # behind an estimate of them: each is known to 9%
 
 
-class SparseBayes(LinearModel):
+class SparseBayes(LinearGaussianModel):
     """y_j = Phi w_j + noise,  w_jd ~ N(0, 1 / alpha_d),  noise ~ N(0, I / psi),  j = 1..J signals (tasks).
 
     Phi = H B^T, (M, D), is known: measurements H of a signal with the coefficients w in a basis B. The precisions
@@ -57,6 +59,8 @@ class SparseBayes(LinearModel):
         image in a wavelet basis, where neighbours are large together, else 1.
     noise_floor: lower bound of a learned 1 / psi, as a fraction of the measurements' mean square.
     """
+
+    pictures = ("signals",)
 
     kind = "signal"
     settled_gain = 10.0  # the last thousandth of a nat per measurement takes thousands of steps and changes no signal
@@ -463,10 +467,7 @@ class SparseBayes(LinearModel):
         ratio = decibels(float(truth.abs().max()), error / entries)
         return {"relative_error": math.sqrt(error / power), "psnr_db": ratio} | active
 
-    def pictures(self, learned: Learned) -> dict[str, Picture]:
-        return signal_pictures(learned, self.basis, self._zero_filled)
-
-    def _zero_filled(self, y: Tensor) -> Tensor:
+    def zero_filled(self, y: Tensor) -> Tensor:
         """H^T y, of measured frequencies with the conjugates that a real image gives: the least-squares signal of least
         norm."""
         y = y.to(self._norms)

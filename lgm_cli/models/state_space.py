@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli import plots
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base import NEAR_FLOOR, Learned, Model, Parameters, Picture, Posterior, Statistics
-from lgm_cli.models.series import channel_pictures, one_step_variances
-from lgm_cli.models.states import SMALLEST_EXCESS, packed, principal_start, raised_root, simulated_states, unpacked
+from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
+from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.parts.one_step_variances import one_step_variances
+from lgm_cli.models.parts.state_space_simulation import simulated_states
+from lgm_cli.models.parts.state_space_start import SMALLEST_EXCESS, packed, principal_start, raised_root, unpacked
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.chain import Chain, ChainPosterior, ChainPrecision
@@ -29,7 +31,7 @@ FARTHEST = 1e5  # from zero to the states, in standard deviations of an innovati
 STATE_SCALE = 2.5  # usual standard deviation of a state, in those of its innovation
 
 
-class StateSpace(Model):
+class StateSpace(LatentVariableModel):
     """z_1 ~ N(m, P),  z_t = G z_{t-1} + N(0, Q),  y_t = C z_t + eta + N(0, diag R),  entries of y missing.
 
     Shumway & Stoffer, An approach to time series smoothing and forecasting using the EM algorithm, J. Time Series
@@ -40,8 +42,10 @@ class StateSpace(Model):
     negative eigenvalue), and where EM would go below, the maximum under this constraint is taken.
 
     noise_floor: lower bound of R, as a fraction of what one step leaves unexplained of each channel
-    (`lgm_cli.models.series.one_step_variances`), which a trend does not raise.
+    (`lgm_cli.models.parts.one_step_variances.one_step_variances`), which a trend does not raise.
     """
+
+    pictures = ("series",)
 
     kind = "series"
     least_steps = 3
@@ -408,13 +412,6 @@ class StateSpace(Model):
             spread, power = spread + power @ spread @ power.mT, power @ power
         c = exported["observation"]
         return torch.cat([c @ spread @ c.mT + torch.diag(exported["noise_variance"]), c @ g @ spread @ c.mT], dim=1)
-
-    def pictures(self, learned: Learned) -> dict[str, Picture]:
-        mean, deviation = (value.double().numpy() for value in learned.inferred().values())
-        labels = list(map(str, learned.data.table.row_labels))
-        return channel_pictures(learned) | {
-            "states": lambda path: plots.states(mean, deviation, labels, path, observed=self.steps)
-        }
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         found = []

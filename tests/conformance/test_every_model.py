@@ -17,14 +17,17 @@ import torch
 from scipy.stats import norm, t
 from torch import Tensor
 
-from lgm_cli import catalogue
+from lgm_cli.command import choices
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import KINDS
 from lgm_cli.data.simulated import load
-from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation, SolverRecord
+from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
+from lgm_cli.methods.e_steps.exact import Exact
+from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
+from lgm_cli.methods.m_steps.closed_form import ClosedForm
 from lgm_cli.methods.method import Method
-from lgm_cli.methods.update import ClosedFormUpdate
-from lgm_cli.models.base import Model, Parameters, sound
+from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.base.parameters import Parameters, sound
 from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.solvers.base.solver import Precision, Solution
 from lgm_cli.solvers.cholesky import Cholesky
@@ -34,7 +37,7 @@ from tests import cases
 SIZES = {"masked": (40, 10), "shared": (40, 10), "gathered": (90, 40)}
 CASES = [
     pytest.param((name, options, layout), id="-".join([name, *(k for k, v in options.items() if v is True), layout]))
-    for name in catalogue.choices("model")
+    for name in choices.choices("model")
     for options in cases.variants(name)
     for layout in SIZES
     if layout != "shared" or not KINDS[cases.build_model(name, options).kind].joint  # one data point shares with none
@@ -43,7 +46,7 @@ CASES = [
 
 def simulated(name: str, options: dict[str, Any], points: int, dimensions: int) -> dict[str, Any]:
     """What the model draws under the defaults of data=simulated, with no entry hidden."""
-    settings = {key: entry.default for key, entry in catalogue.keys("data/simulated").items()}
+    settings = {key: entry.default for key, entry in choices.keys("data/simulated").items()}
     settings |= {"num_points": points, "num_dimensions": dimensions, "hidden_share": 0.0, "latent_dim": 2}
     settings |= {"offset_share": 0.1} if options.get("offset") else {}
     return cases.build_model(name, options).simulate(settings)
@@ -58,7 +61,7 @@ def data_of(drawn: dict[str, Any], layout: str, part: slice = slice(None)) -> Da
 
 
 @pytest.fixture(params=CASES)
-def data_and_model(request: pytest.FixtureRequest) -> tuple[Data, Model, str]:
+def data_and_model(request: pytest.FixtureRequest) -> tuple[Data, LatentVariableModel, str]:
     name, options, layout = request.param
     data = data_of(simulated(name, options, *SIZES[layout]), layout)
     model = cases.attach(cases.build_model(name, options), data)
@@ -67,12 +70,12 @@ def data_and_model(request: pytest.FixtureRequest) -> tuple[Data, Model, str]:
 
 
 @pytest.fixture
-def model(data_and_model: tuple[Data, Model, str]) -> Model:
+def model(data_and_model: tuple[Data, LatentVariableModel, str]) -> LatentVariableModel:
     return data_and_model[1]
 
 
 @pytest.fixture
-def parameters(model: Model) -> Parameters:
+def parameters(model: LatentVariableModel) -> Parameters:
     return cases.perturbed(model.initial(0))
 
 
@@ -88,7 +91,9 @@ class Recording(Cholesky):
         return super().solve(precision, b, x0)
 
 
-def test_the_precision_is_positive_definite_and_equal_to_its_dense_form(model: Model, parameters: Parameters) -> None:
+def test_the_precision_is_positive_definite_and_equal_to_its_dense_form(
+    model: LatentVariableModel, parameters: Parameters
+) -> None:
     """By products with the identity, by `dense`, by its diagonal and by the inverse of the exact covariance."""
     for chunk in model.observations.chunks:
         precision, targets = model.system(parameters, chunk)
@@ -110,7 +115,7 @@ def test_the_precision_is_positive_definite_and_equal_to_its_dense_form(model: M
         torch.testing.assert_close(exact.mean, mean, rtol=1e-10, atol=1e-11)
 
 
-def test_forward_and_transpose_are_adjoint(model: Model, parameters: Parameters) -> None:
+def test_forward_and_transpose_are_adjoint(model: LatentVariableModel, parameters: Parameters) -> None:
     draw = torch.Generator().manual_seed(1)
     for chunk in model.observations.chunks:
         precision, targets = model.system(parameters, chunk)
@@ -121,11 +126,13 @@ def test_forward_and_transpose_are_adjoint(model: Model, parameters: Parameters)
         assert float(left) == pytest.approx(float(right), rel=1e-12)
 
 
-def test_perturbations_have_the_precision_as_their_covariance(model: Model, parameters: Parameters) -> None:
+def test_perturbations_have_the_precision_as_their_covariance(
+    model: LatentVariableModel, parameters: Parameters
+) -> None:
     """20,000 of them for each data point; a threshold for all entries together at a false alarm of 1e-4."""
     samples = 20_000
     solver = Recording()
-    expectation = MonteCarloExpectation(model, solver, samples, 1, seed=0, differentiable=False)
+    expectation = MonteCarlo(model, solver, samples, 1, seed=0, differentiable=False)
     scores = []
     for number, block in enumerate(model.observations.blocks):
         chunks = [chunk for chunk, *_ in expectation.posteriors(parameters, number, block, 0, SolverRecord())]
@@ -145,7 +152,7 @@ def test_perturbations_have_the_precision_as_their_covariance(model: Model, para
     assert float(score.mean()) == pytest.approx(math.sqrt(2 / math.pi), rel=0.15)  # neither too small
 
 
-def test_the_canonical_form_is_the_same_model(model: Model, parameters: Parameters) -> None:
+def test_the_canonical_form_is_the_same_model(model: LatentVariableModel, parameters: Parameters) -> None:
     """The likelihood of every data point and every prediction are unchanged, and so is what is canonical already."""
     canonical = model.canonical(parameters)
     for chunk in model.observations.chunks:
@@ -158,7 +165,7 @@ def test_the_canonical_form_is_the_same_model(model: Model, parameters: Paramete
     torch.testing.assert_close(model.canonical(canonical), canonical, rtol=1e-7, atol=1e-8)
 
 
-def test_joint_less_posterior_is_the_marginal_at_any_latent_value(model: Model) -> None:
+def test_joint_less_posterior_is_the_marginal_at_any_latent_value(model: LatentVariableModel) -> None:
     """log p(y, z) - log p(z | y) = log p(y): the same at every z, and but for a constant at every theta."""
     constants = []
     for seed in (0, 1):
@@ -182,11 +189,9 @@ def test_joint_less_posterior_is_the_marginal_at_any_latent_value(model: Model) 
     assert constants[0] == pytest.approx(constants[1], rel=1e-10)
 
 
-def test_em_never_lowers_the_likelihood(model: Model) -> None:
+def test_em_never_lowers_the_likelihood(model: LatentVariableModel) -> None:
     for start in (model.initial(0), cases.perturbed(model.initial(1), 1, size=1.0)):
-        method = Method(
-            model, ExactExpectation(model), ClosedFormUpdate(model, start), len(model.observations.blocks), 0
-        )
+        method = Method(model, Exact(model), ClosedForm(model, start), len(model.observations.blocks), 0)
         values = [float(cases.log_likelihood(model, start))]
         for _ in range(25):
             method.step()
@@ -195,18 +200,20 @@ def test_em_never_lowers_the_likelihood(model: Model) -> None:
         assert values[-1] > values[0]
 
 
-def test_fishers_identity(model: Model, parameters: Parameters) -> None:
+def test_fishers_identity(model: LatentVariableModel, parameters: Parameters) -> None:
     """The gradient of the expected complete log-likelihood is that of the log-likelihood, to 1e-10 of its size."""
     expected = cases.flat(cases.exact_gradient(model, parameters))
-    found = cases.flat(cases.expected_gradient(model, ExactExpectation(model), parameters))
+    found = cases.flat(cases.expected_gradient(model, Exact(model), parameters))
     assert float((found - expected).abs().max()) < 1e-10 * float(expected.abs().max())
 
 
 @pytest.mark.parametrize("differentiable", [False, True], ids=["output", "network"])
-def test_the_monte_carlo_gradient_is_unbiased(model: Model, parameters: Parameters, differentiable: bool) -> None:
+def test_the_monte_carlo_gradient_is_unbiased(
+    model: LatentVariableModel, parameters: Parameters, differentiable: bool
+) -> None:
     """Mean of 100 estimates against automatic differentiation; a threshold for all entries at a false alarm of 1e-4."""
     repeats = 100
-    expectation = MonteCarloExpectation(model, Cholesky(), 3, 1, seed=0, differentiable=differentiable)
+    expectation = MonteCarlo(model, Cholesky(), 3, 1, seed=0, differentiable=differentiable)
     drawn = torch.stack(
         [cases.flat(cases.expected_gradient(model, expectation, parameters, step)) for step in range(repeats)]
     )
@@ -218,11 +225,11 @@ def test_the_monte_carlo_gradient_is_unbiased(model: Model, parameters: Paramete
     torch.testing.assert_close(drawn.mean(0)[~varies], expected[~varies], rtol=1e-8, atol=1e-8)
 
 
-def test_network_and_output_gradients_agree_at_an_exact_solution(model: Model, parameters: Parameters) -> None:
+def test_network_and_output_gradients_agree_at_an_exact_solution(
+    model: LatentVariableModel, parameters: Parameters
+) -> None:
     output, network = (
-        cases.flat(
-            cases.expected_gradient(model, MonteCarloExpectation(model, Cholesky(), 4, 1, 0, network), parameters)
-        )
+        cases.flat(cases.expected_gradient(model, MonteCarlo(model, Cholesky(), 4, 1, 0, network), parameters))
         for network in (False, True)
     )
     assert float((output - network).abs().max()) < 1e-11 * float(output.abs().max())
@@ -230,22 +237,20 @@ def test_network_and_output_gradients_agree_at_an_exact_solution(model: Model, p
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_gradients_stay_finite_and_true_long_past_convergence(
-    data_and_model: tuple[Data, Model, str], dtype: torch.dtype
+    data_and_model: tuple[Data, LatentVariableModel, str], dtype: torch.dtype
 ) -> None:
     data, model, _ = data_and_model
     model = cases.attach(copy.copy(model), data, dtype)
     parameters = cases.perturbed(model.initial(0))
-    exact = cases.flat(
-        cases.expected_gradient(model, MonteCarloExpectation(model, Cholesky(), 3, 1, 0, False), parameters)
-    )
+    exact = cases.flat(cases.expected_gradient(model, MonteCarlo(model, Cholesky(), 3, 1, 0, False), parameters))
     for network in (False, True):
         solver = ConjugateGradient(max_iterations=300, tolerance=1e-30, preconditioner="jacobi")
-        expectation = MonteCarloExpectation(model, solver, 3, 1, 0, network)
+        expectation = MonteCarlo(model, solver, 3, 1, 0, network)
         found = cases.flat(cases.expected_gradient(model, expectation, parameters))
         assert float((found - exact).abs().max()) < 1e4 * torch.finfo(dtype).eps * float(exact.abs().max())
 
 
-def test_single_precision_is_close_to_double(data_and_model: tuple[Data, Model, str]) -> None:
+def test_single_precision_is_close_to_double(data_and_model: tuple[Data, LatentVariableModel, str]) -> None:
     """Log-likelihood to 1e-5, gradients to 1e-4 and an EM step to 1e-4 of their size."""
     data, model, _ = data_and_model
     single = cases.attach(copy.copy(model), data, torch.float32)
@@ -253,12 +258,12 @@ def test_single_precision_is_close_to_double(data_and_model: tuple[Data, Model, 
     found = []
     for each in (model, single):
         parameters = each.restore(model.export(start))
-        method = Method(each, ExactExpectation(each), ClosedFormUpdate(each, parameters), 10**9, 0)
+        method = Method(each, Exact(each), ClosedForm(each, parameters), 10**9, 0)
         method.step()
         found.append(
             (
                 cases.log_likelihood(each, parameters).reshape(1).double(),
-                cases.flat(cases.expected_gradient(each, ExactExpectation(each), parameters)),
+                cases.flat(cases.expected_gradient(each, Exact(each), parameters)),
                 cases.flat(method.parameters),
             )
         )
@@ -267,7 +272,7 @@ def test_single_precision_is_close_to_double(data_and_model: tuple[Data, Model, 
 
 
 def test_parameters_survive_being_written_and_read(
-    data_and_model: tuple[Data, Model, str], parameters: Parameters
+    data_and_model: tuple[Data, LatentVariableModel, str], parameters: Parameters
 ) -> None:
     data, model, _ = data_and_model
     exported = model.export(parameters)
@@ -280,7 +285,7 @@ def test_parameters_survive_being_written_and_read(
         torch.testing.assert_close(restored[name], value, rtol=1e-12, atol=1e-12)
 
 
-def test_parameters_survive_the_optimisers_coordinates(model: Model, parameters: Parameters) -> None:
+def test_parameters_survive_the_optimisers_coordinates(model: LatentVariableModel, parameters: Parameters) -> None:
     restored = model.constrain(model.free(parameters))
     assert restored.keys() == parameters.keys()
     for name, value in parameters.items():
@@ -289,11 +294,11 @@ def test_parameters_survive_the_optimisers_coordinates(model: Model, parameters:
     assert math.isfinite(float(cases.log_likelihood(model, moved)))
 
 
-def test_the_start_is_the_same_for_a_seed(model: Model) -> None:
+def test_the_start_is_the_same_for_a_seed(model: LatentVariableModel) -> None:
     assert torch.equal(*(cases.flat(model.initial(seed)) for seed in (0, 0)))
 
 
-def test_a_chunk_may_be_split(model: Model, parameters: Parameters) -> None:
+def test_a_chunk_may_be_split(model: LatentVariableModel, parameters: Parameters) -> None:
     """Log-likelihoods, statistics and gradients are sums over data points, however they are computed together."""
 
     def everything(split: Callable[[Any], list[Any]]) -> list[Tensor]:
@@ -312,7 +317,7 @@ def test_a_chunk_may_be_split(model: Model, parameters: Parameters) -> None:
         torch.testing.assert_close(together, apart, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", catalogue.choices("model"))
+@pytest.mark.parametrize("name", choices.choices("model"))
 def test_learning_brings_simulated_data_to_the_likelihood_of_the_truth(name: str) -> None:
     """Above it on what was learned from; within 0.02 nats of it on new data from the same truth."""
     for options in cases.variants(name):
@@ -321,7 +326,7 @@ def test_learning_brings_simulated_data_to_the_likelihood_of_the_truth(name: str
         drawn = simulated(name, options, 2000, 15)
         truth = {key: torch.as_tensor(value) for key, value in drawn["truth"].items()}
         model = cases.attach(cases.build_model(name, options), data_of(drawn, "masked", slice(1000)))
-        method = Method(model, ExactExpectation(model), ClosedFormUpdate(model, model.initial(0)), 10**9, 0)
+        method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 10**9, 0)
         of_truth = cases.log_likelihood(model, model.restore(truth))
         gain = torch.tensor(-1.0)
         while gain < 0 and method.steps < 600:

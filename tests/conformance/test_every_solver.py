@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from lgm_cli import catalogue
-from lgm_cli.build import of_name
+from lgm_cli.command import choices
+from lgm_cli.run.build import of_name
 from lgm_cli.solvers.base.solver import Solver
 from tests.matrices import CONDITION, MatrixPrecision, spectra, symmetric, systems
 
-SOLVERS = catalogue.choices("solver")
-ITERATIVE = tuple(name for name in SOLVERS if "max_iterations" in catalogue.keys(f"solver/{name}"))
+SOLVERS = choices.choices("solver")
+ITERATIVE = tuple(name for name in SOLVERS if "max_iterations" in choices.keys(f"solver/{name}"))
 CASES = [
     *((name, {}) for name in SOLVERS if name not in ITERATIVE),
     *((name, {"preconditioner": p}) for name in ITERATIVE for p in ("none", "jacobi")),

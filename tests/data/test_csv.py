@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from lgm_cli.data import load
+from lgm_cli.data.base.load import load
 from lgm_cli.data.csv import load as load_csv
 from lgm_cli.errors import UserError
 

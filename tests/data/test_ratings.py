@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lgm_cli.data import load
+from lgm_cli.data.base.load import load
 from lgm_cli.errors import UserError
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lgm_cli.data import Data, load, naive_forecasts
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.load import load
 from lgm_cli.data.base.season import periodic_means
-from lgm_cli.data.series import continued
+from lgm_cli.data.series import continued, naive_forecasts
 from lgm_cli.errors import UserError
 from lgm_cli.observations.units import standardisation
 

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 import lgm_cli.data
-from lgm_cli.data import Data, baseline_rmse, load
 from lgm_cli.data.base import packaged
+from lgm_cli.data.base.baselines import baseline_rmse
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.load import load
 from lgm_cli.data.base.make_table import rectangle
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lgm_cli.data import Data, load
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.load import load
 from lgm_cli.errors import UserError
 
 OPTIONS = {"csv": {}, "series": {}, "ratings": {"points": "items"}}

@@ -11,14 +11,14 @@ import pytest
 import scipy.fft
 from PIL import Image
 
-from lgm_cli import catalogue
-from lgm_cli.data import load
+from lgm_cli.command import choices
+from lgm_cli.data.base.load import load
 from lgm_cli.data.base.measured_image import _mask
 from lgm_cli.errors import UserError
 
 
 def read(choice: str, **options: Any):
-    given = {key: entry.default for key, entry in catalogue.keys(f"data/{choice}").items()} | {"name": choice}
+    given = {key: entry.default for key, entry in choices.keys(f"data/{choice}").items()} | {"name": choice}
     return load(given | options, 0, lambda _: {})
 
 

@@ -13,15 +13,18 @@ from scipy.linalg import solve_triangular, toeplitz
 from scipy.stats import multivariate_normal
 
 from lgm_cli import plots
-from lgm_cli.data import load
 from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.load import load
 from lgm_cli.errors import UserError
-from lgm_cli.evaluation import Evaluator
-from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation
+from lgm_cli.evaluation.evaluator import Evaluator
+from lgm_cli.methods.e_steps.exact import Exact
+from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
+from lgm_cli.methods.m_steps.closed_form import ClosedForm
+from lgm_cli.methods.m_steps.gradient import Gradient
 from lgm_cli.methods.method import Method
-from lgm_cli.methods.update import ClosedFormUpdate, GradientUpdate
 from lgm_cli.models.autoregressive import Autoregressive
-from lgm_cli.models.base import Model, Parameters
+from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.factor_analysis import FactorAnalysis
 from lgm_cli.models.parts.autoregressive_maximisation import Windows, maximise
 from lgm_cli.numerics.durbin_levinson import autocovariances, levinson, reflections, whitening_rows
@@ -37,13 +40,13 @@ def drawn(length: int, order: int = 3, share: float = 0.8, hidden: float = 0.2, 
     return Autoregressive(order, FLOOR).simulate(options)
 
 
-def model_of(values: np.ndarray | Data, order: int) -> Model:
+def model_of(values: np.ndarray | Data, order: int) -> LatentVariableModel:
     data = values if isinstance(values, Data) else cases.as_data(values, kind="series")
     return cases.attach(Autoregressive(order, FLOOR), data)
 
 
-def em(model: Model, steps: int) -> Parameters:
-    method = Method(model, ExactExpectation(model), ClosedFormUpdate(model, model.initial(0)), 10**9, 0)
+def em(model: LatentVariableModel, steps: int) -> Parameters:
+    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 10**9, 0)
     for _ in range(steps):
         method.step()
     return method.parameters
@@ -144,7 +147,7 @@ def test_the_gradient_is_that_of_the_dense_likelihood() -> None:
         inner = covariance_of(exported, 40)[np.ix_(seen, seen)] + float(exported["noise_variance"]) * np.eye(len(seen))
         return float(multivariate_normal(np.full(len(seen), float(exported["mean"])), inner).logpdf(y[seen]))
 
-    found = cases.expected_gradient(model, ExactExpectation(model), parameters)
+    found = cases.expected_gradient(model, Exact(model), parameters)
     for name, value in parameters.items():
         for place in range(value.numel()):
             ends = []
@@ -184,7 +187,7 @@ def test_every_method_finds_the_maximum_of_statsmodels(source: str) -> None:
         best = max(best, peer.fit(peer.fit(disp=0).params, disp=0, method="nm", maxiter=2000).llf)
     count = model.observations.observed
     assert float(cases.log_likelihood(model, learned)) / count == pytest.approx(best / count, abs=1e-6)
-    gradient = Method(model, ExactExpectation(model), GradientUpdate(model, model.initial(0), "adam", 0.1), 10**9, 0)
+    gradient = Method(model, Exact(model), Gradient(model, model.initial(0), "adam", 0.1), 10**9, 0)
     for step in range(1200):
         if step >= 800 and step % 100 == 0:
             gradient.update.anneal()
@@ -196,8 +199,8 @@ def test_unrolling_ends_where_em_does() -> None:
     """Within 0.002 nats per entry, by conjugate gradients alone."""
     model = model_of(drawn(200, 2)["values"], 2)
     best = float(cases.log_likelihood(model, em(model, 400)))
-    expectation = MonteCarloExpectation(model, ConjugateGradient(1000, 1e-6), 10, 1, 0, False)
-    unroll = Method(model, expectation, GradientUpdate(model, model.initial(0), "adam", 0.06), 1, 0)
+    expectation = MonteCarlo(model, ConjugateGradient(1000, 1e-6), 10, 1, 0, False)
+    unroll = Method(model, expectation, Gradient(model, model.initial(0), "adam", 0.06), 1, 0)
     for step in range(400):
         if step % 80 == 79:
             unroll.update.anneal()
@@ -215,7 +218,7 @@ def test_em_never_lowers_the_likelihood_near_the_unit_circle_and_at_the_floor() 
         np.cumsum(random.normal(size=(150, 1)), 0),
     ):
         model = model_of(cases.with_gaps(values, "masked"), 2)
-        method = Method(model, ExactExpectation(model), ClosedFormUpdate(model, model.initial(0)), 10**9, 0)
+        method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 10**9, 0)
         likelihoods = []
         for _ in range(80):
             likelihoods.append(float(cases.log_likelihood(model, method.parameters)))

@@ -10,12 +10,15 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from lgm_cli import memory
 from lgm_cli.errors import UserError
-from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation, SolverRecord
+from lgm_cli.evaluation import memory
+from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
+from lgm_cli.methods.e_steps.exact import Exact
+from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
+from lgm_cli.methods.m_steps.closed_form import ClosedForm
+from lgm_cli.methods.m_steps.gradient import Gradient
 from lgm_cli.methods.method import Method
-from lgm_cli.methods.update import ClosedFormUpdate, GradientUpdate
-from lgm_cli.models.base import Parameters
+from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.factor_analysis import FactorAnalysis
 from lgm_cli.observations.blocks import observe
 from lgm_cli.solvers.cholesky import Cholesky
@@ -50,7 +53,7 @@ def tensors(parameters: Mapping[str, Any]) -> Parameters:
 
 
 def em(model: FactorAnalysis, start: Parameters) -> Method:
-    return Method(model, ExactExpectation(model), ClosedFormUpdate(model, start), 10**9, 0)
+    return Method(model, Exact(model), ClosedForm(model, start), 10**9, 0)
 
 
 def per_entry(model: FactorAnalysis, parameters: Parameters) -> float:
@@ -128,7 +131,7 @@ def test_the_gradient_is_that_of_the_dense_likelihood(offset: bool) -> None:
     free = model.free(cases.perturbed(model.initial(0)))
     inputs = cases.leaves(free)
     constrained = model.constrain(inputs)
-    by_parameter = cases.expected_gradient(model, ExactExpectation(model), constrained)
+    by_parameter = cases.expected_gradient(model, Exact(model), constrained)
     torch.autograd.backward(list(constrained.values()), [by_parameter[name] for name in constrained])
 
     def total(moved: Parameters) -> float:
@@ -215,7 +218,7 @@ def test_unrolled_means_are_exact_to_the_tolerance_of_the_solver(layout: str, of
     model = attached(cases.with_gaps(drawn(*SIZES[layout]), layout), offset=offset)
     parameters = cases.perturbed(model.initial(0), size=0.5)
     solver = ConjugateGradient(1000, tolerance, "jacobi")
-    unrolled = MonteCarloExpectation(model, solver, 2, 1, seed=0, differentiable=False)
+    unrolled = MonteCarlo(model, solver, 2, 1, seed=0, differentiable=False)
     for number, block in enumerate(model.observations.blocks):
         record = SolverRecord()
         for chunk, posterior, _ in unrolled.posteriors(parameters, number, block, 0, record):
@@ -233,7 +236,7 @@ def test_the_covariance_of_many_samples_is_the_exact_one(layout: str, offset: bo
     samples = 5_000
     model = attached(cases.with_gaps(drawn(*SIZES[layout]), layout), offset=offset)
     parameters = cases.perturbed(model.initial(0), size=0.5)
-    unrolled = MonteCarloExpectation(model, ConjugateGradient(1000, 1e-10, "jacobi"), samples, 1, 3, False)
+    unrolled = MonteCarlo(model, ConjugateGradient(1000, 1e-10, "jacobi"), samples, 1, 3, False)
     scores = []
     for number, block in enumerate(model.observations.blocks):
         for chunk, posterior, _ in unrolled.posteriors(parameters, number, block, 0, SolverRecord()):
@@ -258,7 +261,7 @@ def test_masked_and_gathered_layouts_agree() -> None:
         parameters = cases.perturbed(model.initial(0))
         method = em(model, parameters)
         method.step()
-        solved = MonteCarloExpectation(model, ConjugateGradient(500, 1e-13, "jacobi"), 1, 1, 0, True)
+        solved = MonteCarlo(model, ConjugateGradient(500, 1e-13, "jacobi"), 1, 1, 0, True)
         means = torch.zeros(60, model.dim, dtype=torch.float64)
         for chunk, posterior, _ in solved.posteriors(parameters, 0, model.observations.blocks[0], 0, SolverRecord()):
             means[chunk.points] = posterior.mean.detach()
@@ -266,7 +269,7 @@ def test_masked_and_gathered_layouts_agree() -> None:
             [
                 cases.log_likelihood(model, parameters),
                 cases.flat(method.parameters),
-                cases.flat(cases.expected_gradient(model, ExactExpectation(model), parameters)),
+                cases.flat(cases.expected_gradient(model, Exact(model), parameters)),
                 means,
             ]
         )
@@ -294,9 +297,9 @@ def test_how_many_data_points_are_factorised_at_once_changes_nothing(monkeypatch
     found = []
     for elements in (1 << 24, 200):
         monkeypatch.setattr(memory, "EXACT_ELEMENTS", elements)
-        for update in (ClosedFormUpdate, lambda m, p: GradientUpdate(m, p, "sgd", 1.0)):
+        for update in (ClosedForm, lambda m, p: Gradient(m, p, "sgd", 1.0)):
             model = attached(y, offset=True)
-            method = Method(model, ExactExpectation(model), update(model, model.initial(0)), 10**9, 0)
+            method = Method(model, Exact(model), update(model, model.initial(0)), 10**9, 0)
             for _ in range(3):
                 method.step()
             found.append(cases.flat(method.parameters))
@@ -417,7 +420,7 @@ def test_an_exact_solver_gives_the_exact_means_to_the_same_code_path() -> None:
     """Monte Carlo with solver=cholesky: means to rounding."""
     model = attached(cases.with_gaps(drawn(40, 10), "masked"), offset=True)
     parameters = cases.perturbed(model.initial(0))
-    solved = MonteCarloExpectation(model, Cholesky(), 1, 1, 0, False)
+    solved = MonteCarlo(model, Cholesky(), 1, 1, 0, False)
     for chunk, posterior, _ in solved.posteriors(parameters, 0, model.observations.blocks[0], 0, SolverRecord()):
         exact = model.exact_posterior(parameters, chunk).mean
         torch.testing.assert_close(posterior.mean, exact, rtol=1e-10, atol=1e-11)

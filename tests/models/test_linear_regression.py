@@ -12,19 +12,22 @@ from scipy.stats import multivariate_normal
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import BayesianRidge
 
-from lgm_cli import build, catalogue
-from lgm_cli.data import load
+from lgm_cli.command import choices
 from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.load import load
 from lgm_cli.data.base.make_table import regression
 from lgm_cli.errors import UserError
-from lgm_cli.evaluation import Evaluator
-from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation
+from lgm_cli.evaluation.evaluator import Evaluator
+from lgm_cli.methods.e_steps.exact import Exact
+from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
+from lgm_cli.methods.m_steps.closed_form import ClosedForm
+from lgm_cli.methods.m_steps.gradient import Gradient
 from lgm_cli.methods.method import Method
-from lgm_cli.methods.update import ClosedFormUpdate, GradientUpdate
-from lgm_cli.models.base import Parameters
+from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.factor_analysis import FactorAnalysis
 from lgm_cli.models.linear_regression import LinearRegression
 from lgm_cli.plots import weights
+from lgm_cli.run import build
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
 from tests import cases
 
@@ -47,7 +50,7 @@ def drawn(n: int, p: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def learned(data: Data, steps: int = 3000) -> tuple[LinearRegression, Method]:
     model = cases.attach(LinearRegression(1e-6), data)
-    method = Method(model, ExactExpectation(model), ClosedFormUpdate(model, model.initial(0)), 10**9, 0)
+    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 10**9, 0)
     for _ in range(steps):
         method.step()
     return model, method
@@ -123,8 +126,8 @@ def test_em_never_falls_and_unrolling_ends_where_it_does() -> None:
         method.step()
     assert np.all(np.diff(values) >= -1e-9)
     best = float(cases.log_likelihood(model, learned(data, 2000)[1].parameters)) / 60
-    expectation = MonteCarloExpectation(model, ConjugateGradient(100, 1e-4), 10, 1, 0, False)
-    unroll = Method(model, expectation, GradientUpdate(model, model.initial(0), "adam", 0.1), 1, 0)
+    expectation = MonteCarlo(model, ConjugateGradient(100, 1e-4), 10, 1, 0, False)
+    unroll = Method(model, expectation, Gradient(model, model.initial(0), "adam", 0.1), 1, 0)
     for step in range(400):
         if step % 100 == 99:
             unroll.update.anneal()
@@ -132,7 +135,7 @@ def test_em_never_falls_and_unrolling_ends_where_it_does() -> None:
     assert float(cases.log_likelihood(model, unroll.parameters)) / 60 == pytest.approx(best, abs=0.003)
 
 
-@pytest.mark.parametrize("solver", [name for name in catalogue.choices("solver") if name != "cholesky"])
+@pytest.mark.parametrize("solver", [name for name in choices.choices("solver") if name != "cholesky"])
 def test_every_solver_is_accurate_enough_as_it_comes(solver: str) -> None:
     """With much signal the gradient of the weights' precision is small beside what an inaccurate mean adds to it."""
     random = np.random.default_rng(0)
@@ -141,8 +144,8 @@ def test_every_solver_is_accurate_enough_as_it_comes(solver: str) -> None:
     model, em = learned(data, 200)
     chosen = build.solver({"solver": {"name": solver, "tolerance": "auto", "max_iterations": "auto"}}, model)
     assert (chosen.tolerance, chosen.max_iterations) == (1e-6, 1000)
-    expectation = MonteCarloExpectation(model, chosen, 10, 1, 0, False)
-    unroll = Method(model, expectation, GradientUpdate(model, model.initial(0), "adam", 0.2), 1, 0)
+    expectation = MonteCarlo(model, chosen, 10, 1, 0, False)
+    unroll = Method(model, expectation, Gradient(model, model.initial(0), "adam", 0.2), 1, 0)
     for step in range(300):
         if step % 60 == 59:
             unroll.update.anneal()
@@ -156,7 +159,7 @@ def test_em_never_lowers_the_evidence_of_more_features_than_responses() -> None:
     random = np.random.default_rng(0)
     model = LinearRegression(1e-9)
     cases.attach(model, data_of(random.normal(size=(10, 40)), random.normal(size=10)))
-    method = Method(model, ExactExpectation(model), ClosedFormUpdate(model, model.initial(0)), 10**9, 0)
+    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 10**9, 0)
     found = []
     for _ in range(500):
         method.step()
@@ -180,7 +183,7 @@ def test_a_constant_feature_adds_nothing() -> None:
 def test_the_gradient_is_that_of_the_evidence() -> None:
     model = cases.attach(LinearRegression(1e-6), data_of(*drawn(20, 8), hidden=3))
     parameters = cases.perturbed(model.initial(0))
-    found = cases.expected_gradient(model, ExactExpectation(model), parameters)
+    found = cases.expected_gradient(model, Exact(model), parameters)
     exact = cases.exact_gradient(model, parameters)
     torch.testing.assert_close(found, exact, rtol=1e-9, atol=1e-10)
 

@@ -8,11 +8,12 @@ import torch
 from scipy.stats import multivariate_normal
 
 from lgm_cli.errors import UserError
-from lgm_cli.evaluation import Evaluator
-from lgm_cli.methods.expectation import ExactExpectation
+from lgm_cli.evaluation.evaluator import Evaluator
+from lgm_cli.methods.e_steps.exact import Exact
+from lgm_cli.methods.m_steps.closed_form import ClosedForm
+from lgm_cli.methods.m_steps.gradient import Gradient
 from lgm_cli.methods.method import Method
-from lgm_cli.methods.update import ClosedFormUpdate, GradientUpdate
-from lgm_cli.models.base import Parameters
+from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.ppca import Ppca
 from tests import cases
 
@@ -38,7 +39,7 @@ def closed_form(y: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray, float]
 
 def learned(y: np.ndarray, dim: int, steps: int) -> tuple[Ppca, Parameters]:
     model = cases.attach(Ppca(dim, 1e-6), y)
-    method = Method(model, ExactExpectation(model), ClosedFormUpdate(model, model.initial(0)), 10**9, 0)
+    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 10**9, 0)
     for _ in range(steps):
         method.step()
     return model, model.export(model.canonical(method.parameters))
@@ -114,8 +115,8 @@ def test_a_step_of_one_suits_plain_gradient_descent_too(optimizer: str) -> None:
     """The noise variance is shared by all columns, so that its gradient is theirs together."""
     y = drawn(100, 40)
     model = cases.attach(Ppca(2, 1e-3), y)
-    update = GradientUpdate(model, model.initial(0), optimizer, 0.5 if optimizer == "sgd" else 0.1)
-    method = Method(model, ExactExpectation(model), update, 10**9, 0)
+    update = Gradient(model, model.initial(0), optimizer, 0.5 if optimizer == "sgd" else 0.1)
+    method = Method(model, Exact(model), update, 10**9, 0)
     for _ in range(300):
         method.step()
     best = float(cases.log_likelihood(model, model.restore(learned(y, 2, 300)[1])))
@@ -127,7 +128,7 @@ def test_data_without_noise_end_at_the_floor_and_say_so() -> None:
     random = np.random.default_rng(0)
     y = random.normal(size=(40, 2)) @ random.normal(size=(2, 6))
     model = cases.attach(Ppca(2, 1e-3), y)
-    method = Method(model, ExactExpectation(model), ClosedFormUpdate(model, model.initial(0)), 10**9, 0)
+    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 10**9, 0)
     for _ in range(100):
         method.step()
     (warning,) = model.warnings(method.parameters, [])

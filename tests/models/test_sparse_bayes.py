@@ -10,35 +10,37 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from lgm_cli import build, catalogue
+from lgm_cli.command import choices
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.make_table import measurements
 from lgm_cli.data.base.split import hide
 from lgm_cli.data.base.table import Dictionary
 from lgm_cli.data.cosine import load as load_cosine
 from lgm_cli.errors import UserError
-from lgm_cli.evaluation import Evaluator, needs_iterations
-from lgm_cli.methods.expectation import ExactExpectation
+from lgm_cli.evaluation.evaluator import Evaluator
+from lgm_cli.evaluation.subset import needs_iterations
+from lgm_cli.methods.e_steps.exact import Exact
+from lgm_cli.methods.m_steps.closed_form import ClosedForm
 from lgm_cli.methods.method import Method
-from lgm_cli.methods.update import ClosedFormUpdate
+from lgm_cli.models.base.linear_gaussian_model import LinearGaussianModel
 from lgm_cli.models.factor_analysis import FactorAnalysis
-from lgm_cli.models.linear import LinearModel
 from lgm_cli.models.parts.signal_dictionary import bands_of, group_of
 from lgm_cli.models.sparse_bayes import SparseBayes
 from lgm_cli.numerics.lanczos import lanczos_log
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.posteriors.iterative import IterativePosterior
 from lgm_cli.posteriors.operator import OperatorPosterior
+from lgm_cli.run import build
 from tests import cases
 
 
 def make(**options: Any) -> SparseBayes:
-    given = {key: entry.default for key, entry in catalogue.keys("model/sparse_bayes").items()} | options
+    given = {key: entry.default for key, entry in choices.keys("model/sparse_bayes").items()} | options
     return cases.build_model("sparse_bayes", given)  # pyright: ignore[reportReturnType]
 
 
 def options_of(choice: str, **options: Any) -> dict[str, Any]:
-    return {key: entry.default for key, entry in catalogue.keys(f"data/{choice}").items()} | {"name": choice} | options
+    return {key: entry.default for key, entry in choices.keys(f"data/{choice}").items()} | {"name": choice} | options
 
 
 KEPT = np.array([0, 2, 3, 5, 9, 12, 13, 15, 18, 21, 24, 30])
@@ -134,7 +136,7 @@ def test_the_structured_dual_form_equals_the_dense_one(name: str) -> None:
         chunk = type(chunk)(chunk.points, index, chunk.weight[:, 2:], chunk.values[:, 2:])
     structured = model.exact_posterior(parameters, chunk)
     assert isinstance(structured, OperatorPosterior)
-    plain = LinearModel.exact_posterior(model, parameters, chunk)
+    plain = LinearGaussianModel.exact_posterior(model, parameters, chunk)
     assert isinstance(plain, DensePosterior)
     torch.testing.assert_close(structured.mean, plain.mean, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(structured.marginal_variance, plain.marginal_variance, rtol=1e-8, atol=1e-10)
@@ -149,7 +151,7 @@ def test_an_em_step_is_that_of_the_equations(learn_noise: bool) -> None:
     model = cases.attach(make(learn_noise=learn_noise, smallest_variance=1e-9), data)
     assert isinstance(model, SparseBayes)
     start = model.initial(0)
-    method = Method(model, ExactExpectation(model), ClosedFormUpdate(model, start), 1, 0)
+    method = Method(model, Exact(model), ClosedForm(model, start), 1, 0)
     expected = dense(model, model.export(start), data)
     method.step()
     found = model.export(method.parameters)
@@ -170,8 +172,8 @@ def test_the_default_signal_is_recovered(tmp_path) -> None:
     model = cases.attach(make(), data, torch.float32)
     config = {
         "seed": 0,
-        "method": {key: entry.default for key, entry in catalogue.keys("method/unroll").items()},
-        "solver": {key: entry.default for key, entry in catalogue.keys("solver/conjugate_gradient").items()}
+        "method": {key: entry.default for key, entry in choices.keys("method/unroll").items()},
+        "solver": {key: entry.default for key, entry in choices.keys("solver/conjugate_gradient").items()}
         | {"name": "conjugate_gradient"},
     }
     method, chosen = build.method(config, model, model.initial(0))
@@ -264,13 +266,13 @@ def test_a_learned_noise_variance_is_scaled_by_the_measurements_that_share_it() 
 
 def test_what_memory_cannot_hold_is_refused_with_the_numbers(monkeypatch) -> None:
     model = cases.attach(make(), data_of("cosine"))
-    monkeypatch.setattr("lgm_cli.build.available_memory", lambda device: 2000.0)
+    monkeypatch.setattr("lgm_cli.run.build.available_memory", lambda device: 2000.0)
     with pytest.raises(UserError, match=r"exact posteriors need [\d.]+ GB, and 0.00 GB are free \(method=unroll\)"):
         build._refuse_what_does_not_fit(model, gradient=False)
-    monkeypatch.setattr("lgm_cli.build.available_memory", lambda device: 1e6)
+    monkeypatch.setattr("lgm_cli.run.build.available_memory", lambda device: 1e6)
     build._refuse_what_does_not_fit(model, gradient=False)
     assert not needs_iterations(model)
-    monkeypatch.setattr("lgm_cli.evaluation.available_memory", lambda device: 2000.0)
+    monkeypatch.setattr("lgm_cli.evaluation.evaluator.available_memory", lambda device: 2000.0)
     assert needs_iterations(model)
 
 
@@ -289,7 +291,7 @@ def test_standard_deviations_hold_in_single_precision() -> None:
     found = []
     for dtype in (torch.float64, torch.float32):
         model = cases.attach(make(), Data(table, np.zeros(len(table.values), bool)), dtype)
-        method = Method(model, ExactExpectation(model), ClosedFormUpdate(model, model.initial(0)), 1, 0)
+        method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 1, 0)
         for _ in range(20):
             method.step()
         parameters = {name: value.to(dtype) for name, value in (found[0][0] if found else method.parameters).items()}

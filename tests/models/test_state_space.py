@@ -12,11 +12,13 @@ import torch
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.make_table import rectangle
 from lgm_cli.data.series import arrange
-from lgm_cli.evaluation import Evaluator
-from lgm_cli.methods.expectation import ExactExpectation, MonteCarloExpectation, SolverRecord
+from lgm_cli.evaluation.evaluator import Evaluator
+from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
+from lgm_cli.methods.e_steps.exact import Exact
+from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
+from lgm_cli.methods.m_steps.closed_form import ClosedForm
 from lgm_cli.methods.method import Method
-from lgm_cli.methods.update import ClosedFormUpdate
-from lgm_cli.models.base import Parameters
+from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.state_space import StateSpace
 from lgm_cli.posteriors.chain import ChainPosterior, ChainPrecision
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
@@ -137,7 +139,7 @@ def test_an_iterative_solver_finds_the_smoothed_states(solver: Any, precondition
     """To 1e-6, with gaps."""
     model, posterior, parameters = learned_from(drawn(60, 4, 3))
     iterative = solver(5000, 1e-10, preconditioner)
-    expectation = MonteCarloExpectation(model, iterative, 2, 1, 0, False)
+    expectation = MonteCarlo(model, iterative, 2, 1, 0, False)
     blocks = model.observations.blocks
     ((_, found, _),) = expectation.posteriors(parameters, 0, blocks[0], 0, SolverRecord())
     torch.testing.assert_close(found.mean, posterior.mean, rtol=1e-6, atol=1e-6)
@@ -154,7 +156,7 @@ def test_preconditioners_save_steps() -> None:
     taken = []
     for name in ("none", "jacobi", "auto"):
         record = SolverRecord()
-        expectation = MonteCarloExpectation(model, ConjugateGradient(5000, 1e-6, name), 3, 1, 0, False)
+        expectation = MonteCarlo(model, ConjugateGradient(5000, 1e-6, name), 3, 1, 0, False)
         list(expectation.posteriors(parameters, 0, model.observations.blocks[0], 0, record))
         taken.append(record.mean_iterations or 0.0)
     assert taken[1] < 1.05 * taken[0]
@@ -184,7 +186,7 @@ def test_an_em_step_is_that_of_the_dense_moments() -> None:
     y = drawn(40, 4, 3)
     model, _, parameters = learned_from(y)
     p = arrays(model.export(parameters))
-    method = Method(model, ExactExpectation(model), ClosedFormUpdate(model, parameters), 1, 0)
+    method = Method(model, Exact(model), ClosedForm(model, parameters), 1, 0)
     method.step()
     new = arrays(model.export(method.parameters))
     found = joint(p, y)
@@ -265,7 +267,7 @@ def test_one_channel_with_more_states_than_that_is_learned() -> None:
     y = drawn(200, 1, 2, gaps=0.1)
     model = StateSpace(4, 1e-3)
     cases.attach(model, cases.as_data(y, kind="series"))
-    method = Method(model, ExactExpectation(model), ClosedFormUpdate(model, model.initial(0)), 1, 0)
+    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 1, 0)
     before = float(cases.log_likelihood(model, method.parameters))
     for _ in range(20):
         method.step()

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from lgm_cli.data import load
 from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.load import load
 from lgm_cli.errors import UserError
-from lgm_cli.methods.expectation import ExactExpectation
+from lgm_cli.methods.e_steps.exact import Exact
+from lgm_cli.methods.m_steps.closed_form import ClosedForm
 from lgm_cli.methods.method import Method
-from lgm_cli.methods.update import ClosedFormUpdate
 from tests import cases
 from tests.models.test_linear_regression import data_of
 
@@ -23,7 +23,7 @@ def learned(name: str, data: Data, options: dict[str, Any], steps: int = 100) ->
     model = cases.build_model(name, cases.variants(name)[0] | options)
     model.check(data)
     cases.attach(model, data)
-    method = Method(model, ExactExpectation(model), ClosedFormUpdate(model, model.initial(0)), 10**9, 0)
+    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 10**9, 0)
     for _ in range(steps):
         method.step()
     names = list(map(str, data.table.column_labels))

@@ -1,0 +1,149 @@
+"""E-steps: the posterior of the latent variables, exactly or by Monte Carlo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
+from lgm_cli.methods.saved_state import require
+from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
+from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.observations.chunk import Chunk
+from lgm_cli.posteriors.base import MatrixPrecision, PosteriorPrecision, is_small
+from lgm_cli.posteriors.samples import SamplePosterior
+from lgm_cli.randomness import generator
+from lgm_cli.solvers.base.solver import Solver
+
+
+class MonteCarlo:
+    """Posterior means and samples by an iterative solver on A_n X = [b_n, delta_1 .. delta_K].
+
+    delta_k = e + V^T Omega e' with e, e' ~ N(0, I) has covariance A_n, so sigma_k = A_n^-1 delta_k ~ N(0, A_n^-1): no
+    factorisation is needed (Lin, Tolooshams, Atchade & Ba, ICML 2023, section 3; Papandreou & Yuille, NIPS 2010).
+
+    e and e' are drawn anew every `refresh_every` steps, keyed to the seed, the refresh and the block of data points.
+    With solver.warm_start the previous solution is the starting point: all of it while e and e' stay, the mean alone
+    afterwards.
+
+    differentiable: let the parameters' gradient flow through every step of the solver (network gradient).
+    """
+
+    def __init__(
+        self,
+        model: LatentVariableModel,
+        solver: Solver,
+        num_samples: int,
+        refresh_every: int,
+        seed: int,
+        differentiable: bool,
+    ) -> None:
+        self.model, self.solver, self.num_samples = model, solver, num_samples
+        self.refresh_every, self.seed, self.differentiable = refresh_every, seed, differentiable
+        self._start: dict[tuple[int, int], tuple[int, Tensor]] = {}  # by block and chunk: refresh, solution
+
+    def noise(self, chunk: Chunk, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        """e (n, K, D) and e' (n, K, m)."""
+        n, like = len(chunk.points), {"dtype": chunk.values.dtype, "device": chunk.values.device}
+        sizes = [(n, self.num_samples, self.model.dim), (n, self.num_samples, chunk.values.shape[1])]
+        if self.model.choices.get("noise") == "signs":
+            signs = (torch.randint(2, size, generator=draw, device=like["device"]) for size in sizes)
+            latent, observed = ((2 * sign - 1).to(like["dtype"]) for sign in signs)
+        else:
+            latent, observed = (torch.randn(size, generator=draw, **like) for size in sizes)
+        return latent, observed
+
+    def posteriors(
+        self, parameters: Parameters, block: int, chunks: list[Chunk], step: int, record: SolverRecord
+    ) -> Iterator[tuple[Chunk, Posterior, Tensor | None]]:
+        """(chunk, posterior, sum_k delta_k^T sigma_k / K if it is needed for a network gradient)."""
+        refresh = step // self.refresh_every
+        draw = generator(self.seed, "perturbation", refresh, block, device=chunks[0].values.device)
+        starts = [self._warm((block, number), refresh) for number in range(len(chunks))]
+        solved = self._solved(parameters, chunks, draw, starts, record)
+        for number, (chunk, (delta, x)) in enumerate(zip(chunks, solved, strict=True)):
+            if self.solver.warm_start:
+                kept = x.detach() if self.refresh_every > 1 else x[:, :1].detach().clone()  # not a view of all
+                self._start[block, number] = (refresh, kept)
+            mean, samples = x[:, 0], x[:, 1:]
+            pairing = (delta * samples).sum() / self.num_samples if self.differentiable else None
+            yield chunk, SamplePosterior(mean, samples), pairing
+
+    def _solved(
+        self, parameters: Parameters, chunks: list[Chunk], draw: torch.Generator,
+        starts: list[Tensor | None], record: SolverRecord,
+    ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+        """Perturbations and solutions, chunk by chunk. Systems with a small matrix of their own are solved all at once,
+        since many small chunks cost more calls than operations; but not for a network gradient, whose graph is freed
+        with each chunk."""
+        if len(chunks) > 1 and not self.differentiable and is_small(self.model.dim, 1 + self.num_samples):
+            systems, rights = zip(*(self._system(parameters, chunk, draw) for chunk in chunks), strict=True)
+            sizes = [len(right) for right in rights]
+            matrices = [system.dense().expand(n, -1, -1) for system, n in zip(systems, sizes, strict=True)]
+            joined, right = MatrixPrecision(torch.cat(matrices)), torch.cat(rights)
+            x = self._solve(joined, right, _joined(starts, sizes, right), record)
+            yield from ((each[:, 1:], part) for each, part in zip(rights, x.split(sizes), strict=True))
+            return
+        for chunk, start in zip(chunks, starts, strict=True):
+            system, right = self._system(parameters, chunk, draw)
+            yield right[:, 1:], self._solve(system, right, _joined([start], [len(right)], right), record)
+
+    def _system(
+        self, parameters: Parameters, chunk: Chunk, draw: torch.Generator
+    ) -> tuple[MatrixPrecision | PosteriorPrecision, Tensor]:
+        """A_n, and b_n beside delta_1 .. delta_K, (n, 1 + K, D)."""
+        with torch.set_grad_enabled(self.differentiable):
+            precision, targets = self.model.system(parameters, chunk)
+            b = precision.right_side(targets)
+        with torch.no_grad():
+            latent, observed = self.noise(chunk, draw)
+        with torch.set_grad_enabled(self.differentiable):
+            delta = precision.perturbation(latent, observed)
+            return precision.to_solve(1 + self.num_samples), torch.cat([b, delta], dim=1)
+
+    def _solve(
+        self, system: MatrixPrecision | PosteriorPrecision, right: Tensor, start: Tensor | None, record: SolverRecord
+    ) -> Tensor:
+        with torch.set_grad_enabled(self.differentiable):
+            solution = self.solver.solve(system, right, start)
+        record.systems += solution.iterations.numel()
+        record.iterations += float(solution.iterations.sum())
+        record.residual = max(record.residual, float(solution.residual.max()))
+        record.products += solution.products
+        return solution.x
+
+    def _warm(self, key: tuple[int, int], refresh: int) -> Tensor | None:
+        """Where the solver of a chunk starts: its last solution, or the mean alone (n, 1, D) if samples are new."""
+        if not self.solver.warm_start or key not in self._start:
+            return None
+        when, x = self._start[key]
+        return x if when == refresh else x[:, :1]
+
+    def state(self) -> dict[str, Tensor]:
+        """Warm starts, for a checkpoint: a run that goes on must start its solvers where they were."""
+        return {f"{block}.{number}.{when}": x for (block, number), (when, x) in self._start.items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        blocks, dtype = self.model.observations.blocks, self.model.observations.dtype
+        for name, x in state.items():
+            block, number, when = map(int, name.split("."))
+            if not (0 <= block < len(blocks) and 0 <= number < len(blocks[block])):
+                raise ValueError(f"expectation.{name}")
+            width = 1 if x.shape[1] == 1 else 1 + self.num_samples
+            like = torch.empty(len(blocks[block][number].points), width, self.model.dim, dtype=dtype)
+            require(x, like, f"expectation.{name}")
+            self._start[block, number] = (when, x)
+
+
+def _joined(starts: Sequence[Tensor | None], sizes: Sequence[int], right: Tensor) -> Tensor | None:
+    """Starts of all systems, shaped like `right`: zero where a chunk (of so many data points) has none or only that of
+    its mean."""
+    if all(start is None for start in starts):
+        return None
+    whole = torch.zeros_like(right)
+    for start, part in zip(starts, whole.split(list(sizes)), strict=True):
+        if start is not None:
+            part[:, : start.shape[1]] = start
+    return whole

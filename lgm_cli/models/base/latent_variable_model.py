@@ -1,0 +1,247 @@
+"""What a model must give, so that every method, solver and record works with it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.table import KINDS, Table
+from lgm_cli.errors import UserError
+from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.observations.blocks import Observations
+from lgm_cli.observations.chunk import Chunk
+from lgm_cli.posteriors.base import PosteriorPrecision
+from lgm_cli.posteriors.dense import DensePosterior
+from lgm_cli.posteriors.samples import SamplePosterior
+
+ACCURATE = {"tolerance": 1e-6, "max_iterations": 1000}  # choices of a model whose one data point averages no errors
+
+# What a model's own exact_posterior gives, or the IterativePosterior of its system: `mean`, `marginal_variance` and
+# `log_density` at least.
+Reference = Any
+
+# Whatever gives the expectations that an update needs: mean, covariance, and the variance of observed rows.
+Posterior = DensePosterior | SamplePosterior
+
+
+class LatentVariableModel(ABC):
+    """A latent Gaussian model y = eta + Phi z + noise, in whitened latent coordinates z ~ N(0, I).
+
+    Parameters are values: a dictionary of tensors in the internal (standardised) units goes in, a new one comes out.
+    The latent vector of the internal form has `dim` coordinates; what is written to disk is in the data's own units.
+    """
+
+    dim: int
+
+    def attach(self, observations: Observations) -> None:
+        """Take over the units of the data. Called once, before anything below that handles parameters."""
+        self.observations = observations
+
+    kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
+    standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
+    double_precision = False  # whether single precision is too little, whatever device.dtype says
+
+    # What `auto` means for this model, where it is not what it means for others: learning_rate by optimiser, betas of
+    # Adam, num_samples, tolerance and max_iterations of a solver, max_steps of a run; noise: "signs" for perturbations
+    # from random signs instead of normal numbers, which have the same covariance.
+    choices: ClassVar[Mapping[str, Any]] = {}
+
+    def gradient_scale(self) -> dict[str, float]:
+        """By the name of a free parameter that columns share: the inverse of how many times the Fisher information of a
+        column's own it has, by which its gradient is multiplied. (Adam's steps do not depend on it.)"""
+        return {}
+
+    @property
+    def step_dim(self) -> int:
+        """Latents that a column has loadings of its own for, on which the size of a good step depends."""
+        return self.dim
+
+    @property
+    def replicates(self) -> float:
+        """Observations behind a column's gradient, of which samples of the posterior are to be had."""
+        return self.observations.observed / self.observations.shape[1]
+
+    def check(self, data: Data) -> None:
+        """Raise UserError for data that this model cannot be learned from. Called before any work."""
+        if data.table.kind != self.kind:
+            given, needed = KINDS[data.table.kind], KINDS[self.kind]
+            raise UserError(
+                f"{data.table.name} is {given.what}, and this model learns from {needed.what}",
+                f"{needed.data}; or {given.model}",
+            )
+
+    # Hooks of `lgm-run apply=RUN_DIR`, which works on new data with the parameters of a finished run:
+
+    pictures: ClassVar[tuple[str, ...]] = ()  # its own, as modules of lgm_cli/report
+
+    noise_floor: float  # lower bound of noise variances, as a fraction of the variance of the data
+
+    def applied_state(self, parameters: Parameters) -> dict[str, Tensor]:
+        """What new data need beside the parameters, for apply.safetensors: nothing, but of a model whose one latent
+        vector was inferred from the data learned from. Empty, too, where it would take too much memory."""
+        return {}
+
+    def fix(self, exported: Parameters, state: Mapping[str, Tensor]) -> None:
+        """Before `attach`: `restore` is to take these parameters as they are. Floors are in units of the data learned
+        from, and new data have others. state: what `applied_state` gave; UserError when it lacks what is needed."""
+        self.noise_floor = 0.0
+
+    @abstractmethod
+    def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
+        """The names and shapes of the exported parameters of a table with these columns."""
+
+    @abstractmethod
+    def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
+        """Center and scale, (M,) or () for all columns, in which data from these parameters are standardised, whatever
+        the data: a single row, a column without values."""
+
+    least_steps = 1  # of a series that posteriors can be computed of; steps without values are added to a shorter one
+
+    @abstractmethod
+    def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Draw {"values": (N, M) array with NaN for hidden entries, "truth": parameters in the data's units}."""
+
+    @abstractmethod
+    def initial(self, seed: int) -> Parameters:
+        """Starting values, the same for every method."""
+
+    @abstractmethod
+    def free(self, parameters: Parameters) -> Parameters:
+        """Unconstrained values on scales of about one, for an optimiser's steps."""
+
+    @abstractmethod
+    def constrain(self, free: Parameters) -> Parameters:
+        """Inverse of `free`, differentiable."""
+
+    def floors(self) -> Parameters:
+        """Lower bounds of the variances whose best value may be none, in internal units, by the name of their
+        parameter. That of a precision is of its inverse."""
+        return {}
+
+    @abstractmethod
+    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[PosteriorPrecision, Tensor]:
+        """A_n by its products, and the targets t_n = Psi^(1/2) Omega (y_n - eta), (n, m): b_n is their transpose
+        product."""
+
+    @abstractmethod
+    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
+        """The posterior by factorisation."""
+
+    @abstractmethod
+    def exact_operations(self, observed: np.ndarray) -> np.ndarray:
+        """Multiplications of an exact posterior, for data points with so many observed entries each. (N,)"""
+
+    @abstractmethod
+    def exact_bytes(self, gradient: bool = False) -> float:
+        """Memory that a step with exact posteriors and an evaluation take at their peak, beside the data: the largest
+        part of a chunk, its statistics and the M-step or, of a step by the gradient, what is kept for it. It is within
+        30% of what is measured."""
+
+    def log_volume(self, parameters: Parameters) -> Tensor | float:
+        """log |det dz/dw| for the coordinates z of posteriors and the latents w whose density `complete_loss` takes,
+        of one data point: zero where these are the same."""
+        return 0.0
+
+    @abstractmethod
+    def product_operations(self, observed: np.ndarray) -> np.ndarray:
+        """Multiplications of a product with A_n, for each data point. (N,)"""
+
+    @abstractmethod
+    def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
+        """-sum_n E_posterior log p(y_n, z_n | parameters) up to a constant; differentiable. ()"""
+
+    @abstractmethod
+    def statistics(
+        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
+    ) -> Statistics:
+        """Expected sufficient statistics, summed over the chunk and added to `total` in place."""
+
+    @abstractmethod
+    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+        """The closed-form M-step."""
+
+    def canonical(self, parameters: Parameters) -> Parameters:
+        """The same model in the stated form that is written: where the likelihood leaves a choice, such as that of the
+        axes of the latent space, a convention makes it."""
+        return parameters
+
+    @abstractmethod
+    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: Reference) -> Tensor:
+        """log p(observed entries of y_n) for each data point, in the data's own units, (n,)."""
+
+    @abstractmethod
+    def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of y_nm given what was observed of y_n, for columns index (n, t), in the data's own
+        units: float64, on the CPU."""
+
+    @abstractmethod
+    def latents(self, parameters: Parameters, posterior: Reference) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latent variables as the contract names them: (n, D) each, of a joint table
+        in the shape that is written."""
+
+    def inferred(self, parameters: Parameters, posterior: Reference) -> dict[str, Tensor]:
+        """What posterior.safetensors holds, a row for each data point, of a joint table in the shape that is
+        written."""
+        mean, deviation = self.latents(parameters, posterior)
+        return {"latent_mean": mean, "latent_standard_deviation": deviation}
+
+    @abstractmethod
+    def export(self, parameters: Parameters) -> Parameters:
+        """The parameters of the contract, in the data's own units, float64."""
+
+    @abstractmethod
+    def restore(self, exported: Parameters) -> Parameters:
+        """Inverse of `export`: start from given parameters."""
+
+    # For a model with about as many parameters as data: a run ends when what it is for, `settling`, has settled, and
+    # may then still gain this many tolerances of likelihood per doubling of the steps.
+    settled_gain: float | None = None
+
+    def settling(self, parameters: Parameters, posterior: Reference) -> tuple[Tensor, float]:
+        """Posterior means of what a run is for, flattened, and the sum of their posterior variances: for models with a
+        `settled_gain`."""
+        raise TypeError(f"{type(self).__name__} is judged by its likelihood alone")
+
+    def own_columns(self, data: Data) -> list[str]:
+        """The model's own columns of metrics.csv."""
+        return ["parameter_error"] if data.table.truth else []
+
+    def measure(self, parameters: Parameters, chunk: Chunk, posterior: Reference) -> dict[str, Tensor]:
+        """Sums over the data points of a chunk that `own_scores` needs."""
+        return {}
+
+    def own_scores(self, parameters: Parameters, sums: Mapping[str, Tensor], data: Data) -> dict[str, float]:
+        """Values of `own_columns`. sums: what `measure` gave, over all data points that are evaluated."""
+        truth = data.table.truth
+        return {} if truth is None else {"parameter_error": self.parameter_error(parameters, truth)}
+
+    def parameter_error(self, parameters: Parameters, truth: Mapping[str, np.ndarray]) -> float:
+        """|S - S0| / |S0| (Frobenius) of the implied covariance of y; for simulated data."""
+        implied, true = (
+            self.implied_covariance(self.export(parameters)),
+            self.implied_covariance(
+                {name: torch.as_tensor(value, dtype=torch.float64) for name, value in truth.items()}
+            ),
+        )
+        return float(torch.linalg.norm(implied - true) / torch.linalg.norm(true))
+
+    @abstractmethod
+    def implied_covariance(self, exported: Parameters) -> Tensor:
+        """Cov(y) of the exported parameters, (M, M)."""
+
+    @property
+    def lower_floor(self) -> str:
+        """The keys that let noise variances fall further: they would, and the likelihood rise, where a floor is met."""
+        double = "" if self.double_precision or self.observations.dtype == torch.float64 else " device.dtype=float64"
+        return f"model.noise_floor={1e-3 * self.noise_floor:g}{double}"
+
+    def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        """What a user should know of the learned parameters, in sentences. names: those of the columns."""
+        return []

@@ -1,0 +1,135 @@
+"""What the models share whose columns are linear in whitened latents: written once, for every posterior."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior, Reference
+from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.observations.blocks import Observations
+from lgm_cli.observations.chunk import Chunk
+from lgm_cli.posteriors.base import PosteriorPrecision
+from lgm_cli.posteriors.costs import exact_part_size
+from lgm_cli.posteriors.dense import DensePosterior, DensePrecision
+from lgm_cli.posteriors.samples import SamplePosterior
+
+
+class LinearGaussianModel(LatentVariableModel):
+    """y_n = eta + Phi z_n + noise,  z_n ~ N(0, I_D),  noise ~ N(0, diag(Psi)^-1), in standardised units.
+
+    A model says what Phi (M, D), eta (M,) and the noise variances 1 / Psi (M,) are, differentiable in its parameters.
+    Posterior computations work on the rows V = Psi^(1/2) Phi and the targets Psi^(1/2) Omega (y - eta): A = I + V^T V.
+    """
+
+    standard_prior = True
+
+    @abstractmethod
+    def whitened_loadings(self, parameters: Parameters) -> Tensor:
+        """Phi, (M, D)."""
+
+    @abstractmethod
+    def mean_of_columns(self, parameters: Parameters) -> Tensor:
+        """eta, (M,)."""
+
+    @abstractmethod
+    def noise_of_columns(self, parameters: Parameters) -> Tensor:
+        """1 / Psi, (M,)."""
+
+    def attach(self, observations: Observations) -> None:
+        super().attach(observations)
+        self._log_scale = observations.scale.log().to(observations.device, observations.dtype)
+
+    def _columns(self, parameters: Parameters, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
+        """What the chunk's entries need of their columns, gathered at once: the rows V, (M, D), (m, D) or (n, m, D);
+        the targets, (n, m); the log noise variances."""
+        noise = self.noise_of_columns(parameters)
+        root = noise.rsqrt()
+        rows = self.whitened_loadings(parameters) * root[:, None]
+        shift, log_noise = self.mean_of_columns(parameters) * root, noise.log()
+        if chunk.index is not None:
+            packed = chunk.take(torch.cat([rows, root[:, None], shift[:, None], log_noise[:, None]], dim=1))
+            rows, (root, shift, log_noise) = packed[..., : self.dim], packed[..., self.dim :].unbind(-1)
+        return rows, torch.addcmul(root * chunk.values, shift, chunk.weight, value=-1), log_noise
+
+    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[PosteriorPrecision, Tensor]:
+        rows, targets, _ = self._columns(parameters, chunk)
+        return DensePrecision(rows, chunk.mask), targets
+
+    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
+        rows, targets, _ = self._columns(parameters, chunk.gathered)
+        return DensePosterior(rows if rows.dim() == 3 else rows[None], targets, orthogonal=self.double_precision)
+
+    def exact_operations(self, observed: np.ndarray) -> np.ndarray:
+        """Of the primal or the dual form, whichever is the cheaper."""
+        small, large = np.minimum(observed, self.dim), np.maximum(observed, self.dim)
+        return small**2 * large + small**3 / 3
+
+    def product_operations(self, observed: np.ndarray) -> np.ndarray:
+        """V and V^T."""
+        return 2 * observed * self.dim
+
+    def exact_bytes(self, gradient: bool = False) -> float:
+        """Copies of the rows of all columns and of those that each data point of a part observes, factors and their
+        inverses; while a part is factorised, the posterior of the part before is still there."""
+        chunks, size = list(self.observations.chunks), self.observations.dtype.itemsize
+        columns = 3 * self.observations.shape[1] * (self.dim + 3)
+        peaks, posterior, points = [0.0], 0, 1
+        for chunk in chunks:
+            points = min(exact_part_size(chunk, self.dim), len(chunk.points))
+            shared = chunk.index is not None and chunk.index.dim() == 1
+            rows = (1 if shared else points) * chunk.width * (self.dim + 3)
+            factor = (1 if shared else points) * min(chunk.width, self.dim) ** 2
+            posterior = rows + 2 * factor + rows * (chunk.width <= self.dim)
+            before = posterior * (len(chunks) > 1 or points < len(chunk.points))
+            peaks.append(4 * (rows + factor) if self.double_precision else before + columns + rows + 3 * factor)
+            if gradient:
+                peaks.append(max(columns + 3 * rows, 5.25 * rows) + 2 * factor)
+            else:
+                peaks.append(posterior + self._numbers_of_statistics(chunk, points))
+        if not gradient:
+            last = (len(chunks[-1].points) - 1) % points + 1
+            peaks.append(posterior * last / points + self._numbers_of_maximum())
+        return float(size * max(peaks))
+
+    @abstractmethod
+    def _numbers_of_statistics(self, chunk: Chunk, points: int) -> float:
+        """What taking the statistics of so many data points of a chunk needs beside their posterior, in numbers."""
+
+    def _numbers_of_maximum(self) -> float:
+        """What the M-step needs, in numbers: nothing where it is of a few."""
+        return 0.0
+
+    def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
+        """1/2 sum omega [(Psi^(1/2) (y - eta) - V mu)^2 + diag(V Sigma V^T) - log psi] + 1/2 (|mu|^2 + tr Sigma).
+
+        The last two depend on the parameters only through the solver, and are left out for a posterior held fixed.
+        """
+        if isinstance(posterior, DensePosterior):
+            chunk = chunk.gathered
+        rows, targets, log_noise = self._columns(parameters, chunk)
+        fitted = (posterior.mean[:, None, :] @ rows.mT).squeeze(1)
+        residual = targets - fitted if chunk.mask is None else targets - chunk.mask * fitted
+        variance = chunk.weight * posterior.observed_variance(rows)
+        loss = 0.5 * (residual.square().sum() + variance.sum() + (chunk.weight * log_noise).sum())
+        if isinstance(posterior, SamplePosterior) and posterior.mean.requires_grad:
+            samples = posterior.samples
+            loss = loss + 0.5 * (posterior.mean.square().sum() + samples.square().sum() / samples.shape[1])
+        return loss
+
+    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: DensePosterior) -> Tensor:
+        chunk = chunk.gathered
+        log_scale = 0.5 * (self.noise_of_columns(parameters).log() + math.log(2 * math.pi)) + self._log_scale
+        return posterior.log_density() - (chunk.weight * chunk.take(log_scale)).sum(1)
+
+    def predict(self, parameters: Parameters, posterior: DensePosterior, index: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self.whitened_loadings(parameters)[index]
+        mean = self.mean_of_columns(parameters)[index] + (rows @ posterior.mean[:, :, None]).squeeze(-1)
+        variance = self.noise_of_columns(parameters)[index] + posterior.variance(rows)
+        # In the data's units only now: a large mean would leave single precision no digits, a small unit underflow.
+        center, scale = (x.cpu()[index.cpu()] for x in (self.observations.center, self.observations.scale))
+        return center + scale * mean.cpu().double(), scale**2 * variance.cpu().double()

@@ -1,0 +1,49 @@
+"""What a finished run knows, for its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from lgm_cli.data.base.data import Data
+from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.observations.units import standardisation
+
+Picture = Callable[[Path], object]  # draws to a PNG at the path
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a finished run knows, for its pictures.
+
+    exported: the parameters as written. inferred: what the model's `inferred` gives of all data points, taken when
+    first asked for. predict: mean and standard deviation of entries of the table, by their rows (sorted) and columns.
+    """
+
+    data: Data
+    exported: Parameters
+    inferred: Callable[[], dict[str, Tensor]]
+    predict: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def pictures(model: LatentVariableModel, learned: Learned) -> dict[str, Picture]:
+    """The pictures that only this model has, by the name of their file."""
+    found: dict[str, Picture] = {}
+    for name in model.pictures:
+        found |= import_module(f"lgm_cli.report.{name}").pictures(model, learned)
+    return found
+
+
+def drawn_units(data: Data) -> tuple[np.ndarray, np.ndarray, str]:
+    """Center (M,) and scale (M,) that columns are drawn in, and their name: the data's own units where all columns
+    share them, otherwise those of each column's standard deviation."""
+    if data.table.common_unit or data.shape[1] == 1:
+        return np.zeros(data.shape[1]), np.ones(data.shape[1]), "units of the data"
+    center, scale = standardisation(data)
+    return center, scale, "standard deviations of the column"

@@ -1,0 +1,22 @@
+"""How a run ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lgm_cli.evaluation.evaluator import Scores
+from lgm_cli.models.base.parameters import Parameters
+
+SETTLED = 0.5  # posterior standard deviations that a settled mean moves by, at most, while the steps double
+
+
+@dataclass
+class Outcome:
+    """How a run ended."""
+
+    status: str
+    parameters: Parameters
+    scores: Scores
+    warnings: list[str] = field(default_factory=list)
+    mean_iterations: float | None = None  # of the solver, over the run
+    num_samples: int | None = None  # K of a Monte Carlo posterior

@@ -1,0 +1,69 @@
+"""What the folder of a run says: how it ended, and by which configuration it was written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lgm_cli.errors import ANEW, UserError
+from lgm_cli.results.files import atomic_path
+
+# What may be given anew, and the YAML that states its rule. Limits may only be raised, the tolerance only lowered.
+OPEN = {"max_steps": "config", "max_seconds": "config", "tolerance": "config", "device.threads": "device/cpu"}
+
+
+BEYOND = {"max_steps": "max_steps", "max_seconds": "max_seconds", "converged": "tolerance"}  # by how a run ended
+
+
+def summary_of(folder: Path) -> dict[str, Any] | None:
+    """What a run says of its end; None when it was killed before it did. UserError when it cannot be understood."""
+    path = folder / "summary.json"
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError):
+        summary = None
+    if not isinstance(summary, dict) or not isinstance(summary.get("status"), str):
+        raise UserError(f"{path} is damaged", f"remove it, and lgm-run resume={folder} writes it again")
+    return summary
+
+
+def status_of(folder: Path) -> str | None:
+    """How a run ended according to its summary; None when it was killed before it wrote one."""
+    summary = summary_of(folder)
+    return None if summary is None else summary["status"]
+
+
+def verify(asked: Mapping[str, Any], saved: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a checkpoint that another configuration has written (`saved`), naming what differs."""
+    flat, saved_flat = _flat(asked), _flat(saved)
+    differing = [key for key in flat.keys() | saved_flat.keys() if flat.get(key) != saved_flat.get(key)]
+    if differing := sorted(str(key) for key in differing if key not in OPEN):
+        raise UserError(
+            f"the checkpoint in {folder} does not fit .hydra/config.yaml: {', '.join(differing)}",
+            f"write the configuration as it was, or {ANEW}",
+        )
+
+
+def record(folder: Path, config: Mapping[str, Any], overrides: list[str]) -> None:
+    """Write what was given anew into .hydra/, for whoever reads the folder or resumes again."""
+    for name, content in (("config.yaml", dict(config)), ("overrides.yaml", overrides)):
+        with atomic_path(folder / ".hydra" / name) as temporary:
+            temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def key_of(item: str) -> str:
+    return item.partition("=")[0].lstrip("+~")
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys as the command line spells them."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, Mapping) else {key: value}
+    return flat

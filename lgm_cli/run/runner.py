@@ -1,0 +1,198 @@
+"""One run, from a checked configuration to the files of the contract, whatever happens on the way."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lgm_cli.data.base.load import load as load_data
+from lgm_cli.errors import ANEW, Interrupted, UserError
+from lgm_cli.machine import threads_asked
+from lgm_cli.results import run_folder
+from lgm_cli.results.files import write_json_atomic
+from lgm_cli.results.host import host, reset_peak_memory, versions
+from lgm_cli.results.metrics import Recorder
+from lgm_cli.run.failure import explained, going_on
+from lgm_cli.run.interrupts import Stop
+from lgm_cli.run.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    config: Mapping[str, Any], folder: Path, overrides: list[str], *, resumed: bool = False, bar: bool = True
+) -> dict[str, Any]:
+    """Learn as configured and leave the record in `folder` (which exists); the summary.
+
+    resumed: go on from the checkpoint in `folder`. bar: show a progress bar if there is a terminal.
+
+    UserError: bad data, an impossible device, a checkpoint that does not fit; what was there before stays as it was.
+    RunFailed: the disk is full, the folder gone, the memory used up, the program wrong; as much as can be is recorded.
+    Interrupted: by SIGINT or SIGTERM; while learning, the first is answered when everything has been written.
+    """
+
+    def work(summary: dict[str, Any], stop: Stop) -> None:
+        _run(config, folder, summary, stop, resumed, bar)
+
+    return recorded(config, folder, overrides, work, resumed)
+
+
+def recorded(
+    config: Mapping[str, Any],
+    folder: Path,
+    overrides: list[str],
+    work: Callable[[dict[str, Any], Stop], None],
+    resumed: bool = False,
+) -> dict[str, Any]:
+    """Do the work, which fills the summary, in a folder that the caller has claimed, and write how it ended."""
+    begun = time.monotonic()
+    summary: dict[str, Any] = {"status": "failed", "warnings": [], "error": None, "last_row": {}}
+    summary |= {"seed": config["seed"], "overrides": overrides, "versions": versions(), "total_seconds": 0.0}
+    with Stop() as stop:
+        threads_asked()
+        try:
+            work(summary, stop)
+            summary["total_seconds"] += time.monotonic() - begun
+            write_json_atomic(folder / "summary.json", summary)
+        except (Exception, KeyboardInterrupt) as error:
+            ended = explained(error, config, folder, stop.patient)
+            if stop.patient or not resumed:  # else the record of the earlier part stays
+                summary["total_seconds"] += time.monotonic() - begun
+                _record_end(folder, summary, ended)
+            if ended is error:
+                raise
+            raise ended from error
+    if stop.asked:
+        if summary["status"] == "interrupted":
+            raise Interrupted(f"{folder} has what was learned{going_on(folder, config)}")
+        raise Interrupted(f"{folder} has what was learned", summary)
+    return summary
+
+
+def _run(
+    config: Mapping[str, Any], folder: Path, summary: dict[str, Any], stop: Stop, resumed: bool, bar: bool
+) -> None:
+    if config["device"]["name"] == "mps":  # before torch is imported: some of its operations have no kernel there
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+    state = _checkpoint(config, folder) if resumed else None
+    log.info("reading data=%s", config["data"]["name"])
+
+    def simulate(options: Mapping[str, Any]) -> dict[str, Any]:
+        from lgm_cli.run import build
+
+        return build.model(config).simulate(options)
+
+    data = load_data(dict(config["data"]), config["seed"], simulate)
+    log.info("%s", data.describe())
+    if state and state["identity"]["fingerprint"] != data.fingerprint:
+        raise UserError(
+            f"the data are not those that the run in {folder} was learning from",
+            "bring them back as they were, or start a run of its own on the new ones",
+        )
+    summary["data"] = data.summary
+
+    # torch is imported from here on: what can be refused without it has been
+    from lgm_cli.evaluation.evaluator import Evaluator
+    from lgm_cli.observations.blocks import observe
+    from lgm_cli.results import write
+    from lgm_cli.results.closing import closing
+    from lgm_cli.run import auto, build
+    from lgm_cli.run import device as devices
+    from lgm_cli.run.loop import Learner, Limits
+    from lgm_cli.run.stopping import Convergence
+
+    reset_peak_memory()
+    device = devices.device(config["device"])
+    model = build.model(config)
+    dtype = devices.dtype(config["device"], model)
+    model.check(data)
+    model.attach(observe(data, config["seed"], dtype, device, auto.block_size(config)))
+    devices.spare_threads(config["device"], model)
+    summary["host"] = host() | devices.describe(device, dtype)
+    method, chosen = auto.method(config, model, model.initial(config["seed"]))
+    evaluator = Evaluator(model, data, config["seed"])
+    columns = evaluator.own_columns
+    limits = Limits(
+        max_steps=auto.max_steps(config),
+        max_seconds=config["max_seconds"],
+        eval_every=None if config["eval_every"] == "auto" else config["eval_every"],
+        checkpoint_seconds=config["checkpoint_seconds"],
+    )
+    learner = Learner(
+        method,
+        evaluator,
+        Recorder.resume(folder, state["row"], columns) if state else Recorder(folder, columns),
+        Convergence(config["tolerance"] * (model.settled_gain or 1.0)),
+        limits,
+        folder / "checkpoint",
+        stop,
+        identity={"config": dict(config), "fingerprint": data.fingerprint},
+    )
+    if state:
+        learner.load()
+        summary["total_seconds"] = learner.earlier_seconds
+        run_folder.record(folder, config, summary["overrides"])
+        learner.recorder.rewind()
+        for partial in folder.rglob(".*.partial*"):  # of a process that was killed while it wrote
+            partial.unlink(missing_ok=True)
+        (folder / "summary.json").unlink(missing_ok=True)  # a run without one is going on, or was killed
+        log.info("going on after step %d", method.steps)
+    stop.patient = True
+    try:
+        with Progress(
+            limits.max_steps, limits.max_seconds, step=method.steps, fit_seconds=learner.seconds, bar=bar
+        ) as progress:
+            outcome = learner.learn(progress)
+    finally:
+        summary["last_row"] = learner.recorder.last
+    names = list(map(str, data.table.column_labels))
+    summary |= {
+        "warnings": outcome.warnings + list(data.table.warnings) + model.warnings(outcome.parameters, names),
+        "evaluation": evaluator.describe(outcome.scores),
+        "chosen": chosen,
+        "parameter_counts": {name: value.numel() for name, value in model.export(outcome.parameters).items()},
+    }
+    write.write(folder, config, model, data, evaluator, outcome)
+    for line in closing(folder, config, model, data, outcome, summary["last_row"], summary["overrides"]):
+        log.info("%s", line)
+    for warning in summary["warnings"]:
+        log.warning("warning: %s", warning)
+    summary["status"] = outcome.status
+
+
+def _checkpoint(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The state to go on from; UserError when it belongs to another configuration or has reached the run's limit."""
+    from lgm_cli.methods.saved_state import require
+    from lgm_cli.results.checkpoint import read_checkpoint
+    from lgm_cli.run import auto
+
+    state = read_checkpoint(folder / "checkpoint")
+    try:
+        require(state["identity"], {"config": dict, "fingerprint": str}, "identity")
+    except ValueError as error:
+        raise UserError(f"the checkpoint in {folder} is not a run's", ANEW) from error
+    run_folder.verify(config, state["identity"]["config"], folder)
+    steps, seconds, status = state["method"]["steps"], state["seconds"], run_folder.status_of(folder)
+    if status == "max_steps" and steps >= auto.max_steps(config):
+        raise UserError(f"{folder} has taken its {steps} steps", f"raise the limit, e.g. max_steps={2 * steps}")
+    if status == "max_seconds" and config["max_seconds"] is not None and seconds >= config["max_seconds"]:
+        more = f"max_seconds={2 * config['max_seconds']:g}"
+        raise UserError(
+            f"{folder} has learned for its {config['max_seconds']:g} seconds", f"raise the limit, e.g. {more}"
+        )
+    return state
+
+
+def _record_end(folder: Path, summary: dict[str, Any], ended: BaseException) -> None:
+    """Say in the folder how the run ended, if the folder can still be written."""
+    if isinstance(ended, UserError):
+        summary |= {"status": "failed", "error": {"what": ended.what, "mend": ended.mend}}
+    else:
+        summary["status"] = "interrupted"
+    with suppress(OSError):
+        write_json_atomic(folder / "summary.json", summary)
