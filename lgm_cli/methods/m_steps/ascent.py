@@ -13,8 +13,8 @@ from lgm_cli.models.base.statistics import Statistics
 class Ascent(FromStatistics):
     """theta <- theta after J inner steps that each raise E log p(y, z | theta), the posterior held fixed.
 
-    Whatever raises it keeps the likelihood from falling (Dempster, Laird & Rubin, JRSS B 39 (1977) 1-38, section 2), and
-    the E-step, the costly part, is paid once for J steps.
+    Whatever raises it keeps the likelihood from falling (Dempster, Laird & Rubin, JRSS B 39 (1977) 1-38),
+    and the E-step, the costly part, is paid once for J steps.
 
     inner_steps: J. direction: "lbfgs", or "gradient". learning_rate: of the first inner step, about one step of EM
     where it is one; steps that do not raise enough are halved.

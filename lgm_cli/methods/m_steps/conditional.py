@@ -21,8 +21,8 @@ class Conditional(FromStatistics):
     Neither the free energy nor the likelihood falls (ECM: Meng & Rubin, Biometrika 80 (1993) 267-278). cycle: "one"
     E-step for all blocks, or an E-step for "each" block (multicycle ECM).
 
-    either: parameters that raise the likelihood itself instead, by inner_steps steps of limited-memory BFGS that respect
-    the floors, after all other blocks (ECME: Liu & Rubin, Biometrika 81 (1994) 633-648). That order keeps the
+    either: parameters that raise the likelihood itself instead, by inner_steps steps of limited-memory BFGS that
+    respect the floors, after all other blocks (ECME: Liu & Rubin, Biometrika 81 (1994) 633-648). That order keeps the
     likelihood from falling: the other blocks raise it by way of a posterior that the last ones make old.
     """
 
