@@ -417,7 +417,7 @@ def tempered_energy(model: Any, parameters: toy.Tensors, chunk: Any, beta: float
     if isinstance(model, toy.Mixture):
         joint = torch.distributions.Normal(parameters["means"], parameters["variances"].sqrt()).log_prob(y)
         return float((beta * (joint + parameters["weights"].log())).logsumexp(1).sum()) / beta
-    z = torch.linspace(-12, 12, 4001, dtype=torch.float64)
+    z = torch.linspace(-9, 9, 1001, dtype=torch.float64)
     normal = torch.distributions.Normal
     mean = z[:, None] * parameters["loadings"]
     of_y = normal(mean[None], parameters["noise_variance"].sqrt()).log_prob(y[:, None]).sum(2)

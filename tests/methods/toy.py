@@ -6,6 +6,7 @@ complete tables only, whose chunks hold every column.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +30,9 @@ class Toy:
     observations: Observations
 
     def bind(self, values: Any, block_size: int | None = None) -> Any:
-        self.observations = observe(cases.as_data(values), 0, torch.float64, cases.CPU, block_size)
-        return self
+        bound = copy.copy(self)
+        bound.observations = observe(cases.as_data(values), 0, torch.float64, cases.CPU, block_size)
+        return bound
 
     def add_statistics(self, total: Tensors, chunk: Any, posterior: Any) -> Tensors:
         for name, value in self.statistics(chunk, posterior).items():

@@ -47,7 +47,7 @@ class Sums(ABC):
         """The parameters to go on with, from those before the step and those that maximise the statistics."""
         return after
 
-    def restart(self) -> None:
+    def restart(self) -> None:  # noqa: B027
         """Forget what belongs to other parameters: the caller has moved them."""
 
     def state(self) -> dict[str, Any]:
