@@ -25,8 +25,8 @@ def refuse_what_has_no_meaning(options: Mapping[str, Any], model: LatentVariable
             "method=em",
         )
     if options["posterior"] == "monte_carlo" and not model.has_system:
-        mend = "method.posterior=drawn" if options["update"] == "closed_form" else "method=em"
-        raise UserError(f"{method} solves linear systems for the latents, and model={name} has none", mend)
+        mend = "method.posterior=drawn" if options["update"] == "closed_form" else "method=em or method=gradient_em"
+        raise UserError(f"model={name} has no linear system that a solver could be unrolled on", f"use {mend}")
     if options["update"] == "conditional" and len(model.blocks) < 2:
         raise UserError(
             f"{method} maximises blocks of parameters in turn, and all parameters of model={name} are one block",

@@ -36,7 +36,7 @@ class Toy:
 
     def add_statistics(self, total: Tensors, chunk: Any, posterior: Any) -> Tensors:
         for name, value in self.statistics(chunk, posterior).items():
-            total[name] += value
+            total[name] = total[name].add_(value) if name in total else value
         return total
 
     def statistics(self, chunk: Any, posterior: Any) -> Tensors:
@@ -45,8 +45,13 @@ class Toy:
     def posterior(self, parameters: Tensors, chunk: Any, inverse_temperature: float = 1.0) -> Any:
         raise NotImplementedError
 
-    def prior_statistics(self) -> Tensors:
-        return {}
+    def expected_loss(self, parameters: Tensors, statistics: Tensors) -> Tensor:
+        raise NotImplementedError
+
+    def free_energy(self, parameters: Tensors, statistics: Tensors) -> Tensor | None:
+        if "entropy" not in statistics:
+            return None
+        return statistics["entropy"] - self.expected_loss(parameters, statistics)
 
     def gradient_scale(self) -> dict[str, float]:
         return {}

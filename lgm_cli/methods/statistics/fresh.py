@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lgm_cli.methods.statistics.base.sums import Sums, added, scaled
+from lgm_cli.methods.statistics.base.sums import Sums, scaled
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.chunk import Chunk
@@ -17,7 +17,7 @@ class Fresh(Sums):
         self._points = 0
 
     def add(self, block: int, chunk: Chunk, posterior: Posterior) -> None:
-        self._total = added(self.model, self._total, chunk, posterior)
+        self._total = self.model.add_statistics(self._total, chunk, posterior)
         self._points += len(chunk.points)
 
     def close(self) -> Statistics:

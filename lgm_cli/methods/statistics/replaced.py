@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from lgm_cli.methods.saved_state import require
-from lgm_cli.methods.statistics.base.sums import Sums, added, restored, scaled
+from lgm_cli.methods.statistics.base.sums import Sums, restored, scaled
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.chunk import Chunk
@@ -38,7 +38,7 @@ class Replaced(Sums):
         return len(self._stored) < len(self._sizes)
 
     def add(self, block: int, chunk: Chunk, posterior: Posterior) -> None:
-        self._new[block] = added(self.model, self._new.get(block, {}), chunk, posterior)
+        self._new[block] = self.model.add_statistics(self._new.get(block, {}), chunk, posterior)
         self._points[block] = self._points.get(block, 0) + len(chunk.points)
 
     def close(self) -> Statistics:

@@ -19,7 +19,7 @@ from lgm_cli.observations.chunk import Chunk
 
 
 class FromStatistics(MStep):
-    """theta <- a function of theta and the statistics of a step, to which those of a conjugate prior are added.
+    """theta <- a function of theta and the statistics of a step.
 
     sums: how the statistics of steps are put together; those of each step alone by default.
     """
@@ -41,14 +41,10 @@ class FromStatistics(MStep):
             statistics = self.sums.close()
             if not self.sums.ready:
                 return None
-            prior = self.model.prior_statistics()
-            if prior:
-                statistics = {name: value + prior.get(name, 0.0) for name, value in statistics.items()}
             after, norm = self.updated(statistics)
             self.parameters = self.sums.settle(self.parameters, after)
-            if self.measured and "entropy" in statistics:
-                loss = self.model.expected_loss(self.parameters, statistics)
-                self.free_energy = statistics["entropy"] - loss
+            if self.measured:
+                self.free_energy = self.model.free_energy(self.parameters, statistics)
         return norm
 
     @abstractmethod

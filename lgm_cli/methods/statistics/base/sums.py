@@ -63,11 +63,6 @@ def scaled(sums: Statistics, factor: float) -> Statistics:
     return sums if factor == 1 else {name: factor * value for name, value in sums.items()}
 
 
-def added(model: LatentVariableModel, sums: Statistics, chunk: Chunk, posterior: Posterior) -> Statistics:
-    """Sums, perhaps empty, and the expectations of a chunk; the sums may be changed in place."""
-    return model.add_statistics(sums, chunk, posterior) if sums else model.statistics(chunk, posterior)
-
-
 def restored(found: Any, name: str, device: torch.device) -> Statistics:
     """Sums of a saved state, on a device; ValueError unless they are tensors of finite numbers."""
     require(found, dict, name)
