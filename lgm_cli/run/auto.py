@@ -126,7 +126,7 @@ def method(
     if not gradient:
         kept = {"running": 2, "replaced": blocks + 1}.get(options.get("statistics", "fresh"), 0)
         if kept or options["posterior"] != "exact":
-            rehearse(options, name, _made("methods.e_steps", options["posterior"], given), parameters, kept)
+            rehearse(options, model, name, _made("methods.e_steps", options["posterior"], given), parameters, kept)
         sums: Sums = _made("methods.statistics", options.get("statistics", "fresh"), given)
         given["sums"] = sums
     m_step: MStep = _made("methods.m_steps", options["update"], given)

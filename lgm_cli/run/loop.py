@@ -245,7 +245,7 @@ class Learner:
         try:
             if scores is None:
                 scores = self.evaluator.score(self.method.parameters)
-                if self.convergence.diverged(scores.train_log_likelihood):
+                if self.convergence.diverged(scores.train_log_likelihood, judged=not self.method.tempered):
                     status = "diverged"
             if self.evaluator.sampled:
                 scores = self.evaluator.score(self.method.parameters, final=True)

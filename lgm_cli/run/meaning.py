@@ -17,11 +17,11 @@ from lgm_cli.models.base.parameters import Parameters
 
 def refuse_what_has_no_meaning(options: Mapping[str, Any], model: LatentVariableModel, name: str) -> None:
     """UserError when the model lacks what a method needs. name: of the model, as it is chosen."""
-    method = f"method={options['name']}"
-    if options.get("statistics", "fresh") != "fresh" and not model.averages:
+    method, points = f"method={options['name']}", model.observations.shape[0]
+    if options.get("statistics", "fresh") != "fresh" and (not model.averages or points == 1):
         raise UserError(
-            f"{method} puts statistics of several steps together, and those of model={name} belong to one step's "
-            "parameters or to a single data point",
+            f"{method} puts statistics of several steps together, which model={name} has no use for: all its data are "
+            "one data point",
             "method=em",
         )
     if options["posterior"] == "monte_carlo" and not model.has_system:
@@ -53,10 +53,16 @@ def refuse_what_does_not_fit(model: LatentVariableModel, gradient: bool) -> None
         )
 
 
-def rehearse(options: Mapping[str, Any], name: str, e_step: EStep, parameters: Parameters, copies: int) -> None:
+def rehearse(
+    options: Mapping[str, Any],
+    model: LatentVariableModel,
+    name: str,
+    e_step: EStep,
+    parameters: Parameters,
+    copies: int,
+) -> None:  # fmt: skip
     """Take the statistics of one data point as the method will. UserError where the model says, by a TypeError, that it
     cannot; or where so many copies of them, which the method keeps, do not fit into the memory that is free."""
-    model = e_step.model
     block = model.observations.blocks[0]
     try:
         with torch.no_grad():

@@ -11,7 +11,7 @@ from torch import Tensor
 from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
 from lgm_cli.methods.m_steps.base.m_step import MStep
 from lgm_cli.methods.saved_state import require
-from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
+from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.observations.chunk import Chunk
 
@@ -19,7 +19,6 @@ from lgm_cli.observations.chunk import Chunk
 class EStep(ABC):
     """Posteriors of the latent variables, chunk by chunk."""
 
-    model: LatentVariableModel
     needs_free_energy = False  # whether `finish` asks the M-step for the free energy
 
     @property
