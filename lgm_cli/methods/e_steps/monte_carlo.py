@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from lgm_cli.methods.e_steps.base.kept_sketches import KeptSketches
 from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
 from lgm_cli.methods.saved_state import require
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
@@ -15,7 +16,7 @@ from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.base import MatrixPrecision, PosteriorPrecision, is_small
 from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.randomness import generator
-from lgm_cli.solvers.base.solver import Solver
+from lgm_cli.solvers.base.solver import Solution, Solver
 
 
 class MonteCarlo:
@@ -43,6 +44,7 @@ class MonteCarlo:
         self.model, self.solver, self.num_samples = model, solver, num_samples
         self.refresh_every, self.seed, self.differentiable = refresh_every, seed, differentiable
         self._start: dict[tuple[int, int], tuple[int, Tensor]] = {}  # by block and chunk: refresh, solution
+        self._sketches = KeptSketches(solver, seed)
 
     def noise(self, chunk: Chunk, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """e (n, K, D) and e' (n, K, m)."""
@@ -62,7 +64,7 @@ class MonteCarlo:
         refresh = step // self.refresh_every
         draw = generator(self.seed, "perturbation", refresh, block, device=chunks[0].values.device)
         starts = [self._warm((block, number), refresh) for number in range(len(chunks))]
-        solved = self._solved(parameters, chunks, draw, starts, record)
+        solved = self._solved(parameters, block, chunks, step, draw, starts, record)
         for number, (chunk, (delta, x)) in enumerate(zip(chunks, solved, strict=True)):
             if self.solver.warm_start:
                 kept = x.detach() if self.refresh_every > 1 else x[:, :1].detach().clone()  # not a view of all
@@ -72,23 +74,27 @@ class MonteCarlo:
             yield chunk, SamplePosterior(mean, samples), pairing
 
     def _solved(
-        self, parameters: Parameters, chunks: list[Chunk], draw: torch.Generator,
+        self, parameters: Parameters, block: int, chunks: list[Chunk], step: int, draw: torch.Generator,
         starts: list[Tensor | None], record: SolverRecord,
     ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
         """Perturbations and solutions, chunk by chunk. Systems with a small matrix of their own are solved all at once,
         since many small chunks cost more calls than operations; but not for a network gradient, whose graph is freed
         with each chunk."""
-        if len(chunks) > 1 and not self.differentiable and is_small(self.model.dim, 1 + self.num_samples):
+        small = is_small(self.model.dim, 1 + self.num_samples)
+        if len(chunks) > 1 and small and not self.differentiable and not self._sketches.always:
             systems, rights = zip(*(self._system(parameters, chunk, draw) for chunk in chunks), strict=True)
             sizes = [len(right) for right in rights]
             matrices = [system.dense().expand(n, -1, -1) for system, n in zip(systems, sizes, strict=True)]
             joined, right = MatrixPrecision(torch.cat(matrices)), torch.cat(rights)
-            x = self._solve(joined, right, _joined(starts, sizes, right), record)
+            x = self._solve(joined, right, _joined(starts, sizes, right), record).x
             yield from ((each[:, 1:], part) for each, part in zip(rights, x.split(sizes), strict=True))
             return
-        for chunk, start in zip(chunks, starts, strict=True):
+        for number, (chunk, start) in enumerate(zip(chunks, starts, strict=True)):
             system, right = self._system(parameters, chunk, draw)
-            yield right[:, 1:], self._solve(system, right, _joined([start], [len(right)], right), record)
+            record.products += self._sketches.give(system, (block, number), step)
+            solution = self._solve(system, right, _joined([start], [len(right)], right), record)
+            self._sketches.note(system, (block, number), solution)
+            yield right[:, 1:], solution.x
 
     def _system(
         self, parameters: Parameters, chunk: Chunk, draw: torch.Generator
@@ -105,14 +111,14 @@ class MonteCarlo:
 
     def _solve(
         self, system: MatrixPrecision | PosteriorPrecision, right: Tensor, start: Tensor | None, record: SolverRecord
-    ) -> Tensor:
+    ) -> Solution:
         with torch.set_grad_enabled(self.differentiable):
             solution = self.solver.solve(system, right, start)
         record.systems += solution.iterations.numel()
         record.iterations += float(solution.iterations.sum())
         record.residual = max(record.residual, float(solution.residual.max()))
         record.products += solution.products
-        return solution.x
+        return solution
 
     def _warm(self, key: tuple[int, int], refresh: int) -> Tensor | None:
         """Where the solver of a chunk starts: its last solution, or the mean alone (n, 1, D) if samples are new."""
@@ -122,12 +128,22 @@ class MonteCarlo:
         return x if when == refresh else x[:, :1]
 
     def state(self) -> dict[str, Tensor]:
-        """Warm starts, for a checkpoint: a run that goes on must start its solvers where they were."""
-        return {f"{block}.{number}.{when}": x for (block, number), (when, x) in self._start.items()}
+        """Warm starts and sketches, for a checkpoint: a run that goes on must start its solvers where they were."""
+        starts = {f"{block}.{number}.{when}": x for (block, number), (when, x) in self._start.items()}
+        return starts | self._sketches.state()
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         blocks, dtype = self.model.observations.blocks, self.model.observations.dtype
+        sketches = {name: x for name, x in state.items() if name.startswith("sketch.")}
+        sizes = {
+            (block, number): torch.empty(len(chunk.points), self.model.dim, dtype=dtype)
+            for block, chunks in enumerate(blocks)
+            for number, chunk in enumerate(chunks)
+        }
+        self._sketches.load_state(sketches, sizes)
         for name, x in state.items():
+            if name in sketches:
+                continue
             block, number, when = map(int, name.split("."))
             if not (0 <= block < len(blocks) and 0 <= number < len(blocks[block])):
                 raise ValueError(f"expectation.{name}")
