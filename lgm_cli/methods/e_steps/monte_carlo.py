@@ -44,7 +44,7 @@ class MonteCarlo:
         self.model, self.solver, self.num_samples = model, solver, num_samples
         self.refresh_every, self.seed, self.differentiable = refresh_every, seed, differentiable
         self._start: dict[tuple[int, int], tuple[int, Tensor]] = {}  # by block and chunk: refresh, solution
-        self._sketches = KeptSketches(solver, seed)
+        self._sketches = KeptSketches(solver, seed, sum(len(block) for block in model.observations.blocks))
 
     def noise(self, chunk: Chunk, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """e (n, K, D) and e' (n, K, m)."""

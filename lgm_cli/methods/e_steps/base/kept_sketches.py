@@ -10,16 +10,18 @@ from torch import Tensor
 from lgm_cli.methods.saved_state import require
 from lgm_cli.posteriors.base import MatrixPrecision, PosteriorPrecision
 from lgm_cli.randomness import generator
-from lgm_cli.solvers.base.nystrom import NystromPreconditioner, sketched
+from lgm_cli.solvers.base.nystrom import SMALLEST_RANK, NystromPreconditioner, sketched
 from lgm_cli.solvers.base.solver import Solution, Solver
 
 Key = tuple[int, int]  # block, chunk
 
 WORTH_IT = 20.0  # iterations a system from which a sketch is tried, where the choice was left open
 
-GROWTH = 1.5  # of the iterations since a sketch was made, at which it is made anew
+GROWTH = 0.5  # of the iterations since a sketch was made, by which they have to grow until it is made anew
 
 LEAST_GAIN = 0.7  # a first sketch that leaves more than this share of the iterations is dropped
+
+MOST_ELEMENTS = 1 << 24  # numbers of all sketches that are kept, where the choice was left open (64 MiB in float32)
 
 NEVER = 1e30
 
@@ -38,12 +40,16 @@ class KeptSketches:
     """A sketch of A at earlier parameters preconditions A well while the parameters have moved little.
 
     With `solver.preconditioner=nystrom`, a chunk's first solve makes one. With `auto`, one is made after a solve of
-    more than WORTH_IT iterations a system, where A says that it may be worth it (`sketchable`). A sketch is made anew
-    when the iterations have grown by half, with no more products than the last solve took; a first one that does not
-    help is dropped for good. Random numbers are keyed to the seed, the step, the block and the chunk.
+    more than WORTH_IT iterations a system, where A says that it may be worth it (`sketchable`), with no more products
+    than that solve took. A sketch is made anew when the iterations have grown by half, and a step loses more products
+    by that than a new one takes; a first one that does not help is dropped for good. Random numbers are keyed to the
+    seed, the step, the block and the chunk.
+
+    chunks: how many there are in all blocks, which share MOST_ELEMENTS.
     """
 
-    def __init__(self, solver: Solver, seed: int) -> None:
+    def __init__(self, solver: Solver, seed: int, chunks: int) -> None:
+        self._room = MOST_ELEMENTS // max(1, chunks)
         self.rank, self.seed = solver.rank, seed
         self.always, self._open = solver.preconditioner == "nystrom", solver.preconditioner == "auto"
         self._kept: dict[Key, Kept] = {}
@@ -70,12 +76,18 @@ class KeptSketches:
         kept, mean = self._of(system, key), float(solution.iterations.mean())
         if kept is None:
             return
+        n, vectors, dim = solution.x.shape
+        rank = 0 if kept.sketch is None else kept.sketch.values.shape[-1]
         if kept.due:  # the first solve with it
-            kept.due, kept.limit = 0, GROWTH * mean + 1
+            kept.due, kept.limit = 0, mean + max(1.0, GROWTH * mean, rank / vectors)
             if mean > LEAST_GAIN * kept.before and not self.always:
                 kept.sketch, kept.limit = None, NEVER
         elif mean > kept.limit:
-            kept.due = max(1, round(mean * solution.iterations.shape[1]))
+            room = dim if self.always else min(dim, self._room // (n * dim))
+            if room < min(dim, SMALLEST_RANK):
+                kept.limit = NEVER
+                return
+            kept.due = max(1, min(room, max(rank, round(mean * vectors))))
             kept.before = NEVER if kept.sketch is not None else mean
 
     def state(self) -> dict[str, Tensor]:
