@@ -18,6 +18,7 @@ from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.posteriors.base import Frame
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.randomness import generator
 
@@ -73,12 +74,12 @@ class LinearRegression(LinearGaussianModel):
         arrays = {name: value.numpy() for name, value in truth.items()}
         return {"values": y.numpy()[:, None], "features": features.numpy(), "truth": arrays}
 
-    def attach(self, observations: Observations) -> None:
-        super().attach(observations)
+    def prepare(self, observations: Observations) -> None:
+        super().prepare(observations)
         assert observations.features is not None
         self._unit = observations.scale[0].cpu()
         if self._state is not None:
-            self._attach_state(self._state, observations)
+            self._bind_state(self._state, observations)
             return
         count = torch.zeros(observations.shape[1], dtype=observations.dtype, device=observations.device)
         for chunk in observations.chunks:
@@ -105,7 +106,7 @@ class LinearRegression(LinearGaussianModel):
         (chunk,) = self.observations.chunks
         if self.dim * min(self.dim, round(chunk.observed)) > STATE_ENTRIES:
             return {}
-        posterior = self.exact_posterior(parameters, chunk)
+        posterior = self.posterior(parameters, chunk)
         unit = float(self._unit / self._feature_unit) * parameters["weight_precision"].rsqrt()
         mean, deviation = (value[0] for value in self.latents(parameters, posterior))
         rows, factor = posterior.rows[0], posterior.factor[0]
@@ -138,7 +139,7 @@ class LinearRegression(LinearGaussianModel):
             raise UserError("apply.safetensors is not of the run's parameters", "learn the run again")
         self._feature_mean, self._state = exported["feature_mean"], state
 
-    def _attach_state(self, state: Mapping[str, Tensor], observations: Observations) -> None:
+    def _bind_state(self, state: Mapping[str, Tensor], observations: Observations) -> None:
         """Weights w = E[w] + R z: the rows of X R, and X E[w] beside the intercept."""
         assert observations.features is not None
         centred = observations.features - self._feature_mean
@@ -166,7 +167,7 @@ class LinearRegression(LinearGaussianModel):
     def noise_of_columns(self, parameters: Parameters) -> Tensor:
         return parameters["noise_variance"].expand(self.observations.shape[1])
 
-    def initial(self, seed: int) -> Parameters:
+    def start(self, seed: int) -> Parameters:
         like = {"dtype": self.observations.dtype, "device": self.observations.device}
         return {
             "weight_precision": torch.tensor(1 / INITIAL_SHARE, **like),
@@ -203,38 +204,49 @@ class LinearRegression(LinearGaussianModel):
         noise, weight = torch.tensor([self.noise_floor, LEAST_WEIGHT], **like)
         return {"noise_variance": noise, "weight_precision": weight}
 
-    def statistics(
-        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
-    ) -> Statistics:
-        """E|z|^2 of the whitened weights; sums over the responses of 1, of r = y - X E[w] - c with the intercept as it
-        is, of r^2 and of Var(x w)."""
-        chunk = chunk.gathered
-        rows, targets, _ = self._columns(parameters, chunk)
-        noise = parameters["noise_variance"]
+    def frame(self, parameters: Parameters) -> Frame:
+        """Of the weights, which are whitened by the deviation of their prior."""
+        root = parameters["weight_precision"].rsqrt()
+        return Frame(root, parameters["intercept"], parameters["noise_variance"].sqrt())
+
+    def statistics(self, chunk: Chunk, posterior: Posterior) -> Statistics:
+        """E|w|^2; sums over the responses of 1, of r = y - X E[w], of r^2 and of Var(x w)."""
+        chunk, frame = chunk.gathered, posterior.frame
+        assert frame.scale is not None and frame.shift is not None and frame.unit is not None
         if isinstance(posterior, DensePosterior):
             residual, spread = posterior.residual, posterior.marginal_variance.sum()
+            variance = posterior.observed_variance(posterior.rows)
         else:
-            residual = targets - (posterior.mean[:, None, :] @ rows.mT).squeeze(1)
+            assert posterior.precision is not None and posterior.targets is not None
+            fitted = posterior.precision.forward(torch.cat([posterior.mean[:, None], posterior.samples], 1))
+            residual, variance = posterior.targets - fitted[:, 0], fitted[:, 1:].square().mean(1)
             spread = posterior.samples.square().sum() / posterior.samples.shape[1]
-        residual = chunk.weight * residual * noise.sqrt()
+        residual = chunk.weight * (residual * frame.unit + frame.shift)
         found = {
-            "square": posterior.mean.square().sum() + spread,
+            "square": frame.scale**2 * (posterior.mean.square().sum() + spread),
             "count": chunk.weight.sum(),
             "residual": residual.sum(),
             "residual_square": residual.square().sum(),
-            "variance": noise * (chunk.weight * posterior.observed_variance(rows)).sum(),
+            "variance": frame.unit**2 * (chunk.weight * variance).sum(),
         }
-        return found if total is None else {name: total[name] + value for name, value in found.items()}
+        entropy = posterior.entropy()
+        return found if entropy is None else found | {"entropy": entropy.sum()}
+
+    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
+        """1/2 (alpha E|w|^2 - p log alpha) + 1/2 (psi E|y - X w - c|^2 - N log psi), and the constants."""
+        alpha, c, noise = (parameters[name] for name in ("weight_precision", "intercept", "noise_variance"))
+        count = statistics["count"]
+        square = statistics["residual_square"] - 2 * c * statistics["residual"] + count * c**2 + statistics["variance"]
+        prior = alpha * statistics["square"] - self.dim * (alpha / (2 * math.pi)).log()
+        return 0.5 * (prior + square / noise + count * (2 * math.pi * noise).log())
 
     def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
         """alpha = p / E|w|^2,  c = mean of y - X E[w],  1 / psi = E|y - X w - c|^2 / N."""
-        count, change = statistics["count"], statistics["residual"] / statistics["count"]
-        square = statistics["residual_square"] - count * change**2 + statistics["variance"]
+        count, intercept = statistics["count"], statistics["residual"] / statistics["count"]
+        square = statistics["residual_square"] - count * intercept**2 + statistics["variance"]
         return {
-            "weight_precision": (parameters["weight_precision"] * self.dim / statistics["square"]).clamp_max(
-                1 / LEAST_WEIGHT
-            ),
-            "intercept": parameters["intercept"] + change,
+            "weight_precision": (self.dim / statistics["square"]).clamp_max(1 / LEAST_WEIGHT),
+            "intercept": intercept,
             "noise_variance": (square / count).clamp_min(self.noise_floor),
         }
 
@@ -275,7 +287,7 @@ class LinearRegression(LinearGaussianModel):
         """|E[w] - w| / |w|."""
         (chunk,) = self.observations.chunks
         with torch.no_grad():
-            found = self.latents(parameters, self.exact_posterior(parameters, chunk))[0][0].cpu().double()
+            found = self.latents(parameters, self.posterior(parameters, chunk))[0][0].cpu().double()
         true = torch.as_tensor(truth["weights"])
         return float(torch.linalg.norm(found - true) / torch.linalg.norm(true))
 
