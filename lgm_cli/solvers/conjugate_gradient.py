@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lgm_cli.solvers.base.preconditioner import preconditioner_of
+from lgm_cli.solvers.base.choose import preconditioner_of
 from lgm_cli.solvers.base.solver import Precision, Solution, Solver, Watch, divide, norm
 
 

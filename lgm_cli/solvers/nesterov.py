@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lgm_cli.solvers.base.preconditioner import Scaled, preconditioner_of
+from lgm_cli.solvers.base.choose import preconditioner_of
+from lgm_cli.solvers.base.preconditioner import Scaled
 from lgm_cli.solvers.base.solver import Precision, Solution, Solver, Watch, norm
 from lgm_cli.solvers.base.spectrum import extreme_eigenvalues, refine
 

@@ -139,11 +139,11 @@ class MonteCarlo:
         blocks, dtype = self.model.observations.blocks, self.model.observations.dtype
         sketches = {name: x for name, x in state.items() if name.startswith("sketch.")}
         sizes = {
-            (block, number): torch.empty(len(chunk.points), self.model.dim, dtype=dtype)
+            (block, number): (len(chunk.points), self.model.dim)
             for block, chunks in enumerate(blocks)
             for number, chunk in enumerate(chunks)
         }
-        self._sketches.load_state(sketches, sizes)
+        self._sketches.load_state(sketches, sizes, dtype, self.model.observations.device)
         for name, x in state.items():
             if name in sketches:
                 continue

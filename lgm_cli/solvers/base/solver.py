@@ -55,7 +55,7 @@ class Solver(ABC):
         residuals (`residual_scale`), tolerance times that; "auto" for 1e-2. One below the dtype's rounding unit
         counts as that unit: further steps would change nothing but the denominators of their lengths, which underflow.
     preconditioner: "none", "jacobi" for diag(A), or its diagonal blocks where A has them, "nystrom" for a randomised
-        sketch of A - I, or "auto" for the best that A itself offers (see `preconditioner_of`).
+        sketch of A - I, or "auto" for the best that A itself offers (see lgm_cli.solvers.base.choose).
     rank: how many vectors that sketch is made of; "auto" for as many as the spectrum asks for.
     warm_start: whether the caller should start from its previous solution.
     """

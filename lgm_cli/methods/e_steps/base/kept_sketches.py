@@ -100,24 +100,29 @@ class KeptSketches:
                 found |= {f"{name}.basis": kept.sketch.basis, f"{name}.values": kept.sketch.values}
         return found
 
-    def load_state(self, state: dict[str, Tensor], like: dict[Key, Tensor]) -> None:
-        """Go on from a state of `state`; ValueError when it is not one. like: by block and chunk, (n, D) zeros."""
-        names = {name.rsplit(".", 1)[0] for name in state}
-        for name in names:
+    def load_state(
+        self, state: dict[str, Tensor], sizes: dict[Key, tuple[int, int]], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """Go on from a state of `state`; ValueError when it is not one. sizes: n and D of each chunk."""
+        for name in {name.rsplit(".", 1)[0] for name in state}:
+            key = _key(name)
             numbers, basis, values = (state.get(f"{name}.{part}") for part in ("numbers", "basis", "values"))
-            _, block, number = name.split(".")
-            key = (int(block), int(number))
-            if key not in like or (basis is None) != (values is None):
+            if key not in sizes or numbers is None or (basis is None) != (values is None):
                 raise ValueError(f"expectation.{name}")
             require(numbers, torch.zeros(3, dtype=torch.float64), f"expectation.{name}.numbers")
-            assert numbers is not None
             limit, before, due = numbers.tolist()
             kept = Kept(None, limit, before, int(due))
             if basis is not None and values is not None:
-                n, dim = like[key].shape
-                rank = basis.shape[-1] if basis.dim() == 3 and 0 < basis.shape[-1] <= dim else 1
-                n = 1 if basis.shape[:1] == (1,) else n
-                require(basis, like[key].new_zeros(n, dim, rank), f"expectation.{name}.basis")
-                require(values, like[key].new_zeros(n, rank), f"expectation.{name}.values")
-                kept.sketch = NystromPreconditioner(basis, values)
+                n, dim = sizes[key]
+                n, rank = (1 if len(basis) == 1 else n), min(dim, basis.shape[-1])
+                like = torch.empty(n, dim, rank, dtype=dtype, device="meta")
+                require(basis, like, f"expectation.{name}.basis")
+                require(values, like[:, 0], f"expectation.{name}.values")
+                kept.sketch = NystromPreconditioner(basis.to(device), values.to(device))
             self._kept[key] = kept
+
+
+def _key(name: str) -> Key:
+    """Block and chunk of `sketch.BLOCK.CHUNK`; ValueError for another name."""
+    _, block, number = name.split(".")
+    return int(block), int(number)
