@@ -13,13 +13,13 @@ from torch import Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel
+from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel, refuse_a_temperature
 from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.parts.one_step_variances import one_step_variances
-from lgm_cli.models.parts.state_space_maximisation import expected_loss, maximise
+from lgm_cli.models.parts.state_space_maximisation import expected_loss, maximise, moments
 from lgm_cli.models.parts.state_space_simulation import simulated_states
 from lgm_cli.models.parts.state_space_start import packed, principal_start, raised_root, unpacked
 from lgm_cli.observations.blocks import Observations
@@ -190,7 +190,8 @@ class StateSpace(LatentGaussianModel):
             mean, root = (value[chunk.index % self.channels] for value in columns.values())
         return ChainPrecision(chain, entries, self.dim_of_table), chunk.weight * (chunk.values - mean) * root
 
-    def posterior(self, parameters: Parameters, chunk: Chunk) -> ChainPosterior:
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> ChainPosterior:
+        refuse_a_temperature(inverse_temperature)
         parameters = {name: _double(value) for name, value in parameters.items()}
         weight, values = self._grid(chunk, parameters["mean"])
         targets = weight * (values - parameters["mean"]) * parameters["noise_variance"].rsqrt()
@@ -240,34 +241,16 @@ class StateSpace(LatentGaussianModel):
         else:
             assert isinstance(posterior, ChainPosterior)
             around, across = posterior.blocks, posterior.next_blocks.sum(0)
-        weight, values = self._grid(chunk, mean)
-        second = around + mean[:, :, None] * mean[:, None, :]
-        count, dim = weight.sum(0), self.latent_dim
-        left = mean.new_zeros(self.channels, dim + 1, dim + 1)
-        left[:, :dim, :dim] = (weight.mT @ second.flatten(1)).view(-1, dim, dim)
-        left[:, dim, :dim] = left[:, :dim, dim] = weight.mT @ mean
-        left[:, dim, dim] = count
-        before = left.new_full((dim + 1, dim + 1), self.steps - 1)
-        before[:dim, :dim] = second[:-1].sum(0)
-        before[:dim, dim] = before[dim, :dim] = mean[:-1].sum(0)
-        found = {
-            "left": left,
-            "right": torch.cat([values.mT @ mean, values.sum(0)[:, None]], dim=1),
-            "square": values.square().sum(0),
-            "now": second[1:].sum(0),
-            "across": torch.cat([across + mean[1:].mT @ mean[:-1], mean[1:].sum(0)[:, None]], dim=1),
-            "before": before,
-            "level": level,
-            "first_mean": mean[0],
-            "first_covariance": around[0],
-        }
+        found = moments(mean, level, around, across, *self._grid(chunk, mean))
         entropy = posterior.entropy()
         return found if entropy is None else found | {"entropy": entropy.sum()}
 
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         return expected_loss(parameters, statistics, self.steps)
 
-    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
         found = maximise(statistics, self.steps, self._floor)
         return {name: self._placed(value) for name, value in found.items()}
 

@@ -14,6 +14,31 @@ from lgm_cli.models.parts.state_space_start import SMALLEST_EXCESS, packed, unpa
 FARTHEST = 1e5  # from zero to the states, in standard deviations of an innovation, that the numbers can bear
 
 
+def moments(mean: Tensor, level: Tensor, around: Tensor, across: Tensor, weight: Tensor, values: Tensor) -> Statistics:
+    """Expected sufficient statistics of states with means `mean` (T, D) about `level` (D,), covariances `around`
+    (T, D, D), the sum `across` (D, D) of those of z_{t+1} with z_t, and of observations weight, values (T, M)."""
+    second = around + mean[:, :, None] * mean[:, None, :]
+    count, dim, (steps, channels) = weight.sum(0), mean.shape[1], weight.shape
+    left = mean.new_zeros(channels, dim + 1, dim + 1)
+    left[:, :dim, :dim] = (weight.mT @ second.flatten(1)).view(-1, dim, dim)
+    left[:, dim, :dim] = left[:, :dim, dim] = weight.mT @ mean
+    left[:, dim, dim] = count
+    before = left.new_full((dim + 1, dim + 1), steps - 1)
+    before[:dim, :dim] = second[:-1].sum(0)
+    before[:dim, dim] = before[dim, :dim] = mean[:-1].sum(0)
+    return {
+        "left": left,
+        "right": torch.cat([values.mT @ mean, values.sum(0)[:, None]], dim=1),
+        "square": values.square().sum(0),
+        "now": second[1:].sum(0),
+        "across": torch.cat([across + mean[1:].mT @ mean[:-1], mean[1:].sum(0)[:, None]], dim=1),
+        "before": before,
+        "level": level,
+        "first_mean": mean[0],
+        "first_covariance": around[0],
+    }
+
+
 def expected_loss(parameters: Parameters, statistics: Statistics, steps: int) -> Tensor:
     """1/2 sum omega [E(y - C z - eta)^2 / R + log R] + 1/2 sum_t E|z_t - G z_{t-1}|^2 + 1/2 (tr P^-1 (Cov z_1 +
     (E z_1 - m)(..)^T) + log det P), and the constants; by moments of z about `level`."""
