@@ -82,9 +82,9 @@ def require_equal(folder: Path, whole: Path) -> None:
 def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Runs that were never stopped, by method."""
     folders = {}
-    for method, choices in METHODS.items():
+    for method, chosen in METHODS.items():
         folders[method] = tmp_path_factory.mktemp("whole") / "run"
-        assert main([*TINY, *choices, f"max_steps={STEPS}", f"hydra.run.dir={folders[method]}"]) == 0
+        assert main([*TINY, *chosen, f"max_steps={STEPS}", f"hydra.run.dir={folders[method]}"]) == 0
     return folders
 
 
