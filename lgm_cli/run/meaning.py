@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ def refuse_what_has_no_meaning(options: Mapping[str, Any], model: LatentVariable
     if options["posterior"] == "monte_carlo" and not model.has_system:
         mend = "method.posterior=drawn" if options["update"] == "closed_form" else "method=em or method=gradient_em"
         raise UserError(f"model={name} has no linear system that a solver could be unrolled on", f"use {mend}")
+    if options["posterior"] == "tempered" and "inverse_temperature" not in signature(model.posterior).parameters:
+        raise UserError(f"{method} needs posteriors at a temperature, and model={name} has none", "use method=em")
     if options["update"] == "conditional" and len(model.blocks) < 2:
         raise UserError(
             f"{method} maximises blocks of parameters in turn, and all parameters of model={name} are one block",
@@ -49,8 +52,14 @@ def refuse_what_does_not_fit(model: LatentVariableModel, gradient: bool) -> None
     if needed > free:
         raise UserError(
             f"exact posteriors need {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free",
-            "method=unroll" if model.standard_prior else "fewer latent dimensions, or less of the series",
+            _what_fits(model),
         )
+
+
+def _what_fits(model: LatentVariableModel) -> str:
+    if not model.has_system:
+        return "fewer components, or a simpler model.covariance"
+    return "method=unroll" if model.standard_prior else "fewer latent dimensions, or less of the series"
 
 
 def rehearse(
