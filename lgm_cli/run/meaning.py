@@ -38,8 +38,11 @@ def refuse_what_has_no_meaning(options: Mapping[str, Any], model: LatentVariable
 
 
 def named_parameters(given: Any, key: str, auto: tuple[str, ...], parameters: Parameters) -> tuple[str, ...]:
-    """Names of parameters as a key gives them; UserError for one that the model does not have."""
-    names = auto if given == "auto" else tuple(given or ())
+    """Names of parameters as a key gives them; UserError for one that the model does not have. auto: the names where
+    the key leaves them open, some perhaps of options of the model that are off."""
+    if given == "auto":
+        return tuple(name for name in auto if name in parameters)
+    names = tuple(given or ())
     for each in names:
         if each not in parameters:
             raise UserError(f"method.{key}={each} is no parameter of this model", f"one of {', '.join(parameters)}")

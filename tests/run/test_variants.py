@@ -22,6 +22,7 @@ from lgm_cli.methods.e_steps.exact import Exact
 from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
 from lgm_cli.methods.m_steps.base.m_step import MStep
 from lgm_cli.methods.m_steps.closed_form import ClosedForm
+from lgm_cli.methods.m_steps.conditional import Conditional
 from lgm_cli.methods.method import Method
 from lgm_cli.methods.statistics.replaced import Replaced
 from lgm_cli.methods.statistics.running import Running
@@ -206,6 +207,25 @@ def test_online_em_of_a_table_with_gaps_nears_the_maximum_and_keeps_its_statisti
     assert float(points) == pytest.approx(90, rel=1e-12)
 
 
+def test_a_step_of_ecme_of_a_table_with_gaps_is_a_block_of_em_and_a_climb() -> None:
+    """Loadings and means as a step of EM has them; then noise variances whose likelihood is higher, and which the
+    gradient leaves nearly alone."""
+    model = factor_analysis(block_size=16)
+    every, start = len(model.observations.blocks), model.start(0)
+    em = Method(model, Exact(model), ClosedForm(model, start), every, 0)
+    m_step = Conditional(model, start, None, either=("noise_variance",), inner_steps=60)
+    ecme = Method(model, Exact(model), m_step, every, 0)
+    em.step()
+    ecme.step()
+    for name in ("loadings", "mean"):
+        torch.testing.assert_close(ecme.parameters[name], em.parameters[name], rtol=1e-12, atol=1e-12)
+    before = evidence(model, em.parameters | {"noise_variance": start["noise_variance"]})
+    assert evidence(model, ecme.parameters) > max(evidence(model, em.parameters), before) + 1e-3
+    gradients = (cases.exact_gradient(model, each.parameters)["noise_variance"] for each in (ecme, em))
+    left, first = (float(gradient.abs().max()) for gradient in gradients)
+    assert left < 1e-2 * first
+
+
 # From the command line -------------------------------------------------------------------------------------------
 
 
@@ -307,7 +327,7 @@ def test_a_posterior_that_gives_no_draws_is_refused_before_the_run() -> None:
 
 def test_parameters_are_named_as_the_model_has_them() -> None:
     parameters = factor_analysis().start(0)
-    assert meaning.named_parameters("auto", "hold", ("mean",), parameters) == ("mean",)
+    assert meaning.named_parameters("auto", "hold", ("mean", "offset_variance"), parameters) == ("mean",)
     assert meaning.named_parameters(["loadings"], "hold", (), parameters) == ("loadings",)
     assert meaning.named_parameters(None, "hold", ("mean",), parameters) == ()
     with pytest.raises(UserError, match="method.hold=loading is no parameter"):

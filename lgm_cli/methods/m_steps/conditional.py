@@ -32,7 +32,7 @@ class Conditional(FromStatistics):
     ) -> None:  # fmt: skip
         super().__init__(model, parameters, sums)
         blocks = model.blocks or (tuple(parameters),)
-        remaining = (tuple(name for name in block if name not in either) for block in blocks)
+        remaining = (tuple(name for name in block if name in parameters and name not in either) for block in blocks)
         self.blocks = [block for block in remaining if block]
         self.either, self.inner_steps = either, inner_steps
         self.parts = len(self.blocks) if cycle == "each" else 1

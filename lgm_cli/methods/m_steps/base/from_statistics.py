@@ -54,7 +54,7 @@ class FromStatistics(MStep):
     def maximised(self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...]) -> Parameters:
         """The maximum over a block of the parameters, the others as they are; over all, where the block holds all."""
         maximise: Any = self.model.maximise
-        if len(block) == len(parameters):
+        if set(parameters) <= set(block):
             return maximise(parameters, statistics)
         return maximise(parameters, statistics, block)
 
