@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ def refuse_what_has_no_meaning(options: Mapping[str, Any], model: LatentVariable
     if options["posterior"] == "monte_carlo" and not model.has_system:
         mend = "method.posterior=drawn" if options["update"] == "closed_form" else "method=em or method=gradient_em"
         raise UserError(f"model={name} has no linear system that a solver could be unrolled on", f"use {mend}")
+    if options["posterior"] == "tempered" and "inverse_temperature" not in signature(model.posterior).parameters:
+        raise UserError(f"{method} needs posteriors at a temperature, and model={name} has none", "use method=em")
     if options["update"] == "conditional" and len(model.blocks) < 2:
         raise UserError(
             f"{method} maximises blocks of parameters in turn, and all parameters of model={name} are one block",
@@ -35,8 +38,11 @@ def refuse_what_has_no_meaning(options: Mapping[str, Any], model: LatentVariable
 
 
 def named_parameters(given: Any, key: str, auto: tuple[str, ...], parameters: Parameters) -> tuple[str, ...]:
-    """Names of parameters as a key gives them; UserError for one that the model does not have."""
-    names = auto if given == "auto" else tuple(given or ())
+    """Names of parameters as a key gives them; UserError for one that the model does not have. auto: the names where
+    the key leaves them open, some perhaps of options of the model that are off."""
+    if given == "auto":
+        return tuple(name for name in auto if name in parameters)
+    names = tuple(given or ())
     for each in names:
         if each not in parameters:
             raise UserError(f"method.{key}={each} is no parameter of this model", f"one of {', '.join(parameters)}")
@@ -49,8 +55,14 @@ def refuse_what_does_not_fit(model: LatentVariableModel, gradient: bool) -> None
     if needed > free:
         raise UserError(
             f"exact posteriors need {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free",
-            "method=unroll" if model.standard_prior else "fewer latent dimensions, or less of the series",
+            _what_fits(model),
         )
+
+
+def _what_fits(model: LatentVariableModel) -> str:
+    if not model.has_system:
+        return "fewer components, or a simpler model.covariance"
+    return "method=unroll" if model.standard_prior else "fewer latent dimensions, or less of the series"
 
 
 def rehearse(

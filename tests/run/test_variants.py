@@ -17,10 +17,12 @@ from lgm_cli.command.cli import main
 from lgm_cli.data.base.data import Data
 from lgm_cli.errors import UserError
 from lgm_cli.evaluation.evaluator import Evaluator
+from lgm_cli.methods.e_steps.drawn import Drawn
 from lgm_cli.methods.e_steps.exact import Exact
 from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
 from lgm_cli.methods.m_steps.base.m_step import MStep
 from lgm_cli.methods.m_steps.closed_form import ClosedForm
+from lgm_cli.methods.m_steps.conditional import Conditional
 from lgm_cli.methods.method import Method
 from lgm_cli.methods.statistics.replaced import Replaced
 from lgm_cli.methods.statistics.running import Running
@@ -205,6 +207,25 @@ def test_online_em_of_a_table_with_gaps_nears_the_maximum_and_keeps_its_statisti
     assert float(points) == pytest.approx(90, rel=1e-12)
 
 
+def test_a_step_of_ecme_of_a_table_with_gaps_is_a_block_of_em_and_a_climb() -> None:
+    """Loadings and means as a step of EM has them; then noise variances whose likelihood is higher, and which the
+    gradient leaves nearly alone."""
+    model = factor_analysis(block_size=16)
+    every, start = len(model.observations.blocks), model.start(0)
+    em = Method(model, Exact(model), ClosedForm(model, start), every, 0)
+    m_step = Conditional(model, start, None, either=("noise_variance",), inner_steps=60)
+    ecme = Method(model, Exact(model), m_step, every, 0)
+    em.step()
+    ecme.step()
+    for name in ("loadings", "mean"):
+        torch.testing.assert_close(ecme.parameters[name], em.parameters[name], rtol=1e-12, atol=1e-12)
+    before = evidence(model, em.parameters | {"noise_variance": start["noise_variance"]})
+    assert evidence(model, ecme.parameters) > max(evidence(model, em.parameters), before) + 1e-3
+    gradients = (cases.exact_gradient(model, each.parameters)["noise_variance"] for each in (ecme, em))
+    left, first = (float(gradient.abs().max()) for gradient in gradients)
+    assert left < 1e-2 * first
+
+
 # From the command line -------------------------------------------------------------------------------------------
 
 
@@ -252,10 +273,8 @@ def test_what_was_left_open_is_said(tmp_path: Path) -> None:
     [
         (["model=sparse_bayes", "data=cosine", "method=online_em"], "model=sparse_bayes has no use for", "method=em"),
         (["model=state_space", "data=weather", "method=stochastic_em"], "one data point", "method=em"),
-        (["method=ecm"], "one block", "method=em"),
         (["method=generalised_em", "solver=nesterov"], "solver=nesterov only nears", "leave solver out"),
         (["method=annealed_em", "solver=nesterov"], "solver=nesterov only nears", "leave solver out"),
-        (["method=annealed_em", "method.hold=loading"], "method.hold=loading is no parameter", "loadings"),
     ],
 )
 def test_what_has_no_meaning_is_refused_in_one_line(
@@ -265,6 +284,54 @@ def test_what_has_no_meaning_is_refused_in_one_line(
     assert main([*own, "device=cpu", *arguments, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert what in error and mend in error
+
+
+class Plain(FactorAnalysis):
+    """Without blocks, a linear system or posteriors at a temperature."""
+
+    blocks = ()
+    has_system = False
+
+    def posterior(self, parameters: Parameters, chunk: Chunk) -> Any:
+        return super().posterior(parameters, chunk)
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "mend"),
+    [
+        ({"posterior": "exact", "update": "conditional"}, "are one block", "method=em"),
+        ({"posterior": "tempered", "update": "closed_form"}, "posteriors at a temperature", "method=em"),
+        ({"posterior": "monte_carlo", "update": "closed_form"}, "no linear system", "method.posterior=drawn"),
+        ({"posterior": "monte_carlo", "update": "gradient"}, "no linear system", "method=em or method=gradient_em"),
+    ],
+)
+def test_what_a_model_lacks_is_named(options: dict[str, str], what: str, mend: str) -> None:
+    model = cases.bind(Plain(2, False, 1e-3), table())
+    with pytest.raises(UserError) as raised:
+        meaning.refuse_what_has_no_meaning(options | {"name": "this"}, model, "plain")
+    assert what in raised.value.what and "model=plain" in raised.value.what and mend in raised.value.mend
+    fine = {"name": "this", "posterior": "exact", "update": "closed_form", "statistics": "running"}
+    meaning.refuse_what_has_no_meaning(fine, model, "plain")
+
+
+def test_a_posterior_that_gives_no_draws_is_refused_before_the_run() -> None:
+    class Undrawn:
+        mean = None
+
+    model = factor_analysis()
+    e_step = Drawn(model, 1, 1, 0)
+    e_step.posterior = lambda parameters, part: Undrawn()  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(UserError, match="method=this has no meaning for model=plain: .*drawn"):
+        meaning.rehearse({"name": "this"}, model, "plain", e_step, model.start(0), 0)
+
+
+def test_parameters_are_named_as_the_model_has_them() -> None:
+    parameters = factor_analysis().start(0)
+    assert meaning.named_parameters("auto", "hold", ("mean", "offset_variance"), parameters) == ("mean",)
+    assert meaning.named_parameters(["loadings"], "hold", (), parameters) == ("loadings",)
+    assert meaning.named_parameters(None, "hold", ("mean",), parameters) == ()
+    with pytest.raises(UserError, match="method.hold=loading is no parameter"):
+        meaning.named_parameters(["loading"], "hold", (), parameters)
 
 
 def test_stored_statistics_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

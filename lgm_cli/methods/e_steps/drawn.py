@@ -41,7 +41,7 @@ class Drawn(Exact):
         for part, posterior, _ in super().posteriors(parameters, block, chunks, step, record):
             for _ in range(self.num_samples):
                 with torch.no_grad():
-                    drawn = posterior.draw(draw)
+                    drawn = _draw(posterior, draw)
                 yield part, drawn, None
 
     def quieter(self) -> bool:
@@ -54,3 +54,10 @@ class Drawn(Exact):
     def load_state(self, state: dict[str, Any]) -> None:
         require(state, {"num_samples": int}, "expectation")
         self.num_samples = saved_samples(state, self.num_samples)
+
+
+def _draw(posterior: Any, generator: torch.Generator) -> Any:
+    """One draw of the latents, a posterior that is certain of it; TypeError where the posterior gives none."""
+    if not hasattr(posterior, "draw"):
+        raise TypeError("its exact posterior is not one that latents are drawn from")
+    return posterior.draw(generator)

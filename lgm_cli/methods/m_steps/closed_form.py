@@ -20,5 +20,5 @@ class ClosedForm(FromStatistics):
         parameters = self.parameters
         for block in self.model.blocks:
             if not set(block) & set(self.held):
-                parameters = self.model.maximise(parameters, statistics, block)
+                parameters = self.maximised(parameters, statistics, block)
         return parameters, None

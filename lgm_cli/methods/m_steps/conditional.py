@@ -32,7 +32,7 @@ class Conditional(FromStatistics):
     ) -> None:  # fmt: skip
         super().__init__(model, parameters, sums)
         blocks = model.blocks or (tuple(parameters),)
-        remaining = (tuple(name for name in block if name not in either) for block in blocks)
+        remaining = (tuple(name for name in block if name in parameters and name not in either) for block in blocks)
         self.blocks = [block for block in remaining if block]
         self.either, self.inner_steps = either, inner_steps
         self.parts = len(self.blocks) if cycle == "each" else 1
@@ -42,19 +42,15 @@ class Conditional(FromStatistics):
         parameters = self.parameters
         if self.parts == 1:
             for block in self.blocks:
-                parameters = self._maximised(parameters, statistics, block)
+                parameters = self.maximised(parameters, statistics, block)
         else:
-            parameters = self._maximised(parameters, statistics, self.blocks[self._next])
+            parameters = self.maximised(parameters, statistics, self.blocks[self._next])
             self._next = (self._next + 1) % self.parts
             if self._next:
                 return parameters, None
         if not self.either:
             return parameters, None
         return Climb(self.model, self._evidence, self.inner_steps)(parameters, self.either)
-
-    def _maximised(self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...]) -> Parameters:
-        whole = len(block) == len(parameters)
-        return self.model.maximise(parameters, statistics, None if whole else block)
 
     def _evidence(self, parameters: Parameters) -> Iterator[Tensor]:
         """-log p(y | parameters), part by part of the data points."""

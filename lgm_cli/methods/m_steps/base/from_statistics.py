@@ -51,6 +51,13 @@ class FromStatistics(MStep):
     def updated(self, statistics: Statistics) -> tuple[Parameters, float | None]:
         """New parameters, and the norm of the gradient per entry if there is one; called without gradients."""
 
+    def maximised(self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...]) -> Parameters:
+        """The maximum over a block of the parameters, the others as they are; over all, where the block holds all."""
+        maximise: Any = self.model.maximise
+        if set(parameters) <= set(block):
+            return maximise(parameters, statistics)
+        return maximise(parameters, statistics, block)
+
     def move(self, parameters: Parameters) -> None:
         """Go on from these parameters; statistics that were kept belong to others."""
         self.parameters = parameters
