@@ -60,12 +60,13 @@ def component_regions(
             width, height = 2 * radius * np.sqrt(np.maximum(variance[::-1], 0))
             angle = math.degrees(math.atan2(turned[1, 1], turned[0, 1]))
             lines = "-" if component < len(COLOURS) else "--"
-            kind = {"facecolor": "none", "edgecolor": colour, "linewidth": 1.6, "linestyle": lines}
-            axes.add_patch(Ellipse(tuple(means[component]), width, height, angle=angle, **kind))
+            middle = float(means[component, 0]), float(means[component, 1])
+            axes.add_patch(
+                Ellipse(middle, width, height, angle=angle, facecolor="none", edgecolor=colour, linewidth=1.6,
+                        linestyle=lines)
+            )  # fmt: skip
             box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 1}
-            axes.annotate(
-                str(component + 1), tuple(means[component]), ha="center", va="center", color=INK, fontsize=8, bbox=box
-            )
+            axes.annotate(str(component + 1), middle, ha="center", va="center", color=INK, fontsize=8, bbox=box)
         axes.autoscale_view()
         axes.set_xlabel(shorten(names[0], 80))
         axes.set_ylabel(shorten(names[1], 60))
@@ -133,8 +134,9 @@ def _legend(figure: Figure, weights: np.ndarray, markers: bool) -> None:
     handles = []
     for component, weight in enumerate(weights[:LEGEND]):
         colour, shape = _look(component)
-        kind = {"linestyle": "none", "marker": shape} if markers else {"linewidth": 1.4}
-        handles.append(Line2D([], [], color=colour, label=f"{component + 1}: {weight:.0%}", **kind))
+        line, marker = ("none", shape) if markers else ("-", "none")
+        label = f"{component + 1}: {weight:.0%}"
+        handles.append(Line2D([], [], color=colour, label=label, linestyle=line, marker=marker, linewidth=1.4))
     if len(weights) > LEGEND:
         handles.append(Line2D([], [], linestyle="none", label=f"and {len(weights) - LEGEND} more"))
     figure.legend(handles=handles, loc="outside right upper", fontsize=8, title="component", title_fontsize=8,

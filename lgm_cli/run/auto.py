@@ -71,6 +71,12 @@ def method(
         per_step = min(blocks, max(1, round(options["batch_size"] / largest)))
     batch = min(observations.shape[0], per_step * largest)
     chosen: dict[str, Any] = {"batch_size": batch}
+    if options["posterior"] == "monte_carlo" and not model.has_system:
+        raise UserError(
+            f"method={options['name']} solves a linear system for each posterior, and model={config['model']['name']} "
+            "has none",
+            "use method=em or method=gradient_em",
+        )
     if options["posterior"] == "exact" or not model.standard_prior:  # whose parameters are judged by exact ones alone
         _refuse_what_does_not_fit(model, options["update"] == "gradient")
     if options["posterior"] == "exact":
@@ -111,8 +117,14 @@ def _refuse_what_does_not_fit(model: LatentVariableModel, gradient: bool) -> Non
     if needed > free:
         raise UserError(
             f"exact posteriors need {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free",
-            "method=unroll" if model.standard_prior else "fewer latent dimensions, or less of the series",
+            _what_fits(model),
         )
+
+
+def _what_fits(model: LatentVariableModel) -> str:
+    if not model.has_system:
+        return "fewer components, or a simpler model.covariance"
+    return "method=unroll" if model.standard_prior else "fewer latent dimensions, or less of the series"
 
 
 def _auto(given: Any, choice: Any) -> Any:

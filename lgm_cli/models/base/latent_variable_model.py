@@ -56,6 +56,7 @@ class LatentVariableModel(ABC):
 
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
+    has_system = True  # whether posteriors solve a linear system, which an iterative solver can unroll
     expanded = False  # whether `maximise` works by parameter expansion: it raises the likelihood, but not F for certain
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
