@@ -44,9 +44,8 @@ class GaussianMixture(LatentVariableModel):
     Inside, columns are standardised, and `covariances` are in the compact shape of lgm_cli/models/families/normal.py.
     """
 
-    has_system = False  # the latent variable is a number from 1 to K
-    blocks = (("weights",), ("means",), ("covariances",))
-    pictures = ("mixtures",)
+    blocks: ClassVar = (("weights",), ("means",), ("covariances",))
+    pictures: ClassVar = ("mixtures",)
     choices: ClassVar = {"learning_rate": {"adam": 0.03, "rmsprop": 0.01, "adagrad": 0.1, "sgd": 0.03}}
 
     family: Normal
@@ -74,7 +73,6 @@ class GaussianMixture(LatentVariableModel):
         k, m = self.num_components, observations.shape[1]
         # Of a latent vector whose posterior takes as much memory as that of a row: what parts of chunks are cut by.
         self.dim = max(k, math.ceil(2 * math.sqrt(k * m))) if self._dense else k
-        self._log_scale = observations.scale.log().to(observations.device, observations.dtype)
 
     # Data drawn from the model ---------------------------------------------------------------------------------
 
@@ -205,6 +203,10 @@ class GaussianMixture(LatentVariableModel):
             return 3.0 * self.num_components * observed
         return self.num_components * (observed**2 + self._patterns * observed**3 / 3)
 
+    def product_operations(self, observed: np.ndarray) -> np.ndarray:
+        """Of the densities alone, for the number of threads."""
+        return self.num_components * observed * (self.observations.shape[1] if self._dense else 3.0)
+
     def exact_bytes(self, gradient: bool = False) -> float:
         k, m, peaks = self.num_components, self.observations.shape[1], [0.0]
         for chunk in self.observations.chunks:
@@ -250,12 +252,6 @@ class GaussianMixture(LatentVariableModel):
                 new |= self.family.maximise(new, statistics, name)
         return new
 
-    def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Any) -> Tensor:
-        return self.expected_loss(parameters, self.statistics(chunk, posterior))
-
-    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: Any) -> Tensor:
-        return posterior.log_evidence - (chunk.weight * chunk.take(self._log_scale)).sum(1)
-
     # What is reported ------------------------------------------------------------------------------------------
 
     def predict(self, parameters: Parameters, posterior: Responsibilities, index: Tensor) -> NormalMixturePredictive:
@@ -264,16 +260,6 @@ class GaussianMixture(LatentVariableModel):
         mean, variance = (part.cpu().double() for part in posterior.emissions.conditional(index))
         weights = posterior.responsibilities.cpu().double()
         return NormalMixturePredictive.of(weights, center + scale * mean, scale**2 * variance)
-
-    def latents(self, parameters: Parameters, posterior: Any) -> tuple[Tensor, Tensor]:
-        raise TypeError("what is inferred of a mixture are responsibilities")
-
-    def system(self, parameters: Parameters, chunk: Chunk) -> Any:
-        raise TypeError("a mixture has no linear system")
-
-    def product_operations(self, observed: np.ndarray) -> np.ndarray:
-        """Of the densities alone, for the number of threads."""
-        return self.num_components * observed * (self.observations.shape[1] if self._dense else 3.0)
 
     def inferred(self, parameters: Parameters, posterior: Any) -> dict[str, Tensor]:
         return {"responsibilities": posterior.responsibilities}
