@@ -18,6 +18,7 @@ from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.families.normal import Normal, normal
+from lgm_cli.models.families.normal_emissions import PART
 from lgm_cli.models.families.predictive import NormalMixturePredictive
 from lgm_cli.numerics.assignment import best_assignment
 from lgm_cli.numerics.k_means import k_means, nearest
@@ -208,17 +209,21 @@ class GaussianMixture(LatentVariableModel):
         return self.num_components * observed * (self.observations.shape[1] if self._dense else 3.0)
 
     def exact_bytes(self, gradient: bool = False) -> float:
+        """Of rows with gaps of their own, the rows of the covariances that are observed, factors and their inverses;
+        of diagonal covariances, squares in double precision."""
         k, m, peaks = self.num_components, self.observations.shape[1], [0.0]
         for chunk in self.observations.chunks:
             n, width = min(exact_part_size(chunk, self.dim), len(chunk.points)), chunk.width
-            each = 6 * k + 2 * m
+            each, whole = 6 * k + 2 * m, 0.0
             if not self._dense:
-                each += 6 * m + 2 * k
+                each += 15 * m
             elif chunk.index is None or chunk.index.dim() == 2:
-                each += k * width * (4 * width + 2 * m) + 4 * k * m
-            elif width < m or gradient:
-                each += 3 * k * width
-            peaks.append(n * each)
+                own, all_own = (1, 0.5 * k * width * m) if self.covariance == "tied" else (k, 0)
+                each += own * width * (1.1 * width + 4.4 * m) + all_own
+            else:
+                each += 3 * k * width * (width < m)
+                whole = 1.5 * PART
+            peaks.append(n * each + whole)
         return float(self.observations.dtype.itemsize * (max(peaks) + 6 * k * m * (m if self._dense else 1)))
 
     # Learning --------------------------------------------------------------------------------------------------
