@@ -46,6 +46,7 @@ class GaussianMixture(LatentVariableModel):
     """
 
     blocks: ClassVar = (("weights",), ("means",), ("covariances",))
+    held_when_tempered = ("covariances",)  # learned too, they would keep merged components merged
     pictures: ClassVar = ("mixtures",)
     choices: ClassVar = {"learning_rate": {"adam": 0.03, "rmsprop": 0.01, "adagrad": 0.1, "sgd": 0.03}}
 

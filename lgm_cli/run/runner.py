@@ -111,7 +111,7 @@ def _run(
     model = build.model(config)
     dtype = devices.dtype(config["device"], model)
     model.check(data)
-    model = model.bind(observe(data, config["seed"], dtype, device, auto.block_size(config)))
+    model = model.bind(observe(data, config["seed"], dtype, device, auto.block_size(config, data.layout[0])))
     devices.spare_threads(config["device"], model)
     summary["host"] = host() | devices.describe(device, dtype)
     method, chosen = auto.method(config, model, model.start(config["seed"]))
