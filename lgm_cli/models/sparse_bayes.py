@@ -229,11 +229,16 @@ class SparseBayes(SignalScores):
         precision = OperatorPrecision(self.operator, self._each(parameters), root, norms, chunk.index, chunk.weight)
         return precision, root * chunk.values
 
-    def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Reference:
         """By the operator's own products where data points observe the same m <= D entries, else by its matrix."""
         chunk = chunk.gathered
         index = chunk.index
-        if self._alike(chunk) and chunk.width <= self.dim and not isinstance(self.operator, Dense):
+        if (
+            inverse_temperature == 1
+            and self._alike(chunk)
+            and chunk.width <= self.dim
+            and not isinstance(self.operator, Dense)
+        ):
             root, index = (
                 self._noise_of(parameters).rsqrt(),
                 index[0] if index is not None and index.dim() == 2 else index,
@@ -241,7 +246,7 @@ class SparseBayes(SignalScores):
             found = OperatorPosterior(self._rows(index), self._each(parameters), root, root * chunk.values)
             found.frame = self.frame(parameters)
             return found
-        return super().posterior(parameters, chunk)
+        return super().posterior(parameters, chunk, inverse_temperature)
 
     @staticmethod
     def _alike(chunk: Chunk) -> bool:
@@ -325,7 +330,9 @@ class SparseBayes(SignalScores):
         prior = (alpha * statistics["moments"] - points * self._size * (alpha / (2 * math.pi)).log()).sum()
         return 0.5 * (prior + statistics["misfit"] / noise + statistics["entries"] * (2 * math.pi * noise).log())
 
-    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
         """alpha_g = J |g| / sum_jd E[w_jd^2],  1 / psi = mean of E(y - Phi w)^2, both within their bounds."""
         variance = statistics["moments"] / (statistics["points"].to(self._size) * self._size)
         maximised = {"precisions": 1 / torch.maximum(variance, self._floor)}

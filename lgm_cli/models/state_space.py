@@ -13,7 +13,7 @@ from torch import Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel
+from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel, refuse_a_temperature
 from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.predictive import Predictive
@@ -190,7 +190,8 @@ class StateSpace(LatentGaussianModel):
             mean, root = (value[chunk.index % self.channels] for value in columns.values())
         return ChainPrecision(chain, entries, self.dim_of_table), chunk.weight * (chunk.values - mean) * root
 
-    def posterior(self, parameters: Parameters, chunk: Chunk) -> ChainPosterior:
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> ChainPosterior:
+        refuse_a_temperature(inverse_temperature)
         parameters = {name: _double(value) for name, value in parameters.items()}
         weight, values = self._grid(chunk, parameters["mean"])
         targets = weight * (values - parameters["mean"]) * parameters["noise_variance"].rsqrt()
@@ -247,7 +248,9 @@ class StateSpace(LatentGaussianModel):
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         return expected_loss(parameters, statistics, self.steps)
 
-    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
         found = maximise(statistics, self.steps, self._floor)
         return {name: self._placed(value) for name, value in found.items()}
 
