@@ -33,7 +33,8 @@ class StatePath:
         with torch.no_grad():
             parts = tuple(inverse_temperature * part.detach().double() for part in self._given)
             self._initial, self._transition, self._emission = parts
-            self._sums(Probabilities()) or self._sums(Logarithms())
+            if not self._sums(Probabilities()):
+                self._sums(Logarithms())
 
     def _sums(self, semiring: Probabilities | Logarithms) -> bool:
         """Take the forward and the backward sums; False where probabilities may have been too small for the semiring.
@@ -161,8 +162,8 @@ class _Evidence(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *outer: Tensor):
-        (grad,) = outer
+    def backward(ctx: Any, *grad_outputs: Tensor):
+        (grad,) = grad_outputs
         found = [grad * part for part in ctx.saved_tensors]
         return *(part.to(dtype) for part, dtype in zip(found, ctx.dtypes, strict=True)), None, None, None, None
 
