@@ -168,7 +168,7 @@ def test_the_same_command_runs_once_its_data_are_mended(folder: Path, monkeypatc
 @pytest.mark.parametrize("line", ["method=grdient_em", "data=csv data.path=tabel.csv", "seed=abc"])
 def test_a_typing_error_is_answered_before_torch_is_imported(line: str, folder: Path) -> None:
     program = (
-        "import sys; from lgm_cli.cli import main; code = main(sys.argv[1:]);"
+        "import sys; from lgm_cli.command.cli import main; code = main(sys.argv[1:]);"
         "print(*{name.partition('.')[0] for name in sys.modules}); sys.exit(code)"
     )
     answer = subprocess.run(

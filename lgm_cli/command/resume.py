@@ -95,7 +95,7 @@ def recorded_in(folder: Path, complete: bool = False) -> tuple[dict[str, Any], l
     try:
         return rules.check_recorded(recorded, complete), overrides
     except UserError as error:
-        what = f"{place / 'rules.yaml'} is not as a run has written it: {error.what}"
+        what = f"{place / 'config.yaml'} is not as a run has written it: {error.what}"
         raise UserError(what, "write it as it was, or learn the run again") from None
 
 

@@ -35,8 +35,8 @@ Entry = tuple[str, int]  # name of a parameter and the place in it
 
 class Boundary:
     """Tries variances at their floors (`floors` of a model): those that fell by FALL while the steps doubled and, when
-    a run has settled, those that are small. A floor is taken if the train log-likelihood is higher there than at the present
-    value, and not lower than between the two: what is small but real stays.
+    a run has settled, those that are small. A floor is taken if the train log-likelihood is higher there than at the
+    present value, and not lower than between the two: what is small but real stays.
 
     Both places are judged after a few steps of EM, whatever the method: the other parameters have to take over what the
     variance explained. (Not where evaluations are of a subset of the data points, or many of these have many latents.)

@@ -63,7 +63,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if not self._bar.disable:
-            handlers = [*logging.getLogger().handlers, *logging.getLogger(__package__).handlers]
+            handlers = [*logging.getLogger().handlers, *logging.getLogger("lgm_cli").handlers]
             self._consoles = [handler for handler in handlers if _on_terminal(handler)]
         for handler in self._consoles:
             handler.addFilter(self._make_room)

@@ -211,7 +211,7 @@ def test_a_converged_run_goes_on_with_a_smaller_tolerance_as_if_it_had_had_it(
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from lgm_cli.cli import main
+from lgm_cli.command.cli import main
 
 replace, checkpoints = Path.replace, []
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lgm_cli.errors import UserError
-from lgm_cli.run import build
+from lgm_cli.run import auto
 from tests import cases
 
 # Of every model, two sizes, of some both forms. Blocks of 64 KiB and more are mapped one by one, so that what was freed
@@ -21,14 +21,15 @@ SCRIPT = """
 import ctypes, gc, json
 from pathlib import Path
 import numpy as np, torch
-from lgm_cli.build import of_name
-from lgm_cli.data import load
-from lgm_cli.data.base import Data
-from lgm_cli.evaluation import Evaluator
-from lgm_cli.methods.expectation import Exact
+from lgm_cli.run.build import of_name
+from lgm_cli.data.base.load import load
+from lgm_cli.data.base.data import Data
+from lgm_cli.evaluation.evaluator import Evaluator
+from lgm_cli.methods.e_steps.exact import Exact
 from lgm_cli.methods.method import Method
-from lgm_cli.methods.update import ClosedForm, Gradient
-from lgm_cli.recorder import peak_memory_mib, reset_peak_memory
+from lgm_cli.methods.m_steps.closed_form import ClosedForm
+from lgm_cli.methods.m_steps.gradient import Gradient
+from lgm_cli.results.host import peak_memory_mib, reset_peak_memory
 from tests import cases
 from tests.models.test_linear_regression import data_of
 
@@ -99,10 +100,10 @@ def test_what_does_not_fit_is_refused_with_what_helps(name: str, mend: str, monk
     values = np.random.default_rng(0).normal(size=(400, 20))
     kind = "series" if name == "state_space" else "table"
     model = cases.attach(cases.build_model(name, cases.variants(name)[0]), cases.as_data(values, kind=kind))
-    build._refuse_what_does_not_fit(model, gradient=False)
-    monkeypatch.setattr("lgm_cli.run.build.available_memory", lambda device: 1e4)
+    auto._refuse_what_does_not_fit(model, gradient=False)
+    monkeypatch.setattr("lgm_cli.run.auto.available_memory", lambda device: 1e4)
     with pytest.raises(UserError) as refused:
-        build._refuse_what_does_not_fit(model, gradient=False)
+        auto._refuse_what_does_not_fit(model, gradient=False)
     assert refused.value.mend == mend and "0.00 GB are free" in refused.value.what
 
 

@@ -11,7 +11,6 @@ import torch
 from scipy.stats import norm
 
 from lgm_cli.errors import UserError
-from lgm_cli.evaluation import memory
 from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
 from lgm_cli.methods.e_steps.exact import Exact
 from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
@@ -21,6 +20,7 @@ from lgm_cli.methods.method import Method
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.factor_analysis import FactorAnalysis
 from lgm_cli.observations.blocks import observe
+from lgm_cli.posteriors import costs
 from lgm_cli.solvers.cholesky import Cholesky
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
 from tests import cases, reference
@@ -296,7 +296,7 @@ def test_how_many_data_points_are_factorised_at_once_changes_nothing(monkeypatch
     y = cases.with_gaps(drawn(100, 10), "masked")
     found = []
     for elements in (1 << 24, 200):
-        monkeypatch.setattr(memory, "EXACT_ELEMENTS", elements)
+        monkeypatch.setattr(costs, "EXACT_ELEMENTS", elements)
         for update in (ClosedForm, lambda m, p: Gradient(m, p, "sgd", 1.0)):
             model = attached(y, offset=True)
             method = Method(model, Exact(model), update(model, model.initial(0)), 10**9, 0)

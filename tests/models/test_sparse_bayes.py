@@ -30,7 +30,7 @@ from lgm_cli.numerics.lanczos import lanczos_log
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.posteriors.iterative import IterativePosterior
 from lgm_cli.posteriors.operator import OperatorPosterior
-from lgm_cli.run import build
+from lgm_cli.run import auto
 from tests import cases
 
 
@@ -176,7 +176,7 @@ def test_the_default_signal_is_recovered(tmp_path) -> None:
         "solver": {key: entry.default for key, entry in choices.keys("solver/conjugate_gradient").items()}
         | {"name": "conjugate_gradient"},
     }
-    method, chosen = build.method(config, model, model.initial(0))
+    method, chosen = auto.method(config, model, model.initial(0))
     assert chosen["tolerance"] == model.choices["tolerance"]
     evaluator = Evaluator(model, data, 0)
     errors = []
@@ -266,13 +266,13 @@ def test_a_learned_noise_variance_is_scaled_by_the_measurements_that_share_it() 
 
 def test_what_memory_cannot_hold_is_refused_with_the_numbers(monkeypatch) -> None:
     model = cases.attach(make(), data_of("cosine"))
-    monkeypatch.setattr("lgm_cli.run.build.available_memory", lambda device: 2000.0)
+    monkeypatch.setattr("lgm_cli.run.auto.available_memory", lambda device: 2000.0)
     with pytest.raises(UserError, match=r"exact posteriors need [\d.]+ GB, and 0.00 GB are free \(method=unroll\)"):
-        build._refuse_what_does_not_fit(model, gradient=False)
-    monkeypatch.setattr("lgm_cli.run.build.available_memory", lambda device: 1e6)
-    build._refuse_what_does_not_fit(model, gradient=False)
+        auto._refuse_what_does_not_fit(model, gradient=False)
+    monkeypatch.setattr("lgm_cli.run.auto.available_memory", lambda device: 1e6)
+    auto._refuse_what_does_not_fit(model, gradient=False)
     assert not needs_iterations(model)
-    monkeypatch.setattr("lgm_cli.evaluation.evaluator.available_memory", lambda device: 2000.0)
+    monkeypatch.setattr("lgm_cli.evaluation.subset.available_memory", lambda device: 2000.0)
     assert needs_iterations(model)
 
 
@@ -309,12 +309,12 @@ def test_single_signals_have_measurements_to_hide() -> None:
     assert hide(table, 0.98, 0).sum() == 98
 
 
-def test_the_zero_filled_image_is_the_least_squares_one_of_least_norm() -> None:
+def test_thezero_filled_image_is_the_least_squares_one_of_least_norm() -> None:
     model = cases.attach(make(), data_of("fourier of an image", hidden=0))
     assert isinstance(model, SparseBayes) and model.basis is not None
     y = torch.as_tensor(np.random.default_rng(0).normal(size=model.operator.out_dim))
     matrix = model.operator.dense(y) @ model.basis.dense(y)  # H
-    torch.testing.assert_close(model._zero_filled(y), torch.linalg.pinv(matrix) @ y, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(model.zero_filled(y), torch.linalg.pinv(matrix) @ y, rtol=1e-9, atol=1e-10)
 
 
 def test_data_of_another_kind_or_without_noise_are_refused() -> None:

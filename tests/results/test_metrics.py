@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from lgm_cli.errors import UserError
-from lgm_cli.results import metrics
+from lgm_cli.results import host
 from lgm_cli.results.files import atomic_path, write_json_atomic
 from lgm_cli.results.metrics import COLUMNS, Recorder
 
@@ -157,7 +157,7 @@ def test_what_json_cannot_say_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_peak_memory_counts_what_is_resident_and_the_device() -> None:
     block = np.ones(40 * 2**17)  # 40 MiB
-    peak, with_device = metrics.peak_memory_mib(), metrics.peak_memory_mib(device_mib=100.0)
+    peak, with_device = host.peak_memory_mib(), host.peak_memory_mib(device_mib=100.0)
     assert peak is not None
     assert with_device is not None
     assert peak >= block.nbytes / 2**20
@@ -169,13 +169,13 @@ def test_peak_memory_counts_what_is_resident_and_the_device() -> None:
 )
 def test_peak_memory_forgets_earlier_runs_and_the_parent() -> None:
     code = """if True:
-        from lgm_cli import recorder
-        first = metrics.peak_memory_mib()
+        from lgm_cli.results import host
+        first = host.peak_memory_mib()
         block = bytearray(200 * 2**20)
-        second = metrics.peak_memory_mib()
+        second = host.peak_memory_mib()
         del block
-        metrics.reset_peak_memory()
-        print(first, second, metrics.peak_memory_mib())
+        host.reset_peak_memory()
+        print(first, second, host.peak_memory_mib())
     """
     parent = bytearray(300 * 2**20)  # ru_maxrss of the child would start here
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -188,15 +188,16 @@ def test_peak_memory_forgets_earlier_runs_and_the_parent() -> None:
 def test_host_and_versions_need_no_heavy_import() -> None:
     code = """if True:
         import json, sys
-        from lgm_cli import progress, recorder
+        from lgm_cli.results import host, metrics
+        from lgm_cli.run import progress
         heavy = sorted({"torch", "numpy", "pandas", "hydra", "matplotlib"} & set(sys.modules))
-        print(json.dumps([metrics.host(), metrics.versions(), heavy]))
+        print(json.dumps([host.host(), host.versions(), heavy]))
     """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    host, versions, heavy = json.loads(result.stdout)
+    machine, versions, heavy = json.loads(result.stdout)
     assert heavy == []
-    assert host["processor"]
-    assert host["platform"]
-    assert host["cores"] >= 1
+    assert machine["processor"]
+    assert machine["platform"]
+    assert machine["cores"] >= 1
     assert versions["numpy"] == np.__version__
     assert versions["python"] == ".".join(map(str, sys.version_info[:3]))

@@ -38,7 +38,7 @@ def test_a_stream_that_is_closed_or_full_changes_no_exit_code(line: str, code: i
 
 def test_no_file_takes_the_place_of_a_closed_stream(tmp_path: Path) -> None:
     program = (
-        "import sys; from lgm_cli.process import open_streams; open_streams();"
+        "import sys; from lgm_cli.command.streams import open_streams; open_streams();"
         "file = open('file', 'w'); assert file.fileno() > 2; print('lost')"
     )
     ended = subprocess.run(

@@ -12,25 +12,26 @@ from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.families.normal_emissions import (
     LOG_2PI,
     DiagonalNormal,
-    Emissions,
     GatheredNormal,
     SharedNormal,
     Together,
 )
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.posteriors.emissions import Emissions
 
 EMPTY = 1e-6  # share of all weight below which a component keeps its parameters
 COVARIANCES = ("full", "tied", "diagonal", "spherical")
 
 
-def normal(covariance: str, floor: float) -> Normal:
+def normal(covariance: str, floor: float, unit: Tensor | None = None) -> Normal:
     """The family of this kind of covariance, one of COVARIANCES.
 
-    floor: lower bound of the eigenvalues of every covariance, in the units of the values.
+    floor: lower bound of the eigenvalues of every covariance. unit: variances (M,) of the columns that a spherical
+    covariance of one stands for: those of one unit of the data, where the columns are standardised each by its own.
     """
     if covariance in ("full", "tied"):
         return DenseNormalFamily(floor, covariance == "tied")
-    return DiagonalNormalFamily(floor, covariance == "spherical")
+    return DiagonalNormalFamily(floor, covariance == "spherical", unit)
 
 
 class Normal(ABC):
@@ -94,7 +95,8 @@ class Normal(ABC):
 
     @abstractmethod
     def smallest(self, covariances: Tensor) -> Tensor:
-        """The smallest eigenvalue of each component's covariance, (K,), or (1,) where they share one."""
+        """What the floor bounds: the smallest eigenvalue of each component's covariance, (K,), or (1,) where they share
+        one; of spherical covariances in their own unit."""
 
     @property
     def excess(self) -> float:
@@ -160,9 +162,19 @@ class DiagonalNormalFamily(Normal):
     """Covariances that are diagonal, or one variance for all columns of a component. Hidden entries are left out of
     sums: all statistics are (K, M), `second` is of squares."""
 
+    def __init__(self, floor: float, shared: bool, unit: Tensor | None = None) -> None:
+        super().__init__(floor, shared)
+        self.unit = unit
+
+    def _unit(self, like: Tensor) -> Tensor:
+        """Of each column, (M,), or () for all."""
+        return like.new_ones(()) if self.unit is None else self.unit.to(like)
+
     def _columns(self, covariances: Tensor, columns: int) -> Tensor:
         """Variances of all columns, (K, M)."""
-        return covariances[:, None].expand(-1, columns) if self.shared else covariances
+        if not self.shared:
+            return covariances
+        return covariances[:, None] * self._unit(covariances).expand(columns)
 
     def _groups(self, chunk: Chunk) -> list[tuple[Tensor, Chunk]]:
         return [(torch.arange(len(chunk.points), device=chunk.points.device), chunk)]
@@ -183,7 +195,7 @@ class DiagonalNormalFamily(Normal):
     def _covariances(self, means: Tensor, covariances: Tensor, statistics: Statistics) -> Tensor:
         spread, count = self._spread(means, statistics), statistics["normaliser"]
         if self.shared:
-            spread, count = spread.sum(1), count.sum(1)
+            spread, count = (spread / self._unit(spread)).sum(1), count.sum(1)
         few = count <= EMPTY * count.sum(0)
         return torch.where(few, covariances, (spread / count.masked_fill(few, 1.0)).clamp_min(self.floor))
 
@@ -192,7 +204,9 @@ class DiagonalNormalFamily(Normal):
 
     def compact(self, written: Tensor) -> Tensor:
         variances = written.diagonal(dim1=-2, dim2=-1)
-        return (variances.mean(1) if self.shared else variances).clamp_min(self.floor)
+        if self.shared:
+            variances = (variances / self._unit(variances)).mean(1)
+        return variances.clamp_min(self.floor)
 
     def free(self, covariances: Tensor) -> Tensor:
         return (covariances - self.floor).clamp_min(self.excess).log()

@@ -3,40 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
 
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.posteriors.emissions import Emissions
 
 LOG_2PI = math.log(2 * math.pi)
-
-
-class Emissions(Protocol):
-    """What rows y_n tell of K components, and the rows' hidden entries given a component.
-
-    log_density: (n, K) log p(observed entries of y_n | k), differentiable.
-    """
-
-    log_density: Tensor
-
-    def statistics(self, weights: Tensor) -> Statistics:
-        """Sums of expected moments over rows with weights (n, K), such as responsibilities, in parameter-free form."""
-        ...
-
-    def entropy(self, weights: Tensor) -> Tensor:
-        """(n,) weighted entropy of the hidden entries that `statistics` treats as latent; zero where it does not."""
-        ...
-
-    def conditional(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of hidden entries index (n, t) given the observed ones and the component, (n, K, t)."""
-        ...
-
-    def drawn(self, component: Tensor, generator: Generator) -> Emissions:
-        """The rows with their latent entries drawn, given the component (n,) of each."""
-        ...
 
 
 def moments(weights: Tensor, values: Tensor) -> Statistics:
