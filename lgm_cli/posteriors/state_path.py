@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from lgm_cli.numerics.markov_chain import Logarithms, Maxima, Probabilities, Recursion
+from lgm_cli.posteriors.emissions import Emissions
 
 SAFE = 1e-250  # of the probability of a step beside its likeliest: above, nothing of weight was lost below 1e-308
 PART = 1 << 21  # numbers of pairs of states that are held at a time
@@ -19,17 +20,19 @@ class StatePath:
 
         log p(y) = log sum over paths of p_(k_1) e^(L_1) A_(k_1 k_2) e^(L_2) ..,
 
-    by forward and backward sums (Baum, Petrie, Soules & Weiss, Ann. Math. Statist. 41 (1970) 164-171) in O(T K^2) or,
-    for few states, by stretches of time at once. initial (K,) and transition (K, K), from row to column, are logarithms
-    of p and A; emission (T, K) holds L, zero at a step of which nothing was seen. All in double precision.
+    by forward and backward sums (Baum, Petrie, Soules & Weiss, Ann. Math. Statist. 41 (1970) 164-171), in O(T K^2) or,
+    of few states, by stretches of time at once. initial (K,) and transition (K, K), from row to column, are logarithms
+    of p and A; emissions.log_density (T, K) is L, zero at a step of which nothing was seen. All in double precision.
 
-    At an inverse temperature beta the probability of a path is taken to that power before paths are compared (Ueda &
-    Nakano, Neural Networks 11 (1998) 271-282): p, A and e^L each to the power beta.
+    At an inverse temperature beta, p, A and e^L are each taken to that power, but not the hidden entries of a step
+    given its state (Ueda & Nakano, Neural Networks 11 (1998) 271-282).
     """
 
-    def __init__(self, initial: Tensor, transition: Tensor, emission: Tensor, inverse_temperature: float = 1.0) -> None:
-        self.inverse_temperature = inverse_temperature
-        self._given = initial, transition, emission
+    def __init__(
+        self, initial: Tensor, transition: Tensor, emissions: Emissions, inverse_temperature: float = 1.0
+    ) -> None:
+        self.emissions, self.inverse_temperature = emissions, inverse_temperature
+        self._given = initial, transition, emissions.log_density
         with torch.no_grad():
             parts = tuple(inverse_temperature * part.detach().double() for part in self._given)
             self._initial, self._transition, self._emission = parts
@@ -80,10 +83,10 @@ class StatePath:
             found = found + self.pairs(part).sum(0)
         return found
 
-    def _parts(self) -> list[slice]:
-        """Of the transitions, so many at a time that all their pairs can be held."""
+    def _parts(self, steps: int | None = None) -> list[slice]:
+        """The transitions between so many steps, T by default, as many at a time as can be held as pairs of states."""
         size = max(1, PART // self._transition.numel())
-        count = len(self._emission) - 1
+        count = (len(self._emission) if steps is None else steps) - 1
         return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
     def pairs(self, transitions: slice = slice(None)) -> Tensor:
@@ -93,12 +96,14 @@ class StatePath:
         return torch.softmax(logs.flatten(1), 1).view_as(logs)
 
     def entropy(self) -> Tensor:
-        """H(q) / beta, (1,): log sum of path weights less their expected logarithm, over beta."""
+        """(1,) of the path, log sum of path weights less their expected logarithm, divided by beta; and of the hidden
+        entries of every step given its state."""
         expected = _product(self.state_probabilities[0], self._initial) + _product(
             self.state_probabilities, self._emission
         )
         expected = expected + _product(self.transition_counts, self._transition)
-        return ((self._total - expected) / self.inverse_temperature).clamp_min(0.0)[None]
+        path = ((self._total - expected) / self.inverse_temperature).clamp_min(0.0)
+        return (path + self.emissions.entropy(self.state_probabilities).sum())[None]
 
     # What else is asked -----------------------------------------------------------------------------------------
 
@@ -113,38 +118,41 @@ class StatePath:
             weight = (self._before[:-1][part][:, :, None] + self._transition).softmax(1).cumsum(1)
             weight = weight.nan_to_num()  # what cannot follow is not asked for
             chosen += (uniform[:-1][part, None, None] * weight[:, -1:] >= weight[:, :-1]).sum(1).tolist()
-        return self._certain(_traced(chosen, state))
+        path = torch.tensor(_traced(chosen, state), device=self._emission.device)
+        return CertainPath(path, len(self._initial), self.emissions.drawn(path, generator))
 
-    def most_probable(self) -> CertainPath:
-        """The path of largest posterior probability (Viterbi, IEEE Trans. Inf. Theory 13 (1967) 260-269)."""
-        with torch.no_grad():
-            best = Recursion(Maxima(), self._initial, self._transition, self._emission).forward()[0]
-            chosen = []
-            for part in self._parts():
-                chosen += (best[:-1][part][:, :, None] + self._transition).argmax(1).tolist()
-        return self._certain(_traced(chosen, int(best[-1].argmax())))
-
-    def _certain(self, path: list[int]) -> CertainPath:
-        return CertainPath(torch.tensor(path, device=self._emission.device), len(self._initial))
+    def most_probable(self, ahead: int = 0) -> Tensor:
+        """The path (T + ahead,) of largest posterior probability, continued by so many steps (Viterbi, IEEE Trans.
+        Inf. Theory 13 (1967) 260-269)."""
+        emission = torch.nn.functional.pad(self._emission, (0, 0, 0, ahead))
+        best, chosen = Recursion(Maxima(), self._initial, self._transition, emission).forward()[0], []
+        for part in self._parts(len(emission)):
+            chosen += (best[:-1][part][:, :, None] + self._transition).argmax(1).tolist()
+        return torch.tensor(_traced(chosen, int(best[-1].argmax())), device=emission.device)
 
     def ahead(self, steps: int) -> Tensor:
         """p(k_(T+h) | y) for h = 1 .. steps. (steps, K)"""
-        return _ahead(self.state_probabilities[-1], self._given[1], steps)
+        now, matrix = self.state_probabilities[-1], self._given[1].detach().double().exp()
+        found = [now]
+        for _ in range(steps):
+            found.append(found[-1] @ matrix)
+        return torch.stack(found)[1:]
 
 
 class CertainPath:
-    """A path that is known, (T,) states from 0 to K - 1, in the place of a posterior."""
+    """A posterior that is certain of one path, (T,) states from 0 to K - 1, and of the steps' latent entries."""
 
     log_evidence = None
 
-    def __init__(self, path: Tensor, states: int) -> None:
-        self.path = path
+    def __init__(self, path: Tensor, states: int, emissions: Emissions) -> None:
+        self.path, self.emissions = path, emissions
         self.state_probabilities = torch.nn.functional.one_hot(path, states).double()  # (T, K)
         pair = path[:-1] * states + path[1:]
         self.transition_counts = torch.bincount(pair, minlength=states**2).double().view(states, states)
 
-    def entropy(self) -> Tensor:
-        return self.state_probabilities.new_zeros(1)
+    def entropy(self) -> None:
+        """None: what was drawn has no entropy."""
+        return
 
     def draw(self, generator: Generator) -> CertainPath:
         return self
@@ -162,7 +170,7 @@ class _Evidence(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor):
+    def backward(ctx: Any, *grad_outputs: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         (grad,) = grad_outputs
         found = [grad * part for part in ctx.saved_tensors]
         return *(part.to(dtype) for part, dtype in zip(found, ctx.dtypes, strict=True)), None, None, None, None
@@ -179,11 +187,3 @@ def _traced(before: list[list[int]], last: int) -> list[int]:
     for row in reversed(before):
         path.append(row[path[-1]])
     return path[::-1]
-
-
-def _ahead(now: Tensor, transition: Tensor, steps: int) -> Tensor:
-    matrix, found = transition.detach().double().exp(), []
-    for _ in range(steps):
-        now = now @ matrix
-        found.append(now)
-    return torch.stack(found) if found else now.new_zeros(0, len(now))
