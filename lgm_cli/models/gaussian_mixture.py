@@ -18,13 +18,12 @@ from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
-from lgm_cli.models.families.normal import EMPTY, normal
+from lgm_cli.models.families.normal import normal
 from lgm_cli.models.families.predictive import NormalMixturePredictive
 from lgm_cli.numerics.assignment import best_assignment
 from lgm_cli.numerics.k_means import nearest, spread_points
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.observations.units import standardisation
 from lgm_cli.posteriors.responsibilities import CertainComponent, Responsibilities
 from lgm_cli.randomness import generator
 
@@ -188,9 +187,7 @@ class GaussianMixture(LatentVariableModel):
 
     # Learning --------------------------------------------------------------------------------------------------
 
-    def posterior(
-        self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0
-    ) -> Responsibilities:
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Responsibilities:
         emissions = self.family.emissions(parameters, chunk)
         return Responsibilities(parameters["weights"].log(), emissions, inverse_temperature)
 
@@ -220,9 +217,7 @@ class GaussianMixture(LatentVariableModel):
 
     # What is reported ------------------------------------------------------------------------------------------
 
-    def predict(
-        self, parameters: Parameters, posterior: Responsibilities, index: Tensor
-    ) -> NormalMixturePredictive:
+    def predict(self, parameters: Parameters, posterior: Responsibilities, index: Tensor) -> NormalMixturePredictive:
         """A mixture of each component's conditional normal of the entry, given the row's observed ones."""
         center, scale = (x.cpu()[index.cpu()][:, None] for x in (self.observations.center, self.observations.scale))
         mean, variance = (part.cpu().double() for part in posterior.emissions.conditional(index))
