@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -39,10 +40,18 @@ class LatentVariableModel(ABC):
     """
 
     dim: int
+    observations: Observations
 
-    def attach(self, observations: Observations) -> None:
-        """Take over the units of the data. Called once, before anything below that handles parameters."""
-        self.observations = observations
+    def bind(self, observations: Observations) -> Self:
+        """A copy of the model for these data, in whose units its parameters are. What handles parameters is asked of
+        such a copy."""
+        bound = copy.copy(self)
+        bound.observations = observations
+        bound.prepare(observations)
+        return bound
+
+    def prepare(self, observations: Observations) -> None:  # noqa: B027
+        """Work out, once, whatever the model needs of the data that it is bound to."""
 
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
@@ -89,7 +98,7 @@ class LatentVariableModel(ABC):
         return {}
 
     def fix(self, exported: Parameters, state: Mapping[str, Tensor]) -> None:
-        """Before `attach`: `restore` is to take these parameters as they are. Floors are in units of the data learned
+        """Before `bind`: `restore` is to take these parameters as they are. Floors are in units of the data learned
         from, and new data have others. state: what `applied_state` gave; UserError when it lacks what is needed."""
         self.noise_floor = 0.0
 
@@ -109,7 +118,7 @@ class LatentVariableModel(ABC):
         """Draw {"values": (N, M) array with NaN for hidden entries, "truth": parameters in the data's units}."""
 
     @abstractmethod
-    def initial(self, seed: int) -> Parameters:
+    def start(self, seed: int) -> Parameters:
         """Starting values, the same for every method."""
 
     @abstractmethod
@@ -131,7 +140,7 @@ class LatentVariableModel(ABC):
         product."""
 
     @abstractmethod
-    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
+    def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
         """The posterior by factorisation."""
 
     @abstractmethod
