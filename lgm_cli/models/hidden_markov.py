@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -80,17 +79,18 @@ class HiddenMarkov(LatentVariableModel):
             )
         self.emissions.check(data)
 
-    def bind(self, observations: Observations) -> HiddenMarkov:
-        bound = copy.copy(self)
-        bound.observations = observations
-        total, bound.channels = observations.table_shape
+    def prepare(self, observations: Observations) -> None:
+        total, self.channels = observations.table_shape
         (chunk,) = observations.chunks
-        seen = chunk.scattered(total * bound.channels)[0].view(total, -1).sum(1).nonzero()
-        bound.steps = int(seen[-1]) + 1 if len(seen) else 1
-        bound.ahead = total - bound.steps
-        bound._table = chunk, bound._rows(chunk)
-        bound.emissions = self.emissions.bind(observations, bound._table[1])
-        return bound
+        seen = chunk.scattered(total * self.channels)[0].view(total, -1).sum(1).nonzero()
+        self.steps = int(seen[-1]) + 1 if len(seen) else 1
+        self.ahead = total - self.steps
+        self._table = chunk, self._rows(chunk)
+        self.emissions = self.emissions.bind(observations, self._table[1])
+
+    def fix(self, exported: Parameters, state: Mapping[str, Tensor]) -> None:
+        super().fix(exported, state)
+        self.emissions = self.emissions.without_floor(exported)
 
     steps: int
     ahead: int

@@ -89,8 +89,8 @@ def log_mass(probabilities: Tensor, values: Tensor) -> Tensor:
     """log P(y = values) under probabilities (.., C); minus infinity where a value is no category."""
     number, size = values.round().long(), probabilities.shape[-1]
     known = (values == values.round()) & (number >= 0) & (number < size)
-    place = number.clamp(0, size - 1).expand(probabilities.shape[:-1])[..., None]
-    return torch.where(known, probabilities.gather(-1, place)[..., 0].log(), -torch.inf)
+    chosen = (probabilities * one_hot(number.clamp(0, size - 1), size)).sum(-1)
+    return torch.where(known, chosen.log(), -torch.inf)
 
 
 def shares(counts: Tensor, floor: float, possible: Tensor | None = None) -> Tensor:

@@ -51,6 +51,10 @@ class StateEmissions(ABC):
     center: Tensor  # (M,) float64, on the CPU
     scale: Tensor
 
+    def without_floor(self, exported: Parameters) -> Self:
+        """A copy, not yet bound, that takes exported parameters as they are."""
+        return copy.copy(self)
+
     @abstractmethod
     def features(self, table: Chunk) -> Tensor:
         """Rows (T, F) in which states are told apart by their distances, float64, on the CPU."""
@@ -145,6 +149,11 @@ class NormalEmissions(StateEmissions):
         unit = bound.scale.square().mean() / bound.scale.square()
         bound.family = normal(self.covariance, self.floor, unit.to(table.values))
         return bound
+
+    def without_floor(self, exported: Parameters) -> Self:
+        found = copy.copy(self)
+        found.floor = 0.0
+        return found
 
     def features(self, table: Chunk) -> Tensor:
         return table.values.cpu().double()

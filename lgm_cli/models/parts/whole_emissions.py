@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any, ClassVar, Self
 
@@ -25,7 +26,7 @@ from lgm_cli.observations.chunk import Chunk
 LEAST_RATE = 1e-6  # of a state, in average counts of the column
 LEAST_PROBABILITY = 1e-6  # of a category that a column has
 MOST_CATEGORIES = 1000
-POOLED = 0.5  # share of the whole series in the probabilities that a state starts from
+POOLED = 0.5  # share of the whole series in what a state starts from: clusters are farther apart than states
 
 
 class WholeEmissions(StateEmissions):
@@ -54,11 +55,18 @@ class CountEmissions(WholeEmissions):
     names, what = ("rates",), "counts"
     family: Counts
 
+    least = LEAST_RATE
+
     def bind(self, observations: Observations, table: Chunk) -> Self:
         bound = super().bind(observations, table)
         mean = table.values.sum(0) / table.weight.sum(0).clamp_min(1)
-        bound.family = Counts(LEAST_RATE * mean.clamp_min(LEAST_RATE))
+        bound.family = Counts(self.least * mean.clamp_min(LEAST_RATE))
         return bound
+
+    def without_floor(self, exported: Parameters) -> Self:
+        found = copy.copy(self)
+        found.least = 0.0
+        return found
 
     def features(self, table: Chunk) -> Tensor:
         """Square roots, whose variance is the same for all rates, about their mean."""
@@ -71,8 +79,7 @@ class CountEmissions(WholeEmissions):
 
     def pooled(self, parameters: Parameters, steps: Tensor) -> Parameters:
         of_all = (steps / steps.sum()) @ parameters["rates"]
-        share = (steps / (steps + 1))[:, None]
-        return {"rates": torch.maximum(share * parameters["rates"] + (1 - share) * of_all, self.family.floor)}
+        return {"rates": torch.maximum((1 - POOLED) * parameters["rates"] + POOLED * of_all, self.family.floor)}
 
     def free(self, parameters: Parameters) -> Parameters:
         return {"rates": self.family.free(parameters["rates"])}
@@ -127,6 +134,12 @@ class CategoryEmissions(WholeEmissions):
         bound.sizes = (table.values.amax(0).round().long() + 1).cpu() if self.sizes is None else self.sizes
         bound.family = Categories(bound.sizes.to(table.values.device), LEAST_PROBABILITY)
         return bound
+
+    def without_floor(self, exported: Parameters) -> Self:
+        """The categories are those of the run."""
+        found = copy.copy(self)
+        found.sizes = (exported["probabilities"] > 0).any(0).sum(1)
+        return found
 
     def _indicators(self, table: Chunk) -> Tensor:
         number = table.values.round().long().clamp_max(self.family.possible.shape[1] - 1)
