@@ -21,7 +21,7 @@ from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.families.normal import normal
 from lgm_cli.models.families.predictive import NormalMixturePredictive
 from lgm_cli.numerics.assignment import best_assignment
-from lgm_cli.numerics.k_means import nearest, spread_points
+from lgm_cli.numerics.k_means import k_means, nearest
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.responsibilities import CertainComponent, Responsibilities
@@ -98,7 +98,7 @@ class GaussianMixture(LatentVariableModel):
     # Parameters ------------------------------------------------------------------------------------------------
 
     def start(self, seed: int) -> Parameters:
-        """Means at rows that k-means++ draws from the standardised table, its gaps filled with column means, then an
+        """Means by k-means on the standardised table, its gaps filled with column means, then an
         M-step from rows assigned to the nearest. A component of few rows takes more of the covariance of all."""
         means, k = self._starting_means(seed), self.num_components
         like = {"dtype": self.observations.dtype, "device": self.observations.device}
@@ -132,7 +132,7 @@ class GaussianMixture(LatentVariableModel):
         for chunk in self.observations.chunks:
             where = place[chunk.points.cpu()]
             table[where[where >= 0]] = chunk.scattered(columns)[1].cpu().double()[where >= 0]
-        return spread_points(table, self.num_components, draw)
+        return k_means(table, self.num_components, draw)
 
     def free(self, parameters: Parameters) -> Parameters:
         """Logarithms of weights, means, and covariances above their floor as the family has them."""
@@ -152,8 +152,7 @@ class GaussianMixture(LatentVariableModel):
     def export(self, parameters: Parameters) -> Parameters:
         center, scale = self.observations.center.cpu(), self.observations.scale.cpu()
         inside = {name: value.detach().cpu().double() for name, value in parameters.items()}
-        family = normal(self.covariance, 0.0, self.family.unit)
-        written = family.written(inside["covariances"], self.num_components, len(scale))
+        written = self.family.written(inside["covariances"], self.num_components, len(scale))
         return {
             "weights": inside["weights"],
             "means": center + scale * inside["means"],

@@ -1,9 +1,25 @@
-"""Well spread points to begin clusters at."""
+"""Centers of clusters, to begin a mixture at."""
 
 from __future__ import annotations
 
 import torch
 from torch import Generator, Tensor
+
+ROUNDS = 10  # of assignment and means, far fewer than until nothing moves: what follows goes on from there
+
+
+def k_means(values: Tensor, number: int, generator: Generator, rounds: int = ROUNDS) -> Tensor:
+    """Means (number, M) of clusters of the rows of values (N, M), by a few rounds of Lloyd from spread points.
+
+    Lloyd, IEEE Transactions on Information Theory 28 (1982) 129-137. A cluster without rows keeps its center.
+    """
+    centers = spread_points(values, number, generator)
+    for _ in range(rounds):
+        assigned = nearest(values, centers)
+        rows = torch.bincount(assigned, minlength=number)[:, None]
+        sums = torch.zeros_like(centers).index_add(0, assigned, values)
+        centers = torch.where(rows > 0, sums / rows.clamp_min(1), centers)
+    return centers
 
 
 def spread_points(values: Tensor, number: int, generator: Generator) -> Tensor:

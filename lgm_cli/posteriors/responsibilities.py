@@ -8,6 +8,10 @@ from torch.nn.functional import one_hot
 
 from lgm_cli.posteriors.emissions import Emissions
 
+# Of log responsibilities below the largest: no digit of a sum shows what is less, but numbers too small for the format,
+# which it would lead to, are calculated with slowly.
+NEGLIGIBLE = {torch.float64: 300.0}
+
 
 class Responsibilities:
     """r_nk = p(k | y_n) = exp(a_nk - l_n),  a_nk = log prior_k + log p(y_n | k),  l_n = logsumexp_k a_nk.
@@ -23,6 +27,8 @@ class Responsibilities:
         joint = log_prior + emissions.log_density
         if inverse_temperature != 1.0:
             joint = inverse_temperature * joint
+        least = joint.detach().amax(1, keepdim=True) - NEGLIGIBLE.get(joint.dtype, 60.0)
+        joint = torch.maximum(joint, least)
         total = torch.logsumexp(joint, 1)
         self.log_evidence: Tensor | None = total if inverse_temperature == 1.0 else None
         self.responsibilities = (joint - total[:, None]).exp()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import torch
 from torch import Generator, Tensor
@@ -12,13 +13,17 @@ from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.emissions import Emissions
 
 LOG_2PI = math.log(2 * math.pi)
+PART = 1 << 17  # numbers of the rows that are taken at once, which the cache holds
 
 
 def moments(weights: Tensor, values: Tensor) -> Statistics:
     """Statistics of complete rows (n, M) with weights (n, K): counts (K,), sum r y (K, M), sum r y y^T (K, M, M)."""
-    count, (n, k), m = weights.sum(0), weights.shape, values.shape[1]
-    weighted = (weights[:, :, None] * values[:, None]).view(n, k * m)
-    second = (weighted.mT @ values).view(k, m, m)
+    count, k, m = weights.sum(0), weights.shape[1], values.shape[1]
+    second, size = values.new_zeros(k * m, m), max(1, PART // (k * m))
+    for weight, part in zip(weights.split(size), values.split(size), strict=True):
+        weighted = (weight[:, :, None] * part[:, None]).view(len(part), k * m)
+        second = torch.addmm(second, weighted.mT, part)
+    second = second.view(k, m, m)
     return {"count": count, "normaliser": count, "first": weights.mT @ values, "second": second}
 
 
@@ -38,17 +43,22 @@ class SharedNormal:
         factor = torch.linalg.cholesky(seen)
         self.inverse = torch.linalg.solve_triangular(factor, torch.eye(mean.shape[1]).to(factor), upper=False)
         self.log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)  # (K,) or (1,)
-        self.whitened = self._whitened(chunk.values, mean)
-        square = self.whitened.square().sum(-1)
+        size = max(1, PART // mean.numel())
+        square = torch.cat([self._whitened(part, mean).square().sum(-1) for part in chunk.values.split(size)])
         self.log_density = -0.5 * (square + mean.shape[1] * LOG_2PI) - self.log_determinant
 
     def _whitened(self, values: Tensor, mean: Tensor) -> Tensor:
-        """z, (n, K, m)."""
         shift = (self.inverse @ mean[:, :, None]).squeeze(-1)
         if len(self.inverse) == 1:
             return (values @ self.inverse[0].mT)[:, None] - shift
         (k, m), n = mean.shape, len(values)
         return torch.addmm(shift.flatten(), values, self.inverse.reshape(k * m, m).mT, beta=-1).view(n, k, m)
+
+    @cached_property
+    def whitened(self) -> Tensor:
+        """z, (n, K, m)."""
+        mean = self.means if self.complete else self.means[:, self.chunk.index]
+        return self._whitened(self.chunk.values, mean)
 
     @property
     def _rows(self) -> Tensor:
@@ -71,7 +81,7 @@ class SharedNormal:
     def entropy(self, weights: Tensor) -> Tensor:
         if self.complete:
             return torch.zeros_like(weights[:, 0])
-        hidden = self.means.shape[1] - self.whitened.shape[-1]
+        hidden = self.means.shape[1] - self.inverse.shape[-1]
         each = log_determinant(self.covariances) - self.log_determinant + 0.5 * hidden * (1 + LOG_2PI)
         return (weights * each).sum(1)
 
@@ -186,19 +196,19 @@ class FilledNormal:
 class DiagonalNormal:
     """Rows under components whose columns are independent: hidden entries drop out of densities and sums.
 
+    -2 log p(y_n | k) = sum over observed m of y_nm^2 / v_km - 2 y_nm mean_km / v_km + mean_km^2 / v_km + log 2 pi v_km.
     means, variances: (K, M).
     """
 
     def __init__(self, means: Tensor, variances: Tensor, chunk: Chunk) -> None:
         self.means, self.variances, self.chunk = means, variances, chunk
-        mean, variance = chunk.take(means.mT).mT, chunk.take(variances.mT).mT  # (K, m) or (n, K, m)
-        padded = variance if chunk.index is None or chunk.index.dim() == 1 else variance + (chunk.weight == 0)[:, None]
-        square = (chunk.values[:, None] - mean).square() / padded
-        constants = padded.log() + LOG_2PI
-        if chunk.index is not None and chunk.index.dim() == 1:
-            self.log_density = -0.5 * (square + constants).sum(-1)
-        else:
-            self.log_density = -0.5 * (chunk.weight[:, None] * (square + constants)).sum(-1)
+        accurate = means.dtype if means.device.type == "mps" else torch.float64  # the parts of a square cancel
+        seen, values = (part.to(accurate) for part in chunk.scattered(means.shape[1]))
+        mean, precision = means.to(accurate), 1 / variances.to(accurate)
+        constants = mean.square() * precision - precision.log() + LOG_2PI
+        parts = torch.cat([values.square(), values, seen], dim=1)
+        factors = torch.cat([precision, -2 * mean * precision, constants], dim=1)
+        self.log_density = (-0.5 * parts @ factors.mT).to(means.dtype)
 
     def statistics(self, weights: Tensor) -> Statistics:
         """Counts, sum r y and sum r y^2 of the observed entries, (K, M) each."""

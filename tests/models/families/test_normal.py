@@ -21,7 +21,12 @@ def drawn_parameters(covariance: str, seed: int = 0) -> dict[str, Tensor]:
     kind = {"dtype": torch.float64, "generator": draw}
     root = torch.randn(K, M, M, **kind)
     full = root @ root.mT / M + 0.3 * torch.eye(M)
-    return {"means": torch.randn(K, M, **kind), "covariances": normal(covariance, 1e-3).compact(full)}
+    return {"means": torch.randn(K, M, **kind), "covariances": family_of(covariance).compact(full)}
+
+
+def family_of(covariance: str, floor: float = 1e-3) -> Normal:
+    """Spherical covariances in columns of different units."""
+    return normal(covariance, floor, torch.linspace(0.5, 2.0, M).double())
 
 
 def rows_with_gaps(seed: int = 1, complete: int = 0) -> Chunk:
@@ -73,7 +78,7 @@ def random_weights(n: int) -> Tensor:
 @pytest.mark.parametrize("layout", ["masked", "gathered", "whole", "shared"])
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_densities_and_moments_are_those_of_dense_marginal_normals(covariance: str, layout: str) -> None:
-    chunk, family, parameters = layouts()[layout], normal(covariance, 1e-3), drawn_parameters(covariance)
+    chunk, family, parameters = layouts()[layout], family_of(covariance), drawn_parameters(covariance)
     density, expected, spread, entropy = by_row(chunk, parameters, family)
     found = family.emissions(parameters, chunk)
     torch.testing.assert_close(found.log_density, density, atol=1e-11, rtol=1e-11)
@@ -100,7 +105,7 @@ def test_densities_and_moments_are_those_of_dense_marginal_normals(covariance: s
 
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_the_gradient_of_densities_is_that_of_finite_differences(covariance: str) -> None:
-    family, chunk, weights = normal(covariance, 1e-3), rows_with_gaps(complete=15), random_weights(N)
+    family, chunk, weights = family_of(covariance), rows_with_gaps(complete=15), random_weights(N)
     free = {"means": drawn_parameters(covariance)["means"]}
     free["covariances"] = family.free(drawn_parameters(covariance)["covariances"])
 
@@ -115,7 +120,7 @@ def test_the_gradient_of_densities_is_that_of_finite_differences(covariance: str
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_loss_less_entropy_is_the_weighted_density(covariance: str) -> None:
     """E log p(y, hidden | k) + H(hidden | k) = log p(y observed | k) under the hidden entries' own posterior."""
-    family, chunk, weights = normal(covariance, 1e-3), rows_with_gaps(complete=15), random_weights(N)
+    family, chunk, weights = family_of(covariance), rows_with_gaps(complete=15), random_weights(N)
     parameters = drawn_parameters(covariance)
     found = family.emissions(parameters, chunk)
     loss = family.expected_loss(parameters, found.statistics(weights))
@@ -127,7 +132,7 @@ def test_loss_less_entropy_is_the_weighted_density(covariance: str) -> None:
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_the_maximum_is_that_of_a_numerical_optimiser(covariance: str, floor: float) -> None:
     """Also under a floor that binds, and each block alone."""
-    family, chunk, parameters = normal(covariance, floor), rows_with_gaps(complete=15), drawn_parameters(covariance)
+    family, chunk, parameters = family_of(covariance, floor), rows_with_gaps(complete=15), drawn_parameters(covariance)
     parameters["covariances"] = family.compact(family.written(parameters["covariances"], K, M))
     statistics = family.emissions(parameters, chunk).statistics(random_weights(N))
     for block in (None, "means", "covariances"):
@@ -157,7 +162,7 @@ def test_the_maximum_is_that_of_a_numerical_optimiser(covariance: str, floor: fl
 
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_a_component_without_weight_keeps_its_parameters(covariance: str) -> None:
-    family, chunk, parameters = normal(covariance, 1e-3), rows_with_gaps(complete=15), drawn_parameters(covariance)
+    family, chunk, parameters = family_of(covariance), rows_with_gaps(complete=15), drawn_parameters(covariance)
     weights = random_weights(N)
     weights[:, 1] = 0
     new = family.maximise(parameters, family.emissions(parameters, chunk).statistics(weights))
@@ -170,12 +175,12 @@ def test_a_component_without_weight_keeps_its_parameters(covariance: str) -> Non
 
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_forms_of_covariances(covariance: str) -> None:
-    family, inside = normal(covariance, 1e-3), drawn_parameters(covariance)["covariances"]
+    family, inside = family_of(covariance), drawn_parameters(covariance)["covariances"]
     written = family.written(inside, K, M)
     assert written.shape == (K, M, M)
     torch.testing.assert_close(family.compact(written), inside, atol=1e-14, rtol=1e-14)
     torch.testing.assert_close(family.constrain(family.free(inside)), inside, atol=1e-12, rtol=1e-12)
-    smallest = torch.linalg.eigvalsh(written)[:, 0]
+    smallest = inside if covariance == "spherical" else torch.linalg.eigvalsh(written)[:, 0]
     torch.testing.assert_close(family.smallest(inside).expand(K), smallest, atol=1e-12, rtol=1e-12)
     flat = family.compact(torch.zeros(K, M, M).double())  # at its floor, where free coordinates still exist
     assert float((family.constrain(family.free(flat)) - flat).abs().max()) < 2e-6
