@@ -15,10 +15,8 @@ from torch.nn.functional import one_hot
 from lgm_cli.data.base.data import Data
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
-from lgm_cli.models.families.categories import Categories
-from lgm_cli.models.families.counts import Counts
 from lgm_cli.models.families.mixed import Mixed, log_normal
-from lgm_cli.models.families.normal import Normal, normal
+from lgm_cli.models.families.normal import normal
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 
@@ -31,7 +29,7 @@ class StateEmissions(ABC):
 
     names: ClassVar[tuple[str, ...]]
     standardise: ClassVar[bool]
-    family: Normal | Counts | Categories
+    family: Any  # Normal, Counts or Categories, once it is bound
 
     @abstractmethod
     def check(self, data: Data) -> None:
@@ -136,7 +134,6 @@ class NormalEmissions(StateEmissions):
     """y_t | k ~ N(means_k, covariances_k), as lgm_cli/models/families/normal.py has them."""
 
     names, standardise = ("means", "covariances"), True
-    family: Normal
 
     def __init__(self, covariance: str, floor: float) -> None:
         self.covariance, self.floor = covariance, floor

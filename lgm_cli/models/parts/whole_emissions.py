@@ -53,7 +53,6 @@ class CountEmissions(WholeEmissions):
     """y_tm | k ~ Poisson(rates_km)."""
 
     names, what = ("rates",), "counts"
-    family: Counts
 
     least = LEAST_RATE
 
@@ -115,7 +114,6 @@ class CategoryEmissions(WholeEmissions):
     """P(y_tm = c | k) = probabilities_kmc, with the numbers of categories, from 0 on, as values."""
 
     names, what = ("probabilities",), "categories"
-    family: Categories
 
     def __init__(self) -> None:
         self.sizes: Tensor | None = None  # (M,) once known
