@@ -58,16 +58,8 @@ class HiddenMarkov(LatentVariableModel):
             "poisson": CountEmissions,
             "categorical": CategoryEmissions,
         }[emission]()
+        self.dim, self.standardise = num_components, self.emissions.standardise
         self.blocks = (("initial",), ("transition",), *((name,) for name in self.emissions.names))
-
-    @property
-    def standardise(self) -> bool:
-        """Whether values are learned from in standard units: counts and categories are taken as they are."""
-        return self.emissions.standardise
-
-    @property
-    def dim(self) -> int:
-        return self.num_components
 
     def check(self, data: Data) -> None:
         super().check(data)

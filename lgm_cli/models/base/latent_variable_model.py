@@ -55,6 +55,7 @@ class LatentVariableModel(ABC):
 
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
+    standardise = True  # whether values are learned from in standard units, or as they are: counts, categories
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
     # What `auto` means for this model, where it is not what it means for others: learning_rate by optimiser, betas of
