@@ -46,8 +46,8 @@ class HiddenMarkov(LatentVariableModel):
     noise_floor: lower bound of the eigenvalues of covariances of the columns standardised each by its own.
     """
 
-    learns_from = "series"
-    averages = False
+    kind = learns_from = "series"
+    averages = has_system = False
     double_precision = True  # the sums run over thousands of steps
     pictures = ("states",)
 
@@ -195,10 +195,12 @@ class HiddenMarkov(LatentVariableModel):
 
     def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> StatePath:
         emissions = self.emissions.family.emissions(parameters, self.table(chunk))
-        logs = (parameters[name].log() for name in ("initial", "transition"))
-        return StatePath(*logs, emissions, inverse_temperature)
+        initial, transition = (parameters[name].log() for name in ("initial", "transition"))
+        return StatePath(initial, transition, emissions, inverse_temperature)
 
-    def statistics(self, chunk: Chunk, posterior: StatePath | CertainPath) -> Statistics:
+    def statistics(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, chunk: Chunk, posterior: StatePath | CertainPath
+    ) -> Statistics:
         """`initial` (K,) and `transitions` (K, K), expected numbers of first states and of transitions; the family's
         sums over steps weighted with the probabilities of their states."""
         weights, entropy = posterior.state_probabilities, posterior.entropy()
@@ -224,7 +226,25 @@ class HiddenMarkov(LatentVariableModel):
                 new[name] = torch.where(few, parameters[name], found)
         return new | self.emissions.maximise(new, statistics, names)
 
+    def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Any) -> Tensor:
+        return self.expected_loss(parameters, self.statistics(chunk, posterior))
+
+    def system(self, parameters: Parameters, chunk: Chunk) -> Any:
+        raise TypeError("states have no linear system")
+
+    def product_operations(self, observed: np.ndarray) -> np.ndarray:
+        raise TypeError("states have no linear system")
+
     # What is reported ------------------------------------------------------------------------------------------
+
+    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: Any) -> Tensor:
+        """In the data's own units, (1,)."""
+        scale = self.observations.scale.to(chunk.values.device).log()
+        seen = chunk.scattered(len(scale))[0][0].double() @ scale
+        return posterior.log_evidence - seen
+
+    def latents(self, parameters: Parameters, posterior: Any) -> Any:
+        raise TypeError("states have probabilities: see `inferred`")
 
     def predict(self, parameters: Parameters, posterior: StatePath, index: Tensor) -> Mixed:
         """A mixture over the states of the entry's step, given all that was observed."""
@@ -292,16 +312,21 @@ class HiddenMarkov(LatentVariableModel):
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         found = self.emissions.warnings(parameters, self.lower_floor)
-        steps = stationary(self._inside(parameters)) * self.steps
+        steps = stationary(self._inside(parameters), 1 / self.steps) * self.steps
         few = torch.nonzero(steps < FEW).flatten().tolist()
         if few and self.num_components > 1:
-            found.append(f"{named(few)} stand for fewer than {FEW:g} steps each: fewer model.num_components would do")
+            verb = "stands for" if len(few) == 1 else "each stand for"
+            found.append(f"{named(few)} {verb} fewer than {FEW:g} steps: fewer model.num_components would do")
         return found
 
 
-def stationary(parameters: Mapping[str, Tensor]) -> Tensor:
-    """The stationary distribution (K,) of the chain; where it has several, the one that is reached from the start."""
+def stationary(parameters: Mapping[str, Tensor], restart: float = RESTART) -> Tensor:
+    """The stationary distribution (K,) of the chain; where it has several, the one that is reached from the start.
+
+    restart: the chain begins anew with this probability at each step. With 1 / T the distribution is that of about T
+    steps from the start.
+    """
     transition = parameters["transition"]
-    left = torch.eye(len(transition)).to(transition) - (1 - RESTART) * transition.mT
+    left = torch.eye(len(transition)).to(transition) - (1 - restart) * transition.mT
     found = torch.linalg.solve(left, parameters["initial"]).clamp_min(0.0)
     return found / found.sum()

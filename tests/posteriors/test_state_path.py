@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import Generator, Tensor
 
 from lgm_cli.posteriors.state_path import CertainPath, StatePath
 
-DOUBLE = {"dtype": torch.float64}
+DOUBLE: dict[str, Any] = {"dtype": torch.float64}
 
 
 @dataclass
@@ -108,7 +109,8 @@ def test_hidden_entries_have_their_own_entropy_whatever_the_temperature() -> Non
 
 
 def test_gradients_are_expected_numbers() -> None:
-    parts = tuple(part.requires_grad_() for part in chain(6, 3))
+    one, two, three = (part.requires_grad_() for part in chain(6, 3))
+    parts = one, two, three
     found = path_of(parts)
     assert found.log_evidence is not None
     gradients = torch.autograd.grad(2 * found.log_evidence.sum(), parts)
@@ -123,12 +125,13 @@ def test_gradients_are_expected_numbers() -> None:
         assert torch.allclose(value, 2 * meaning, atol=1e-12, rtol=0)
     for part, gradient in zip(parts, gradients, strict=True):
         moved, step = torch.randn_like(part), 1e-5
-        ends = [
-            path_of(tuple(p + sign * step * moved if p is part else p for p in parts)).log_evidence for sign in (1, -1)
-        ]
-        assert ends[0] is not None
-        assert ends[1] is not None
-        difference = float((ends[0] - ends[1]).detach() / step)
+        ends = []
+        for sign in (1, -1):
+            a, b, c = (p + sign * step * moved if p is part else p for p in parts)
+            value = path_of((a, b, c)).log_evidence
+            assert value is not None
+            ends.append(value.detach())
+        difference = float((ends[0] - ends[1]) / step)
         assert abs(difference - float((gradient * moved).sum())) < 1e-7
 
 
@@ -237,7 +240,8 @@ def test_states_after_the_end_follow_the_transitions() -> None:
 
 
 def test_single_precision_given_keeps_its_gradients() -> None:
-    parts = tuple(part.float().requires_grad_() for part in chain(20, 3))
+    one, two, three = (part.float().requires_grad_() for part in chain(20, 3))
+    parts = one, two, three
     value = path_of(parts).log_evidence
     assert value is not None
     assert value.dtype == torch.float64

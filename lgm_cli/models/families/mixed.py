@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from lgm_cli.models.base.predictive import Predictive
 
-class Mixed:
-    """p(y) = sum_k r_k p(y | k) of t entries, each with weights of its own, in the data's own units.
 
-    weights: r (K, t). means, variances: (K, t), of the components. log_component: log p(values | k), (K, t), of values
-    (t,). mean, variance: (1, t), of the mixture.
+@dataclass(frozen=True)
+class Mixed(Predictive):
+    """p(y) = sum_k r_k p(y | k) of t entries, (1, t), each with weights of its own.
+
+    weights: r (K, t). log_component: log p(values | k), (K, t), of values (t,), in the data's own units.
     """
 
-    def __init__(
-        self, weights: Tensor, means: Tensor, variances: Tensor, log_component: Callable[[Tensor], Tensor]
-    ) -> None:
-        self._weights, self._log_component = weights, log_component
+    weights: Tensor
+    log_component: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def of(cls, weights: Tensor, means: Tensor, variances: Tensor, log_component: Callable[[Tensor], Tensor]) -> Mixed:
+        """From the means and variances (K, t) of the components."""
         mean = (weights * means).sum(0)
-        self.mean = mean[None]
-        self.variance = (weights * (variances + (means - mean).square())).sum(0)[None]
+        variance = (weights * (variances + (means - mean).square())).sum(0)
+        return cls(mean[None], variance[None], weights, log_component)
 
     def log_density(self, values: Tensor) -> Tensor:
-        """Log density, or of counts and categories log probability, of values (1, t)."""
-        return torch.logsumexp(self._weights.log() + self._log_component(values[0]), 0)[None]
+        return torch.logsumexp(self.weights.log() + self.log_component(values[0]), 0)[None]
 
 
 def log_normal(means: Tensor, variances: Tensor) -> Callable[[Tensor], Tensor]:

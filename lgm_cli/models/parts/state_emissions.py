@@ -200,7 +200,7 @@ class NormalEmissions(StateEmissions):
             known = inside["means"][:, column], written.diagonal(dim1=1, dim2=2)[:, column]
         center, scale = (part.cpu()[entry] for part in (self.observations.center, self.observations.scale))
         means, variances = center + scale * known[0], scale**2 * known[1]
-        return Mixed(weights, means, variances, log_normal(means, variances))
+        return Mixed.of(weights, means, variances, log_normal(means, variances))
 
     def drawn_truth(self, states: int, columns: int, options: Any, draw: Generator) -> Parameters:
         """Means differ by factor_share of the variance of a column on average; full and tied covariances have

@@ -100,7 +100,7 @@ class CountEmissions(WholeEmissions):
 
     def mixed(self, inside: Parameters, weights: Tensor, entry: Tensor, known: tuple[Tensor, Tensor] | None) -> Mixed:
         rates = inside["rates"][:, entry % self.columns]
-        return Mixed(weights, rates, rates, lambda values: log_mass_of_count(rates, values))
+        return Mixed.of(weights, rates, rates, lambda values: log_mass_of_count(rates, values))
 
     def drawn_truth(self, states: int, columns: int, options: Any, draw: Generator) -> Parameters:
         like: Any = {"dtype": torch.float64, "generator": draw}
@@ -185,7 +185,7 @@ class CategoryEmissions(WholeEmissions):
             """A category that was not seen in learning has the least probability."""
             return log_mass_of_category(probabilities, values).clamp_min(math.log(LEAST_PROBABILITY))
 
-        return Mixed(weights, means[:, column], variances, log_mass)
+        return Mixed.of(weights, means[:, column], variances, log_mass)
 
     def drawn_truth(self, states: int, columns: int, options: Any, draw: Generator) -> Parameters:
         """Four categories, about half of whose differences in log probability are the state's."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from lgm_cli.models.families.categories import Categories, above_floor, centred_logs, log_mass, shares
 from lgm_cli.observations.chunk import Chunk
 
-DOUBLE = {"dtype": torch.float64}
+DOUBLE: dict[str, Any] = {"dtype": torch.float64}
 SIZES = torch.tensor([3, 2])
 
 

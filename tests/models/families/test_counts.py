@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 from lgm_cli.models.families.counts import Counts, log_mass
 from lgm_cli.observations.chunk import Chunk
 
-DOUBLE = {"dtype": torch.float64}
+DOUBLE: dict[str, Any] = {"dtype": torch.float64}
 FLOOR = torch.tensor([1e-3, 2e-3, 1e-3], **DOUBLE)
 
 
