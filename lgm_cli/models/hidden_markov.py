@@ -46,8 +46,8 @@ class HiddenMarkov(LatentVariableModel):
     noise_floor: lower bound of the eigenvalues of covariances of the columns standardised each by its own.
     """
 
-    kind = learns_from = "series"
-    averages = has_system = False
+    kind = "series"
+    averages = False
     double_precision = True  # the sums run over thousands of steps
     pictures = ("states",)
 
@@ -226,25 +226,7 @@ class HiddenMarkov(LatentVariableModel):
                 new[name] = torch.where(few, parameters[name], found)
         return new | self.emissions.maximise(new, statistics, names)
 
-    def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Any) -> Tensor:
-        return self.expected_loss(parameters, self.statistics(chunk, posterior))
-
-    def system(self, parameters: Parameters, chunk: Chunk) -> Any:
-        raise TypeError("states have no linear system")
-
-    def product_operations(self, observed: np.ndarray) -> np.ndarray:
-        raise TypeError("states have no linear system")
-
     # What is reported ------------------------------------------------------------------------------------------
-
-    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: Any) -> Tensor:
-        """In the data's own units, (1,)."""
-        scale = self.observations.scale.to(chunk.values.device).log()
-        seen = chunk.scattered(len(scale))[0][0].double() @ scale
-        return posterior.log_evidence - seen
-
-    def latents(self, parameters: Parameters, posterior: Any) -> Any:
-        raise TypeError("states have probabilities: see `inferred`")
 
     def predict(self, parameters: Parameters, posterior: StatePath, index: Tensor) -> Mixed:
         """A mixture over the states of the entry's step, given all that was observed."""
