@@ -115,7 +115,8 @@ class LatentVariableModel(ABC):
 
     @abstractmethod
     def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
-        """The names and shapes of the exported parameters of a table with these columns."""
+        """The names and shapes of the exported parameters of a table with these columns; ANY for a size that the data
+        learned from decide."""
 
     @abstractmethod
     def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:

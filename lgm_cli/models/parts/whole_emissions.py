@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 
 from lgm_cli.data.base.data import Data
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.models.base.parameters import ANY, Parameters
 from lgm_cli.models.families.categories import Categories
 from lgm_cli.models.families.categories import log_mass as log_mass_of_category
 from lgm_cli.models.families.counts import Counts
@@ -170,7 +170,7 @@ class CategoryEmissions(WholeEmissions):
         return {"probabilities": exported["probabilities"]}
 
     def shapes(self, states: int, columns: int) -> dict[str, tuple[int, ...]]:
-        return {"probabilities": (states, columns, 0 if self.sizes is None else int(self.sizes.max()))}
+        return {"probabilities": (states, columns, ANY if self.sizes is None else int(self.sizes.max()))}
 
     def moments(self, exported: Parameters) -> tuple[Tensor, Tensor]:
         number = torch.arange(exported["probabilities"].shape[2], dtype=torch.float64)
