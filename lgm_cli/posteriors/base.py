@@ -36,6 +36,7 @@ class GaussianPosterior(ABC):
 
     frame = Frame()
     mean: Any  # of whitened latents, (n, D)
+    inverse_temperature = 1.0
 
     @property
     @abstractmethod
@@ -43,12 +44,15 @@ class GaussianPosterior(ABC):
         """log det A_n, (n or 1,)."""
 
     def entropy(self) -> Tensor:
-        """Entropy of the model's own latents, in nats: 1/2 (D (1 + log 2 pi) - log det A_n) + log |det dz/dv|, (n,)."""
+        """Entropy of the model's own latents over the inverse temperature beta, in nats, (n,):
+
+        1/2 (D (1 + log 2 pi / beta) - log det A_n) + log |det dz/dv|
+        """
         n, dim = self.mean.shape
-        entropy = 0.5 * (dim * (1 + math.log(2 * math.pi)) - self.log_determinant)
+        entropy = 0.5 * (dim * (1 + math.log(2 * math.pi / self.inverse_temperature)) - self.log_determinant)
         if self.frame.scale is not None:
             entropy = entropy + self.frame.scale.to(entropy).log().expand(dim).sum()
-        return entropy.expand(n)
+        return (entropy / self.inverse_temperature).expand(n)
 
 
 class MatrixPrecision:

@@ -361,6 +361,14 @@ def test_the_free_energy_touches_the_likelihood_and_is_never_above_it(
     assert energy(best, found) >= energy(parameters, found) - 1e-8
     for seed in (1, 2, 3):
         assert energy(cases.perturbed(best, seed, size=0.01), found) <= energy(best, found) + 1e-8
+    reached = energy(parameters, found)
+    for block in model.blocks:
+        turned = model.maximise(parameters, found, block)
+        assert all(torch.equal(turned[each], parameters[each]) for each in parameters if each not in block)
+        assert energy(turned, found) >= reached - 1e-8
+        for seed in (1, 2, 3):
+            moved = {each: value for each, value in cases.perturbed(turned, seed, 0.01).items() if each in block}
+            assert energy(turned | moved, found) <= energy(turned, found) + 1e-8
 
 
 @pytest.mark.parametrize("name", choices.choices("model"))

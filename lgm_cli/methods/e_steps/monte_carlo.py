@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from lgm_cli.methods.e_steps.base.e_step import EStep
+from lgm_cli.methods.e_steps.base.samples import grown, saved_samples
 from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
 from lgm_cli.methods.saved_state import require
 from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel
@@ -19,7 +22,7 @@ from lgm_cli.randomness import generator
 from lgm_cli.solvers.base.solver import Solver
 
 
-class MonteCarlo:
+class MonteCarlo(EStep):
     """Posterior means and samples by an iterative solver on A_n X = [b_n, delta_1 .. delta_K].
 
     delta_k = e + V^T Omega e' with e, e' ~ N(0, I) has covariance A_n, so sigma_k = A_n^-1 delta_k ~ N(0, A_n^-1): no
@@ -30,6 +33,7 @@ class MonteCarlo:
     afterwards.
 
     differentiable: let the parameters' gradient flow through every step of the solver (network gradient).
+    growth: factor of the number of samples each time that their noise hides what the steps gain; one keeps it.
     """
 
     def __init__(
@@ -40,9 +44,11 @@ class MonteCarlo:
         refresh_every: int,
         seed: int,
         differentiable: bool,
+        growth: float = 1.0,
     ) -> None:
         self.model, self.solver, self.num_samples = model, solver, num_samples
         self.refresh_every, self.seed, self.differentiable = refresh_every, seed, differentiable
+        self.growth = growth
         self._start: dict[tuple[int, int], tuple[int, Tensor]] = {}  # by block and chunk: refresh, solution
 
     def noise(self, chunk: Chunk, draw: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -126,13 +132,26 @@ class MonteCarlo:
         when, x = self._start[key]
         return x if when == refresh else x[:, :1]
 
-    def state(self) -> dict[str, Tensor]:
-        """Warm starts, for a checkpoint: a run that goes on must start its solvers where they were."""
-        return {f"{block}.{number}.{when}": x for (block, number), (when, x) in self._start.items()}
+    def quieter(self) -> bool:
+        """Draw more samples; what is kept of the former ones is their mean."""
+        if (more := grown(self.num_samples, self.growth)) == self.num_samples:
+            return False
+        self.num_samples = more
+        self._start = {key: (when, x[:, :1].clone()) for key, (when, x) in self._start.items()}
+        return True
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def state(self) -> dict[str, Any]:
+        """Warm starts, for a checkpoint: a run that goes on must start its solvers where they were."""
+        kept = {f"{block}.{number}.{when}": x for (block, number), (when, x) in self._start.items()}
+        return kept | ({"num_samples": self.num_samples} if self.growth > 1 else {})
+
+    def load_state(self, state: dict[str, Any]) -> None:
         blocks, dtype = self.model.observations.blocks, self.model.observations.dtype
+        if self.growth > 1:
+            self.num_samples = saved_samples(state, self.num_samples)
         for name, x in state.items():
+            if name == "num_samples" and self.growth > 1:
+                continue
             block, number, when = map(int, name.split("."))
             if not (0 <= block < len(blocks) and 0 <= number < len(blocks[block])):
                 raise ValueError(f"expectation.{name}")

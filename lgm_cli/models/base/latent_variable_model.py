@@ -19,8 +19,6 @@ from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.posteriors.dense import DensePosterior
-from lgm_cli.posteriors.samples import SamplePosterior
 
 ACCURATE = {"tolerance": 1e-6, "max_iterations": 1000}  # choices of a model whose one data point averages no errors
 
@@ -28,8 +26,8 @@ ACCURATE = {"tolerance": 1e-6, "max_iterations": 1000}  # choices of a model who
 # `log_density` at least.
 Reference = Any
 
-# Whatever gives the expectations that an update needs: mean, covariance, and the variance of observed rows.
-Posterior = DensePosterior | SamplePosterior
+# Whatever gives the expectations that `statistics` needs, and the `entropy` of the latents, or None.
+Posterior = Any
 
 
 class LatentVariableModel(ABC):
@@ -147,8 +145,9 @@ class LatentVariableModel(ABC):
         return {}
 
     @abstractmethod
-    def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
-        """The posterior by factorisation."""
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Reference:
+        """p(z | y, parameters), exactly, for the data points of a chunk; at an inverse temperature beta, what is
+        proportional to p(y, z | parameters)^beta. TypeError where a model has no such posterior."""
 
     @abstractmethod
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
@@ -193,9 +192,11 @@ class LatentVariableModel(ABC):
         return statistics["entropy"] - self.expected_loss(parameters, statistics)
 
     @abstractmethod
-    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
-        """The parameters that minimise `expected_loss` of the statistics. A model with `blocks` takes a third argument,
-        `block`: names of the parameters to minimise over, the others as they are."""
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
+        """The parameters that minimise `expected_loss` of the statistics; with a block of names, one of `blocks`, over
+        these alone, and the others as they are."""
 
     def canonical(self, parameters: Parameters) -> Parameters:
         """The same model in the stated form that is written: where the likelihood leaves a choice, such as that of the

@@ -62,9 +62,11 @@ class LinearGaussianModel(LatentGaussianModel):
         rows, targets, _ = self._columns(parameters, chunk)
         return DensePrecision(rows, chunk.mask), targets
 
-    def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Reference:
         rows, targets, _ = self._columns(parameters, chunk.gathered)
-        found = DensePosterior(rows if rows.dim() == 3 else rows[None], targets, orthogonal=self.double_precision)
+        found = DensePosterior(
+            rows if rows.dim() == 3 else rows[None], targets, self.double_precision, inverse_temperature
+        )
         found.frame = self.frame(parameters)
         return found
 
