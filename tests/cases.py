@@ -112,6 +112,13 @@ def perturbed(parameters: Parameters, seed: int = 0, size: float = 0.1) -> Param
     return moved
 
 
+def moved(model: LatentVariableModel, parameters: Parameters, seed: int = 0, size: float = 0.1) -> Parameters:
+    """`perturbed`, or where parameters have a domain, such as probabilities and matrices: in free coordinates."""
+    if model.has_system:
+        return perturbed(parameters, seed, size)
+    return model.constrain(perturbed(model.free(parameters), seed, size))
+
+
 def leaves(parameters: Parameters) -> Parameters:
     """Copies that gradients can be taken for."""
     return {name: value.detach().clone().requires_grad_() for name, value in parameters.items()}

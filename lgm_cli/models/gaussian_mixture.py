@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,13 +17,15 @@ from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
-from lgm_cli.models.families.normal import normal
+from lgm_cli.models.families.normal import Normal, normal
+from lgm_cli.models.families.normal_emissions import PART
 from lgm_cli.models.families.predictive import NormalMixturePredictive
 from lgm_cli.numerics.assignment import best_assignment
 from lgm_cli.numerics.k_means import k_means, nearest
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.posteriors.responsibilities import CertainComponent, Responsibilities
+from lgm_cli.posteriors.costs import exact_part_size
+from lgm_cli.posteriors.responsibilities import Responsibilities
 from lgm_cli.randomness import generator
 
 START_NUMBERS = 1 << 24  # of the table's numbers, of which starting means are drawn; of a larger table, of some rows
@@ -44,9 +45,12 @@ class GaussianMixture(LatentVariableModel):
     Inside, columns are standardised, and `covariances` are in the compact shape of lgm_cli/models/families/normal.py.
     """
 
-    learns_from = "table"
-    blocks = (("weights",), ("means",), ("covariances",))
-    pictures = ("mixtures",)
+    blocks: ClassVar = (("weights",), ("means",), ("covariances",))
+    held_when_tempered = ("covariances",)  # learned too, they would keep merged components merged
+    pictures: ClassVar = ("mixtures",)
+    choices: ClassVar = {"learning_rate": {"adam": 0.03, "rmsprop": 0.01, "adagrad": 0.1, "sgd": 0.03}}
+
+    family: Normal
 
     def __init__(self, num_components: int, covariance: str, noise_floor: float) -> None:
         self.num_components, self.covariance, self.noise_floor = num_components, covariance, noise_floor
@@ -60,12 +64,17 @@ class GaussianMixture(LatentVariableModel):
                 f"use model.num_components={points} or less",
             )
 
-    def bind(self, observations: Observations) -> GaussianMixture:
-        bound = copy.copy(self)
-        bound.observations = observations
+    def prepare(self, observations: Observations) -> None:
         unit = observations.scale.square().mean() / observations.scale.square()
-        bound.family = normal(self.covariance, self.noise_floor, unit.to(observations.device, observations.dtype))
-        return bound
+        self.family = normal(self.covariance, self.noise_floor, unit.to(observations.device, observations.dtype))
+        patterns = sum(
+            1 if chunk.index is not None and chunk.index.dim() == 1 else len(chunk.points)
+            for chunk in observations.chunks
+        )
+        self._patterns = patterns / observations.shape[0]  # of gaps, at most, for each data point
+        k, m = self.num_components, observations.shape[1]
+        # Of a latent vector whose posterior takes as much memory as that of a row: what parts of chunks are cut by.
+        self.dim = max(k, math.ceil(2 * math.sqrt(k * m))) if self._dense else k
 
     # Data drawn from the model ---------------------------------------------------------------------------------
 
@@ -184,13 +193,48 @@ class GaussianMixture(LatentVariableModel):
             for name, value in parameters.items()
         }
 
+    # Costs -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _dense(self) -> bool:
+        return self.covariance in ("full", "tied")
+
+    def exact_operations(self, observed: np.ndarray) -> np.ndarray:
+        """Of the densities and of the factorisations, which rows with the same pattern of gaps share."""
+        if not self._dense:
+            return 3.0 * self.num_components * observed
+        return self.num_components * (observed**2 + self._patterns * observed**3 / 3)
+
+    def product_operations(self, observed: np.ndarray) -> np.ndarray:
+        """Of the densities alone, for the number of threads."""
+        return self.num_components * observed * (self.observations.shape[1] if self._dense else 3.0)
+
+    def exact_bytes(self, gradient: bool = False) -> float:
+        """Of rows with gaps of their own, the rows of the covariances that are observed, factors and their inverses;
+        of diagonal covariances, squares in double precision."""
+        k, m, peaks = self.num_components, self.observations.shape[1], [0.0]
+        for chunk in self.observations.chunks:
+            n, width = min(exact_part_size(chunk, self.dim), len(chunk.points)), chunk.width
+            each, whole = 6 * k + 2 * m, 0.0
+            if not self._dense:
+                each += 15 * m
+            elif chunk.index is None or chunk.index.dim() == 2:
+                own, all_own = (1, 0.5 * k * width * m) if self.covariance == "tied" else (k, 0)
+                each += own * width * (1.1 * width + 4.4 * m) + all_own
+            else:
+                each += 3 * k * width * (width < m)
+                whole = 1.5 * PART
+            peaks.append(n * each + whole)
+        return float(self.observations.dtype.itemsize * (max(peaks) + 6 * k * m * (m if self._dense else 1)))
+
     # Learning --------------------------------------------------------------------------------------------------
 
     def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Responsibilities:
         emissions = self.family.emissions(parameters, chunk)
         return Responsibilities(parameters["weights"].log(), emissions, inverse_temperature)
 
-    def statistics(self, chunk: Chunk, posterior: Responsibilities | CertainComponent) -> Statistics:
+    @torch.no_grad()  # the posterior is held fixed
+    def statistics(self, chunk: Chunk, posterior: Any) -> Statistics:
         """Sums of the responsibilities, `components` (K,), and the family's moments of rows weighted with them."""
         weights, entropy = posterior.responsibilities, posterior.entropy()
         found = posterior.emissions.statistics(weights) | {"components": weights.sum(0)}
@@ -221,9 +265,9 @@ class GaussianMixture(LatentVariableModel):
         center, scale = (x.cpu()[index.cpu()][:, None] for x in (self.observations.center, self.observations.scale))
         mean, variance = (part.cpu().double() for part in posterior.emissions.conditional(index))
         weights = posterior.responsibilities.cpu().double()
-        return NormalMixturePredictive(weights, center + scale * mean, scale**2 * variance)
+        return NormalMixturePredictive.of(weights, center + scale * mean, scale**2 * variance)
 
-    def inferred(self, parameters: Parameters, posterior: Responsibilities) -> dict[str, Tensor]:
+    def inferred(self, parameters: Parameters, posterior: Any) -> dict[str, Tensor]:
         return {"responsibilities": posterior.responsibilities}
 
     def implied_covariance(self, exported: Parameters) -> Tensor:

@@ -47,9 +47,10 @@ def refuse_what_does_not_fit(model: LatentVariableModel, gradient: bool) -> None
     """UserError when exact posteriors do not fit into the memory that is free."""
     needed, free = model.exact_bytes(gradient), available_memory(model.observations.device)
     if needed > free:
+        mend = "method=unroll" if model.standard_prior else "fewer latent dimensions, or less of the series"
         raise UserError(
             f"exact posteriors need {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free",
-            "method=unroll" if model.standard_prior else "fewer latent dimensions, or less of the series",
+            mend if model.has_system else "fewer components or states, or a simpler model.covariance",
         )
 
 

@@ -65,6 +65,7 @@ class SharedNormal:
         """V = L^-1 S_o, (K, m, M): E[y_n | k] = mean_k + V_k^T z_nk,  Cov = S_k - V_k^T V_k."""
         return self.inverse @ self.covariances[:, self.chunk.index]
 
+    @torch.no_grad()  # a posterior is held fixed
     def statistics(self, weights: Tensor) -> Statistics:
         if self.complete:
             return moments(weights, self.chunk.values)
@@ -137,6 +138,7 @@ class GatheredNormal:
         filled = self.means + (self.whitened[:, :, None] @ rows[self.which]).squeeze(-2)
         return _observed_kept(self.chunk, filled)
 
+    @torch.no_grad()  # a posterior is held fixed
     def statistics(self, weights: Tensor) -> Statistics:
         rows, count = self._rows, weights.sum(0)
         expected = self._expected(rows)
