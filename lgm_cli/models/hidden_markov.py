@@ -93,7 +93,7 @@ class HiddenMarkov(LatentVariableModel):
     def _rows(self, chunk: Chunk) -> Chunk:
         """The steps as data points (T, M)."""
         width = (self.steps + self.ahead) * self.channels
-        weight, values = (part.view(-1, self.channels)[: self.steps] for part in chunk.scattered(width))
+        weight, values = (_double(part).view(-1, self.channels)[: self.steps] for part in chunk.scattered(width))
         return Chunk(torch.arange(self.steps, device=weight.device), None, weight, values)
 
     def table(self, chunk: Chunk) -> Chunk:
@@ -150,9 +150,8 @@ class HiddenMarkov(LatentVariableModel):
         steps = torch.bincount(label, minlength=k).double() + 1
         pairs = torch.bincount(label[:-1] * k + label[1:], minlength=k * k).double().view(k, k) + 1
         chain = {"initial": steps / steps.sum(), "transition": pairs / pairs.sum(1, keepdim=True)}
-        return {name: self._placed(value) for name, value in chain.items()} | self.emissions.start(
-            table, label.to(table.values.device), k
-        )
+        found = chain | self.emissions.start(table, label.to(table.values.device), k)
+        return {name: self._placed(value) for name, value in found.items()}
 
     def _placed(self, value: Tensor) -> Tensor:
         return value.to(self.observations.device, self.observations.dtype)
@@ -196,6 +195,7 @@ class HiddenMarkov(LatentVariableModel):
     # Learning --------------------------------------------------------------------------------------------------
 
     def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> StatePath:
+        parameters = {name: _double(value) for name, value in parameters.items()}
         emissions = self.emissions.family.emissions(parameters, self.table(chunk))
         initial, transition = (parameters[name].log() for name in ("initial", "transition"))
         return StatePath(initial, transition, emissions, inverse_temperature)
@@ -211,6 +211,7 @@ class HiddenMarkov(LatentVariableModel):
         return found if entropy is None else found | {"entropy": entropy.sum()}
 
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
+        parameters = {name: _double(value) for name, value in parameters.items()}
         chain = (statistics["initial"] * parameters["initial"].log()).sum()
         chain = chain + (statistics["transitions"] * parameters["transition"].log()).sum()
         return self.emissions.family.expected_loss(parameters, statistics) - chain
@@ -220,13 +221,14 @@ class HiddenMarkov(LatentVariableModel):
     ) -> Parameters:
         """Shares of the expected numbers, none below LEAST; the emissions' weighted maxima under their floors. A state
         that the chain never leaves keeps its transitions."""
-        names, new = block or tuple(parameters), dict(parameters)
+        names, new = block or tuple(parameters), {name: _double(value) for name, value in parameters.items()}
         for name, counts in (("initial", statistics["initial"]), ("transition", statistics["transitions"])):
             if name in names:
                 few = counts.sum(-1, keepdim=True) <= EMPTY * statistics["initial"].sum()
                 found = shares(counts.masked_fill(few, 1.0), LEAST)
-                new[name] = torch.where(few, parameters[name], found)
-        return new | self.emissions.maximise(new, statistics, names)
+                new[name] = torch.where(few, new[name], found)
+        new |= self.emissions.maximise(new, statistics, names)
+        return {name: self._placed(new[name]) if name in names else value for name, value in parameters.items()}
 
     # What is reported ------------------------------------------------------------------------------------------
 
@@ -302,6 +304,11 @@ class HiddenMarkov(LatentVariableModel):
             verb = "stands for" if len(few) == 1 else "each stand for"
             found.append(f"{named(few)} {verb} fewer than {FEW:g} steps: fewer model.num_components would do")
         return found
+
+
+def _double(value: Tensor) -> Tensor:
+    """In double precision, on the CPU where the device has none."""
+    return (value.cpu() if value.device.type == "mps" else value).double()
 
 
 def stationary(parameters: Mapping[str, Tensor], restart: float = RESTART) -> Tensor:
