@@ -9,6 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from lgm_cli.solvers.base.nystrom import NystromPreconditioner
+from lgm_cli.solvers.base.preconditioner import Preconditioner
+
 SMALL = 2  # latent dimensions for each right-hand side up to which a solver works on the matrix itself
 
 
@@ -58,6 +61,9 @@ class GaussianPosterior(ABC):
 class MatrixPrecision:
     """A_n as a matrix, (n, D, D), or (1, D, D) for all data points."""
 
+    sketchable = False  # whether `auto` may sketch it: as a matrix it is cheap as it is
+    sketch: NystromPreconditioner | None = None  # what the caller keeps of it from step to step
+
     def __init__(self, matrix: Tensor) -> None:
         self.matrix, self.dim = matrix, matrix.shape[-1]
 
@@ -76,6 +82,8 @@ class PosteriorPrecision(ABC):
     V_n = Psi^(1/2) Omega_n Phi, by its products; (n, R, D) are R vectors for each of n data points."""
 
     dim: int
+    sketchable = False  # whether a Nystrom sketch of A - I is worth its products where a solve takes long
+    sketch: NystromPreconditioner | None = None  # what the caller keeps of it from step to step
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -106,8 +114,8 @@ class PosteriorPrecision(ABC):
         """F^T e + V_n^T Omega_n e', (n, K, D), of covariance A_n for standard normal e (n, K, D) and e' (n, K, m). What
         a network gradient holds fixed of it is detached."""
 
-    def preconditioner_blocks(self, name: str) -> Tensor | None:
-        """Blocks of a matrix near A_n, as `Preconditioner` takes them, for jacobi or auto; None where it has none."""
+    def preconditioner(self, name: str) -> Preconditioner | None:
+        """One of its own for `jacobi` or `auto`; None where it has none."""
         return None
 
     def to_solve(self, systems: int) -> PosteriorPrecision | MatrixPrecision:

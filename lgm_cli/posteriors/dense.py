@@ -21,6 +21,8 @@ class DensePrecision(PosteriorPrecision):
     takes 2 m D^2 operations, and each product with that D / (2 m) of those by its rows.
     """
 
+    sketchable = True
+
     def __init__(self, rows: Tensor, mask: Tensor | None) -> None:
         self.rows, self.mask, self.dim = rows, mask, rows.shape[-1]
 

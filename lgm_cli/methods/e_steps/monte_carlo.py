@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lgm_cli.methods.e_steps.base.e_step import EStep
+from lgm_cli.methods.e_steps.base.kept_sketches import KeptSketches
 from lgm_cli.methods.e_steps.base.samples import grown, saved_samples
 from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
 from lgm_cli.methods.saved_state import require
@@ -19,7 +20,7 @@ from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.base import MatrixPrecision, PosteriorPrecision, is_small
 from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.randomness import generator
-from lgm_cli.solvers.base.solver import Solver
+from lgm_cli.solvers.base.solver import Solution, Solver
 
 
 class MonteCarlo(EStep):
@@ -50,6 +51,7 @@ class MonteCarlo(EStep):
         self.refresh_every, self.seed, self.differentiable = refresh_every, seed, differentiable
         self.growth = growth
         self._start: dict[tuple[int, int], tuple[int, Tensor]] = {}  # by block and chunk: refresh, solution
+        self._sketches = KeptSketches(solver, seed, sum(len(block) for block in model.observations.blocks))
 
     def noise(self, chunk: Chunk, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """e (n, K, D) and e' (n, K, m)."""
@@ -69,7 +71,7 @@ class MonteCarlo(EStep):
         refresh = step // self.refresh_every
         draw = generator(self.seed, "perturbation", refresh, block, device=chunks[0].values.device)
         starts = [self._warm((block, number), refresh) for number in range(len(chunks))]
-        solved = self._solved(parameters, chunks, draw, starts, record)
+        solved = self._solved(parameters, block, chunks, step, draw, starts, record)
         frame = self.model.frame(parameters)
         for number, (chunk, (delta, x, system, targets)) in enumerate(zip(chunks, solved, strict=True)):
             if self.solver.warm_start:
@@ -80,26 +82,29 @@ class MonteCarlo(EStep):
             yield chunk, SamplePosterior(mean, samples, frame, system, targets), pairing
 
     def _solved(
-        self, parameters: Parameters, chunks: list[Chunk], draw: torch.Generator,
+        self, parameters: Parameters, block: int, chunks: list[Chunk], step: int, draw: torch.Generator,
         starts: list[Tensor | None], record: SolverRecord,
     ) -> Iterator[tuple[Tensor, Tensor, PosteriorPrecision, Tensor]]:  # fmt: skip
         """Perturbations, solutions, systems and targets, chunk by chunk. Systems with a small matrix of their own are
         solved all at once, since many small chunks cost more calls than operations; but not for a network gradient,
         whose graph is freed with each chunk."""
-        if len(chunks) > 1 and not self.differentiable and is_small(self.model.dim, 1 + self.num_samples):
+        small = is_small(self.model.dim, 1 + self.num_samples)
+        if len(chunks) > 1 and small and not self.differentiable and not self._sketches.always:
             found = [self._system(parameters, chunk, draw) for chunk in chunks]
             systems, rights, precisions, targets = zip(*found, strict=True)
             sizes = [len(right) for right in rights]
             matrices = [system.dense().expand(n, -1, -1) for system, n in zip(systems, sizes, strict=True)]
             joined, right = MatrixPrecision(torch.cat(matrices)), torch.cat(rights)
-            x = self._solve(joined, right, _joined(starts, sizes, right), record)
+            x = self._solve(joined, right, _joined(starts, sizes, right), record).x
             perturbations = (each[:, 1:] for each in rights)
             yield from zip(perturbations, x.split(sizes), precisions, targets, strict=True)
             return
-        for chunk, start in zip(chunks, starts, strict=True):
+        for number, (chunk, start) in enumerate(zip(chunks, starts, strict=True)):
             system, right, precision, targets = self._system(parameters, chunk, draw)
-            x = self._solve(system, right, _joined([start], [len(right)], right), record)
-            yield right[:, 1:], x, precision, targets
+            record.products += self._sketches.give(system, (block, number), step)
+            solution = self._solve(system, right, _joined([start], [len(right)], right), record)
+            self._sketches.note(system, (block, number), solution)
+            yield right[:, 1:], solution.x, precision, targets
 
     def _system(
         self, parameters: Parameters, chunk: Chunk, draw: torch.Generator
@@ -116,14 +121,14 @@ class MonteCarlo(EStep):
 
     def _solve(
         self, system: MatrixPrecision | PosteriorPrecision, right: Tensor, start: Tensor | None, record: SolverRecord
-    ) -> Tensor:
+    ) -> Solution:
         with torch.set_grad_enabled(self.differentiable):
             solution = self.solver.solve(system, right, start)
         record.systems += solution.iterations.numel()
         record.iterations += float(solution.iterations.sum())
         record.residual = max(record.residual, float(solution.residual.max()))
         record.products += solution.products
-        return solution.x
+        return solution
 
     def _warm(self, key: tuple[int, int], refresh: int) -> Tensor | None:
         """Where the solver of a chunk starts: its last solution, or the mean alone (n, 1, D) if samples are new."""
@@ -141,16 +146,24 @@ class MonteCarlo(EStep):
         return True
 
     def state(self) -> dict[str, Any]:
-        """Warm starts, for a checkpoint: a run that goes on must start its solvers where they were."""
+        """Warm starts and sketches, for a checkpoint: a run that goes on must start its solvers where they were."""
         kept = {f"{block}.{number}.{when}": x for (block, number), (when, x) in self._start.items()}
+        kept |= self._sketches.state()
         return kept | ({"num_samples": self.num_samples} if self.growth > 1 else {})
 
     def load_state(self, state: dict[str, Any]) -> None:
         blocks, dtype = self.model.observations.blocks, self.model.observations.dtype
+        sketches = {name: x for name, x in state.items() if name.startswith("sketch.")}
+        sizes = {
+            (block, number): (len(chunk.points), self.model.dim)
+            for block, chunks in enumerate(blocks)
+            for number, chunk in enumerate(chunks)
+        }
+        self._sketches.load_state(sketches, sizes, dtype, self.model.observations.device)
         if self.growth > 1:
             self.num_samples = saved_samples(state, self.num_samples)
         for name, x in state.items():
-            if name == "num_samples" and self.growth > 1:
+            if name in sketches or (name == "num_samples" and self.growth > 1):
                 continue
             block, number, when = map(int, name.split("."))
             if not (0 <= block < len(blocks) and 0 <= number < len(blocks[block])):
