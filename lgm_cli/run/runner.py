@@ -178,7 +178,8 @@ def _checkpoint(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         require(state["identity"], {"config": dict, "fingerprint": str}, "identity")
     except ValueError as error:
         raise UserError(f"the checkpoint in {folder} is not a run's", ANEW) from error
-    run_folder.verify(config, state["identity"]["config"], folder)
+    saved = run_folder.with_later_keys(state["identity"]["config"])
+    run_folder.verify(config, saved, folder)
     steps, seconds, status = state["method"]["steps"], state["seconds"], run_folder.status_of(folder)
     if status == "max_steps" and steps >= auto.max_steps(config):
         raise UserError(f"{folder} has taken its {steps} steps", f"raise the limit, e.g. max_steps={2 * steps}")
