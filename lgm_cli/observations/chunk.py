@@ -105,6 +105,8 @@ class Chunk:
         """weight and values over all `width` columns, (n, width) each, zero where nothing was observed."""
         if self.index is None:
             return self.weight, self.values
+        if self.index.dim() == 1 and len(self.index) == width and bool((self.index.diff() > 0).all()):
+            return self.weight, self.values
         index = self.index.expand(len(self.points), -1)
         whole = self.weight.new_zeros(len(self.points), width + 1)
         return whole.scatter(1, index, self.weight)[:, :-1], whole.scatter(1, index, self.values)[:, :-1]

@@ -62,8 +62,11 @@ def discriminants(
     weights: np.ndarray, means: np.ndarray, covariances: np.ndarray
 ) -> tuple[np.ndarray, tuple[str, str]]:
     """Two axes (2, M), each of unit variance within components, and their names: those along which means differ most
-    beside it (Fisher, Annals of Eugenics 7 (1936) 179-188). With fewer than three components the second, or both, have
-    no such difference: there it is the direction of most variance that is uncorrelated with the first."""
+    beside it (Fisher, Annals of Eugenics 7 (1936) 179-188), positive in the column that counts most.
+
+    With fewer than three components the second, or both, have no such difference: there it is the direction of most
+    variance that is uncorrelated with the first.
+    """
     apart = means - weights @ means
     within = np.einsum("k,kij->ij", weights, covariances)
     unit = np.sqrt(within.diagonal())
@@ -81,4 +84,6 @@ def discriminants(
         axis = turned[:, -1] / unit
         found.append(axis / np.sqrt(axis @ within @ axis))
         names.append("direction of most variance" if len(found) == 1 else "most variance beside it")
-    return np.stack(found), (names[0], names[1])
+    axes = np.stack(found)
+    most = np.take_along_axis(axes, np.abs(axes * unit).argmax(1)[:, None], 1)
+    return axes * np.sign(most), (names[0], names[1])

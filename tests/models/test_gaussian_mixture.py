@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture as Peer
 from torch import Tensor
 
+from lgm_cli.command.cli import main
 from lgm_cli.data.base import packaged
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.parameters import Parameters
@@ -360,6 +363,29 @@ def test_draws_have_the_expected_statistics() -> None:
         values = torch.stack([each[name] for each in drawn])
         error = values.std(0) / math.sqrt(draws)
         assert bool(((values.mean(0) - want[name]).abs() <= 5 * error + 1e-9).all()), name
+
+
+def test_a_run_goes_on_as_if_it_had_not_stopped_and_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By EM and by gradients; responsibilities are written, an unrolled solver is refused in one line."""
+    monkeypatch.setattr("lgm_cli.results.write._draw", lambda *_: None)
+    values = iris_with_gaps(0.1)
+    np.savetxt(tmp_path / "iris.csv", values, delimiter=",", header="a,b,c,d", comments="")
+    common = ["model=gaussian_mixture", "data=csv", f"data.path={tmp_path}/iris.csv", "tolerance=0", "device=cpu"]
+    for method in ("em", "gradient_em"):
+        whole, parts = tmp_path / f"whole_{method}", tmp_path / f"parts_{method}"
+        given = [*common, f"method={method}"]
+        assert main([*given, "max_steps=6", f"hydra.run.dir={whole}"]) == 0
+        assert main([*given, "max_steps=3", f"hydra.run.dir={parts}"]) == 0
+        assert main([f"resume={parts}", "max_steps=6"]) == 0
+        names = ("parameters.safetensors", "posterior.safetensors")
+        assert all((whole / name).read_bytes() == (parts / name).read_bytes() for name in names)
+        responsibilities = load_file(whole / "posterior.safetensors")["responsibilities"]
+        assert responsibilities.shape == (150, 3)
+        np.testing.assert_allclose(responsibilities.sum(1), 1, atol=1e-5)
+    applied = tmp_path / "applied"
+    assert main([f"apply={whole}", f"data.path={tmp_path}/iris.csv", f"hydra.run.dir={applied}"]) == 0
+    assert load_file(applied / "posterior.safetensors")["responsibilities"].shape == (150, 3)
+    assert main([*common, "method=unroll", f"hydra.run.dir={tmp_path}/none"]) == 2
 
 
 def test_single_precision_is_enough() -> None:
