@@ -21,6 +21,7 @@ from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.observations.blocks import Observations, observe
+from lgm_cli.observations.units import plain_units
 from lgm_cli.run.build import of_name
 
 CPU = torch.device("cpu")
@@ -82,7 +83,8 @@ def bind(
 ) -> LatentVariableModel:
     """The model with the data laid out for it."""
     data = data if isinstance(data, Data) else as_data(data)
-    return model.bind(observe(data, seed, dtype, CPU, block_size))
+    units = None if model.standardise else plain_units(data)
+    return model.bind(observe(data, seed, dtype, CPU, block_size, units))
 
 
 def variants(name: str) -> list[dict[str, Any]]:

@@ -45,7 +45,7 @@ class GaussianMixture(LatentVariableModel):
     Inside, columns are standardised, and `covariances` are in the compact shape of lgm_cli/models/families/normal.py.
     """
 
-    blocks: ClassVar = (("weights",), ("means",), ("covariances",))
+    blocks = (("weights",), ("means",), ("covariances",))
     held_when_tempered = ("covariances",)  # learned too, they would keep merged components merged
     pictures: ClassVar = ("mixtures",)
     choices: ClassVar = {"learning_rate": {"adam": 0.03, "rmsprop": 0.01, "adagrad": 0.1, "sgd": 0.03}}

@@ -44,3 +44,22 @@ def spread_points(values: Tensor, number: int, generator: Generator) -> Tensor:
 def nearest(values: Tensor, points: Tensor) -> Tensor:
     """The number of the nearest of points (K, M) to each row of values (N, M), (N,)."""
     return torch.cdist(values, points).argmin(1)
+
+
+def clusters(values: Tensor, number: int, generator: Generator, starts: int = 5, rounds: int = 20) -> Tensor:
+    """The cluster of each row of values (N, M), (N,): the best of several starts at `spread_points`, each of which goes
+    on for so many rounds of nearest points and means (Lloyd, IEEE Trans. Inf. Theory 28 (1982) 129-137)."""
+    best, found = torch.inf, torch.zeros(len(values), dtype=torch.long)
+    for _ in range(starts):
+        points, label = spread_points(values, number, generator), found
+        for _ in range(rounds):
+            before, label = label, nearest(values, points)
+            count = torch.bincount(label, minlength=number)[:, None]
+            means = torch.zeros_like(points).index_add(0, label, values) / count.clamp_min(1)
+            points = torch.where(count > 0, means, points)
+            if torch.equal(before, label):
+                break
+        spread = float((values - points[label]).square().sum())
+        if spread < best:
+            best, found = spread, label
+    return found

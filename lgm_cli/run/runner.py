@@ -99,6 +99,7 @@ def _run(
     # torch is imported from here on: what can be refused without it has been
     from lgm_cli.evaluation.evaluator import Evaluator
     from lgm_cli.observations.blocks import observe
+    from lgm_cli.observations.units import plain_units
     from lgm_cli.results import write
     from lgm_cli.results.closing import closing
     from lgm_cli.run import auto, build
@@ -111,7 +112,8 @@ def _run(
     model = build.model(config)
     dtype = devices.dtype(config["device"], model)
     model.check(data)
-    model = model.bind(observe(data, config["seed"], dtype, device, auto.block_size(config, data.layout[0])))
+    size, units = auto.block_size(config, data.layout[0]), None if model.standardise else plain_units(data)
+    model = model.bind(observe(data, config["seed"], dtype, device, size, units))
     devices.spare_threads(config["device"], model)
     summary["host"] = host() | devices.describe(device, dtype)
     method, chosen = auto.method(config, model, model.start(config["seed"]))

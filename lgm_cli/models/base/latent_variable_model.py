@@ -55,8 +55,9 @@ class LatentVariableModel(ABC):
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
     has_system = False  # whether posteriors are those of linear systems, as method=unroll needs (LatentGaussianModel)
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
+    standardise = True  # whether values are learned from in standard units, or as they are: counts, categories
     averages = True  # whether statistics of steps over some data points may be averaged: not where all are one
-    blocks: ClassVar[tuple[tuple[str, ...], ...]] = ()  # parameters that `maximise` takes by turns, for method=ecm
+    blocks: tuple[tuple[str, ...], ...] = ()  # parameters that `maximise` takes by turns, for method=ecm
     expanded = False  # whether `maximise` works by parameter expansion: it raises the likelihood, but not F for certain
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
@@ -112,7 +113,8 @@ class LatentVariableModel(ABC):
 
     @abstractmethod
     def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
-        """The names and shapes of the exported parameters of a table with these columns."""
+        """The names and shapes of the exported parameters of a table with these columns; ANY for a size that the data
+        learned from decide."""
 
     @abstractmethod
     def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
