@@ -172,7 +172,7 @@ def test_the_default_signal_is_recovered(tmp_path) -> None:
     model = cases.bind(make(), data, torch.float32)
     config = {
         "seed": 0,
-        "method": {key: entry.default for key, entry in choices.keys("method/unroll").items()},
+        "method": {key: entry.default for key, entry in choices.keys("method/unroll").items()} | {"name": "unroll"},
         "solver": {key: entry.default for key, entry in choices.keys("solver/conjugate_gradient").items()}
         | {"name": "conjugate_gradient"},
     }
