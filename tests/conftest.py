@@ -36,3 +36,15 @@ def own_log() -> Iterator[None]:
     before = root.handlers[:]
     yield
     root.handlers[:] = before
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs in this process draw no pictures, which take longest, and leave its number of threads as it was."""
+    import torch
+
+    monkeypatch.setattr("lgm_cli.results.write._draw", lambda *_: None)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)

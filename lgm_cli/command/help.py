@@ -14,7 +14,6 @@ from lgm_cli.command.rules import Rule
 from lgm_cli.errors import UserError, nearest
 
 WIDTH = 110
-
 HEAD = f"""\
 lgm-run {__version__}: learn latent Gaussian models by EM, gradient EM and probabilistic unrolling.
 

@@ -22,13 +22,9 @@ from lgm_cli.posteriors.costs import EXACT_ELEMENTS, exact_part_size
 from lgm_cli.posteriors.iterative import IterativePosterior
 
 SUBSET_OPERATIONS = 1e10  # of one evaluation on the way; a random subset of data points is taken when all cost more
-
 EXACT_OPERATIONS = 4e13  # of the final evaluation
-
 SUBSET_POINTS = 100  # at least
-
 ITERATIVE_SPACING = 5
-
 FORECAST = ("forecast_log_likelihood", "forecast_rmse")
 
 

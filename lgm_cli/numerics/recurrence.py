@@ -10,11 +10,8 @@ import torch
 from torch import Tensor
 
 MOST_DOUBLINGS = 40
-
 CONVERGED = 1e-9
-
 DENSE = 128  # size of the matrix that runs through a block of few steps of small vectors at once
-
 LONGEST = 128  # steps of a block of large vectors
 
 

@@ -16,11 +16,8 @@ from lgm_cli.observations.chunk import SHARED_FROM, Chunk
 from lgm_cli.observations.units import standardisation
 
 BLOCK_ENTRIES = 1 << 17  # of a dense block: large enough for efficient products, small enough for the cache
-
 SPARSE_BLOCK_ENTRIES = 1 << 18  # of a block of ratings, in which data points of similar length are put together
-
 DENSE_FROM = 0.15  # share of observed entries from which masked products over all columns are faster than gathered ones
-
 BUCKET_RATIO = 1.5  # widest over narrowest data point of a gathered chunk
 
 

@@ -14,13 +14,9 @@ from lgm_cli.randomness import generator
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
 
 SAMPLES = 100  # of the posterior, for its standard deviations: each is known to 7%
-
 FEW_SAMPLES = 4  # for their average over many coordinates
-
 PROBES = 8
-
 PIECE = 1 << 24  # numbers that the vectors of one solution may take
-
 TOLERANCES = {"mean": 1e-3, "samples": 3e-2}  # relative residuals
 
 

@@ -9,7 +9,6 @@ from lgm_cli.models.gaussian_mixture import GaussianMixture
 from lgm_cli.report.learned import Learned, Picture, drawn_units
 
 NAMED = 3  # columns that make up most of an axis
-
 SHOWN_POINTS = 4000  # of a larger table, rows at even distances
 
 

@@ -15,7 +15,6 @@ from lgm_cli.methods.saved_state import require
 from lgm_cli.results.files import atomic_path
 
 FILE = "state.pt"
-
 STATE = {  # what is saved of a run; Learner.load and Method.load_state check what is in the dictionaries
     **{"format": int, "identity": dict, "convergence": dict, "info": dict | None},
     "good": {"step": int, "parameters": dict, "scores": dict | None},

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: metrics.csv row by row, other files whole, the host."""
+"""metrics.csv, row by row."""
 
 from __future__ import annotations
 

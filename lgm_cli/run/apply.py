@@ -23,8 +23,6 @@ SCORES = ("train_log_likelihood", "test_log_likelihood", "log_likelihood_se", "t
 
 
 AGAIN = "it was written by another version of lgm-run: learn it again"
-
-
 LEARN_AGAIN = "learn the run again"
 
 

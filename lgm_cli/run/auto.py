@@ -1,4 +1,4 @@
-"""What `auto` means."""
+"""What `auto` means: from the words and values of a method to its objects."""
 
 from __future__ import annotations
 
@@ -23,29 +23,13 @@ from lgm_cli.run.meaning import (
 )
 
 MAX_STEPS = {"closed_form": 2000, "gradient": 5000, "ascent": 2000, "conditional": 2000}
-
-
 MAX_BATCH_STEPS = 20_000  # of closed-form steps over a minibatch each
-
-
 RETREATS = 4  # from steps that led astray, where their size was left open
-
-
 FEW_BLOCKS = 8  # up to so many blocks every step uses all data points
-
-
 BATCH_BLOCKS = 2
-
-
 BATCHES = {"running": 20, "replaced": 10}  # to pass through the data, where statistics of batches are put together
-
-
 COLUMN_SAMPLES = 512  # posterior samples behind a column's gradient, at least, in steps over all data points
-
-
 MOST_SAMPLES = 10
-
-
 LEARNING_RATE = {"adam": 0.55, "rmsprop": 0.1, "adagrad": 0.5, "sgd": 1.0}  # times dim^-0.95
 
 
@@ -119,7 +103,7 @@ def method(
         names = named_parameters(options["either"], "either", model.blocks[-1], parameters)
         given["either"] = chosen["either"] = names
     if "hold" in options:
-        names = named_parameters(options["hold"], "hold", getattr(model, "held_when_tempered", ()), parameters)
+        names = named_parameters(options["hold"], "hold", model.held_when_tempered, parameters)
         given["hold"] = chosen["hold"] = names
     given |= {key: value for key, value in chosen.items() if key in options}
     e_step: EStep = _made("methods.e_steps", options["posterior"], given)

@@ -6,11 +6,10 @@ import errno
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from lgm_cli.command import cli, folders
 from lgm_cli.command.cli import main
@@ -22,14 +21,7 @@ TABLE = "a,b,c\n" + "".join(f"{k % 7},{k * k % 11},{k * 3 % 5}\n" for k in range
 LEARN = ["data=csv", "data.path=table.csv", "method=em", "model.latent_dim=1", "max_steps=2", "device.threads=1"]
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No pictures, and the number of threads is left as it was."""
-    monkeypatch.setattr("lgm_cli.results.write._draw", lambda *_: None)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.fixture(scope="module")

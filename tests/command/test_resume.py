@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,7 @@ CLOCK = ("fit_seconds", "peak_memory_mib")
 WRITTEN = ("parameters.safetensors", "posterior.safetensors", "predictions.csv", "loadings.csv")
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Runs in this process draw no pictures, which take longest, and leave its number of threads as it was."""
-    monkeypatch.setattr("lgm_cli.results.write._draw", lambda *_: None)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ Tensors = dict[str, Tensor]
 LOG_TWO_PI = math.log(2 * math.pi)
 
 
-class Toy:
+class Toy(ABC):
     """What the two share of the interface of a model."""
 
     dim = 1
@@ -39,14 +40,14 @@ class Toy:
             total[name] = total[name].add_(value) if name in total else value
         return total
 
-    def statistics(self, chunk: Any, posterior: Any) -> Tensors:
-        raise NotImplementedError
+    @abstractmethod
+    def statistics(self, chunk: Any, posterior: Any) -> Tensors: ...
 
-    def posterior(self, parameters: Tensors, chunk: Any, inverse_temperature: float = 1.0) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def posterior(self, parameters: Tensors, chunk: Any, inverse_temperature: float = 1.0) -> Any: ...
 
-    def expected_loss(self, parameters: Tensors, statistics: Tensors) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def expected_loss(self, parameters: Tensors, statistics: Tensors) -> Tensor: ...
 
     def free_energy(self, parameters: Tensors, statistics: Tensors) -> Tensor | None:
         if "entropy" not in statistics:

@@ -9,8 +9,6 @@ from lgm_cli.data.base.table import SMALLEST, Table
 from lgm_cli.errors import UserError
 
 TOO_CLOSE = "too close to each other to be squared", "use a smaller unit"
-
-
 TOO_LARGE = "too large to be squared", "use a larger unit"
 
 

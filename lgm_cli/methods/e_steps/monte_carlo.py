@@ -1,4 +1,4 @@
-"""E-steps: the posterior of the latent variables, exactly or by Monte Carlo."""
+"""The E-step by mean and samples of an iterative solver."""
 
 from __future__ import annotations
 

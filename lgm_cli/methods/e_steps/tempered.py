@@ -51,8 +51,7 @@ class Tempered(Exact):
         return self.hold if self.tempered else ()
 
     def posterior(self, parameters: Parameters, part: Chunk) -> Posterior:
-        at_temperature: Any = self.model.posterior
-        return at_temperature(parameters, part, self.inverse_temperature)
+        return self.model.posterior(parameters, part, self.inverse_temperature)
 
     def finish(self, m_step: MStep) -> None:
         """Go to the next stage if this one has gained what it can."""

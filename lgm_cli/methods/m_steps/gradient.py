@@ -1,4 +1,4 @@
-"""Updates: from posteriors to new parameters, in closed form or by a gradient step."""
+"""The M-step by a step of a torch optimiser."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from lgm_cli.observations.chunk import Chunk
 
 ACCURATE = {"tolerance": 1e-6, "max_iterations": 1000}  # choices of a model whose one data point averages no errors
 
-# What a model's own exact_posterior gives, or the IterativePosterior of its system: `mean`, `marginal_variance` and
+# What a model's own `posterior` gives, or the IterativePosterior of its system: `mean`, `marginal_variance` and
 # `log_density` at least.
 Reference = Any
 
@@ -90,9 +90,10 @@ class LatentVariableModel(ABC):
                 f"{needed.data}; or {given.model}",
             )
 
-    # Hooks of `lgm-run apply=RUN_DIR`, which works on new data with the parameters of a finished run:
-
     pictures: ClassVar[tuple[str, ...]] = ()  # its own, as modules of lgm_cli/report
+    held_when_tempered: ClassVar[tuple[str, ...]] = ()  # parameters that method=annealed_em leaves until the end
+
+    # Hooks of `lgm-run apply=RUN_DIR`, which works on new data with the parameters of a finished run:
 
     noise_floor: float  # lower bound of noise variances, as a fraction of the variance of the data
 

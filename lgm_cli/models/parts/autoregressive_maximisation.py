@@ -11,8 +11,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 ITERATIONS, ENOUGH, HALVINGS = 20, 1e-10, 30  # of a maximisation: at most, the gain in nats it ends at, of a step
-
-
 LONGEST = 2.0  # step in u, at most
 
 

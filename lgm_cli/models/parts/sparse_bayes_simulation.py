@@ -1,4 +1,4 @@
-"""Signals: draws of them, and their pictures."""
+"""Draws of signals, and the unit that distances to them are told in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""States of a series: draws of them, where learning starts, the first one's covariance as free numbers."""
+"""Where learning of states starts, and the first one's covariance as free numbers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.randomness import generator
 
 INITIAL_SHARE = 0.5  # of each channel's variance, explained by the states at the start
-
 LARGEST_RADIUS = 0.98  # of the transition's eigenvalues at the start
-
 FEW_STEPS = 5  # so many tell half of what many do of a correlation
-
 SMALLEST_EXCESS = 1e-6  # of the first state's covariance over that of an innovation
 
 

@@ -30,7 +30,7 @@ POOLED = 0.5  # share of the whole series in what a state starts from: clusters 
 
 
 class WholeEmissions(StateEmissions):
-    """Values that are whole numbers from zero on, learned from as they are."""
+    """Values that are whole numbers from zero on, learned from as they are, by one parameter of each state."""
 
     standardise = False
     what: ClassVar[str]
@@ -47,6 +47,15 @@ class WholeEmissions(StateEmissions):
                 f"data.season={table.season} would take means off {self.what}, which are learned from as they are",
                 "data.season=null",
             )
+
+    def free(self, parameters: Parameters) -> Parameters:
+        return {name: self.family.free(parameters[name]) for name in self.names}
+
+    def constrain(self, free: Parameters) -> Parameters:
+        return {name: self.family.constrain(free[name]) for name in self.names}
+
+    def export(self, inside: Parameters) -> Parameters:
+        return {name: inside[name] for name in self.names}
 
 
 class CountEmissions(WholeEmissions):
@@ -79,15 +88,6 @@ class CountEmissions(WholeEmissions):
     def pooled(self, parameters: Parameters, steps: Tensor) -> Parameters:
         of_all = (steps / steps.sum()) @ parameters["rates"]
         return {"rates": torch.maximum((1 - POOLED) * parameters["rates"] + POOLED * of_all, self.family.floor)}
-
-    def free(self, parameters: Parameters) -> Parameters:
-        return {"rates": self.family.free(parameters["rates"])}
-
-    def constrain(self, free: Parameters) -> Parameters:
-        return {"rates": self.family.constrain(free["rates"])}
-
-    def export(self, inside: Parameters) -> Parameters:
-        return {"rates": inside["rates"]}
 
     def restore(self, exported: Parameters) -> Parameters:
         return {"rates": torch.maximum(exported["rates"], self.family.floor.cpu().double())}
@@ -156,15 +156,6 @@ class CategoryEmissions(WholeEmissions):
     def pooled(self, parameters: Parameters, steps: Tensor) -> Parameters:
         of_all = torch.einsum("k,kmc->mc", steps / steps.sum(), parameters["probabilities"])
         return {"probabilities": (1 - POOLED) * parameters["probabilities"] + POOLED * of_all}
-
-    def free(self, parameters: Parameters) -> Parameters:
-        return {"probabilities": self.family.free(parameters["probabilities"])}
-
-    def constrain(self, free: Parameters) -> Parameters:
-        return {"probabilities": self.family.constrain(free["probabilities"])}
-
-    def export(self, inside: Parameters) -> Parameters:
-        return {"probabilities": inside["probabilities"]}
 
     def restore(self, exported: Parameters) -> Parameters:
         return {"probabilities": exported["probabilities"]}

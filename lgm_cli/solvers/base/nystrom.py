@@ -12,9 +12,7 @@ from lgm_cli.solvers.base.preconditioner import Preconditioner
 from lgm_cli.solvers.base.solver import Precision
 
 SMALLEST_RANK = 16  # of the first sketch, when the rank is open
-
 ENOUGH = 0.1  # an eigenvalue of B at which a sketch ends: with what is left, A is within a tenth of it
-
 MOST_ELEMENTS = 1 << 24  # numbers that the vectors of a sketch may take (64 MiB in float32)
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 AUTO_MAX_ITERATIONS = 100
-
 AUTO_TOLERANCE = 1e-2
 
 

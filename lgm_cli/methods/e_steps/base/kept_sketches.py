@@ -16,11 +16,8 @@ from lgm_cli.solvers.base.solver import Solution, Solver
 Key = tuple[int, int]  # block, chunk
 
 WORTH_IT = 20.0  # iterations a system from which a sketch is tried, where the choice was left open
-
 GROWTH = 0.5  # of the iterations since a sketch was made, by which they have to grow until it is made anew
-
 LEAST_GAIN = 0.7  # a first sketch that leaves more than this share of the iterations is dropped
-
 MOST_ELEMENTS = 1 << 24  # numbers of all sketches that are kept, where the choice was left open (64 MiB in float32)
 
 NEVER = 1e30

@@ -53,10 +53,7 @@ class FromStatistics(MStep):
 
     def maximised(self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...]) -> Parameters:
         """The maximum over a block of the parameters, the others as they are; over all, where the block holds all."""
-        maximise: Any = self.model.maximise
-        if set(parameters) <= set(block):
-            return maximise(parameters, statistics)
-        return maximise(parameters, statistics, block)
+        return self.model.maximise(parameters, statistics, None if set(parameters) <= set(block) else block)
 
     def move(self, parameters: Parameters) -> None:
         """Go on from these parameters; statistics that were kept belong to others."""
