@@ -46,8 +46,9 @@ class Method:
         record = SolverRecord()
         observations, batch = self.model.observations, self._batch()
         for number in batch:
+            chunks = self.model.layout(number, self.expectation.differentiable)
             for chunk, posterior, pairing in self.expectation.posteriors(
-                self.update.parameters, number, observations.blocks[number], self.steps, record
+                self.update.parameters, number, chunks, self.steps, record
             ):
                 self.update.add(chunk, posterior, pairing)
         self.steps += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,10 @@ from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.observations.sparse_rows import SparseRows
+from lgm_cli.posteriors.costs import sparse_part_size
 from lgm_cli.posteriors.dense import DensePosterior
+from lgm_cli.posteriors.sparse import column_sums
 from lgm_cli.randomness import generator
 
 INITIAL_SHARE = 0.1  # of the variance, carried by random factors at the start; far enough from the saddle at zero
@@ -28,6 +31,7 @@ LARGEST_START = 0.3  # share of the variance that principal axes carry at the st
 RANDOM_PART = 0.1  # of the loadings at the start, so that seeds differ
 PAIRED_COLUMNS = 2048  # up to which the covariances of all pairs of columns are affordable
 FEW = 5  # data points that tell half of what many do of a pair's covariance
+SPARSE_DIM = 100  # latents up to which ratings are sparse rows
 NO_OFFSET = 1e-9  # variance of an offset times the columns that share it, beside which it is none
 
 
@@ -204,12 +208,10 @@ class FactorAnalysis(LinearGaussianModel):
         return torch.cat([parameters["loadings"], column[:, None]], dim=1)
 
     def statistics(
-        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
+        self, parameters: Parameters, chunk: Chunk | SparseRows, posterior: Posterior, total: Statistics | None = None
     ) -> Statistics:
         """With u = (z, 1, o): sum omega E[u u^T] (M, q, q), sum omega y E[u] (M, q), sum omega y^2 (M,), sum E[o^2] and
         the number of data points."""
-        moment = self._moment(parameters, posterior)
-        first = moment[:, self.latent_dim]  # E[u]
         q, m = self.dim + 1, self.observations.shape[1]
         if total is None:
             shapes = {
@@ -219,7 +221,11 @@ class FactorAnalysis(LinearGaussianModel):
                 "offset_square": (),
                 "points": (),
             }
-            total = {name: moment.new_zeros(shape) for name, shape in shapes.items()}
+            total = {name: posterior.mean.new_zeros(shape) for name, shape in shapes.items()}
+        if isinstance(chunk, SparseRows):
+            return self._add_sparse(parameters, chunk, posterior, total)
+        moment = self._moment(parameters, posterior)
+        first = moment[:, self.latent_dim]  # E[u]
         if chunk.index is None:
             total["second_moment"].view(m, q * q).addmm_(chunk.weight.T, moment.flatten(1))
             total["cross_moment"].addmm_(chunk.values.T, first)
@@ -235,6 +241,23 @@ class FactorAnalysis(LinearGaussianModel):
             total["offset_square"] += moment[:, -1, -1].sum()
         return total
 
+    def _add_sparse(
+        self, parameters: Parameters, rows: SparseRows, posterior: Posterior, total: Statistics
+    ) -> Statistics:
+        """The same for sparse rows, from sums of w = (z, o / sqrt(v), 1)."""
+        sums, order = column_sums(rows, posterior), list(range(self.dim + 1))
+        unit = posterior.mean.new_ones(self.dim + 1)
+        if self.offset:
+            order = [*order[:-2], self.dim, self.latent_dim]
+            unit[-1] = parameters["offset_variance"].sqrt()
+            spread = posterior.marginal_variance[:, -1].sum() + posterior.mean[:, -1].square().sum()
+            total["offset_square"] += parameters["offset_variance"] * spread
+        total["second_moment"] += sums.second[:, order][:, :, order] * (unit[:, None] * unit)
+        total["cross_moment"] += sums.cross[:, order] * unit
+        total["square"] += sums.square
+        total["points"] += len(rows.points)
+        return total
+
     def _numbers_of_statistics(self, chunk: Chunk, points: int) -> float:
         """E[u u^T] of the data points and what it is made of, entry by entry in the gathered layout, and its sums."""
         each, columns = (self.dim + 2) ** 2, self.observations.shape[1]
@@ -245,6 +268,14 @@ class FactorAnalysis(LinearGaussianModel):
     def _numbers_of_maximum(self) -> float:
         """Four copies of the sums."""
         return 4.0 * (self.dim + 2) ** 2 * self.observations.shape[1]
+
+    def layout(self, block: int, differentiable: bool = False) -> Sequence[Chunk | SparseRows]:
+        """Ratings as sparse rows, where sums over packed matrices are cheaper than gathered rows."""
+        chunks, observations = self.observations.blocks[block], self.observations
+        gathered = all(chunk.index is not None and chunk.index.dim() == 2 for chunk in chunks)
+        if not gathered or differentiable or self.dim > SPARSE_DIM or observations.device.type == "mps":
+            return chunks
+        return observations.sparse(block, sparse_part_size(self.dim))
 
     def _moment(self, parameters: Parameters, posterior: Posterior) -> Tensor:
         """E[u u^T] of u = (z, 1, o), (n, q, q)."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lgm_cli.solvers.base.preconditioner import Preconditioner
-from lgm_cli.solvers.base.solver import Precision, Solution, Solver, Watch, divide, norm
+from lgm_cli.solvers.base.solver import Precision, Solution, Solver, Watch, divide, dot, norm
 
 
 class ConjugateGradient(Solver):
@@ -27,7 +27,7 @@ class ConjugateGradient(Solver):
             x, r, products = x0, b - precision.matvec(x0), systems
         z = preconditioner.solve(r)
         p = z
-        rz = (r * z).sum(-1, keepdim=True)
+        rz = dot(r, z)
         watch = Watch(precision, b, self.tolerance)
         finished = watch.done(norm(r))
         for _ in range(self.max_iterations):
@@ -35,12 +35,12 @@ class ConjugateGradient(Solver):
                 break
             image = precision.matvec(p)
             products += systems
-            step = watch.active * divide(rz, (p * image).sum(-1, keepdim=True))
+            step = watch.active * divide(rz, dot(p, image))
             x = torch.addcmul(x, step, p)
             r = torch.addcmul(r, step, image, value=-1)
             watch.count()
             finished = watch.done(norm(r))
             z = preconditioner.solve(r)
-            rz, before = (r * z).sum(-1, keepdim=True), rz
+            rz, before = dot(r, z), rz
             p = torch.addcmul(z, watch.active * divide(rz, before), p)
         return watch.solution(x, products)

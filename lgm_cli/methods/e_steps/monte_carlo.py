@@ -12,6 +12,7 @@ from lgm_cli.methods.saved_state import require
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.base import MatrixPrecision, PosteriorPrecision, is_small
 from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.randomness import generator
@@ -44,10 +45,10 @@ class MonteCarlo:
         self.refresh_every, self.seed, self.differentiable = refresh_every, seed, differentiable
         self._start: dict[tuple[int, int], tuple[int, Tensor]] = {}  # by block and chunk: refresh, solution
 
-    def noise(self, chunk: Chunk, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-        """e (n, K, D) and e' (n, K, m)."""
-        n, like = len(chunk.points), {"dtype": chunk.values.dtype, "device": chunk.values.device}
-        sizes = [(n, self.num_samples, self.model.dim), (n, self.num_samples, chunk.values.shape[1])]
+    def noise(self, chunk: Chunk | SparseRows, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        """e (n, K, D) and e' for each entry of the layout, (n, K, m) or (K, E)."""
+        like = {"dtype": self.model.observations.dtype, "device": chunk.points.device}
+        sizes = [(len(chunk.points), self.num_samples, self.model.dim), chunk.shape_of_entries(self.num_samples)]
         if self.model.choices.get("noise") == "signs":
             signs = (torch.randint(2, size, generator=draw, device=like["device"]) for size in sizes)
             latent, observed = ((2 * sign - 1).to(like["dtype"]) for sign in signs)
@@ -56,11 +57,11 @@ class MonteCarlo:
         return latent, observed
 
     def posteriors(
-        self, parameters: Parameters, block: int, chunks: list[Chunk], step: int, record: SolverRecord
-    ) -> Iterator[tuple[Chunk, Posterior, Tensor | None]]:
+        self, parameters: Parameters, block: int, chunks: Sequence[Chunk | SparseRows], step: int, record: SolverRecord
+    ) -> Iterator[tuple[Chunk | SparseRows, Posterior, Tensor | None]]:
         """(chunk, posterior, sum_k delta_k^T sigma_k / K if it is needed for a network gradient)."""
         refresh = step // self.refresh_every
-        draw = generator(self.seed, "perturbation", refresh, block, device=chunks[0].values.device)
+        draw = generator(self.seed, "perturbation", refresh, block, device=chunks[0].points.device)
         starts = [self._warm((block, number), refresh) for number in range(len(chunks))]
         solved = self._solved(parameters, chunks, draw, starts, record)
         for number, (chunk, (delta, x)) in enumerate(zip(chunks, solved, strict=True)):
@@ -72,7 +73,7 @@ class MonteCarlo:
             yield chunk, SamplePosterior(mean, samples), pairing
 
     def _solved(
-        self, parameters: Parameters, chunks: list[Chunk], draw: torch.Generator,
+        self, parameters: Parameters, chunks: Sequence[Chunk | SparseRows], draw: torch.Generator,
         starts: list[Tensor | None], record: SolverRecord,
     ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
         """Perturbations and solutions, chunk by chunk. Systems with a small matrix of their own are solved all at once,
@@ -82,7 +83,8 @@ class MonteCarlo:
             systems, rights = zip(*(self._system(parameters, chunk, draw) for chunk in chunks), strict=True)
             sizes = [len(right) for right in rights]
             matrices = [system.dense().expand(n, -1, -1) for system, n in zip(systems, sizes, strict=True)]
-            joined, right = MatrixPrecision(torch.cat(matrices)), torch.cat(rights)
+            joined = MatrixPrecision(torch.cat(matrices))
+            right = joined.arrange(torch.cat(rights))
             x = self._solve(joined, right, _joined(starts, sizes, right), record)
             yield from ((each[:, 1:], part) for each, part in zip(rights, x.split(sizes), strict=True))
             return
@@ -91,7 +93,7 @@ class MonteCarlo:
             yield right[:, 1:], self._solve(system, right, _joined([start], [len(right)], right), record)
 
     def _system(
-        self, parameters: Parameters, chunk: Chunk, draw: torch.Generator
+        self, parameters: Parameters, chunk: Chunk | SparseRows, draw: torch.Generator
     ) -> tuple[MatrixPrecision | PosteriorPrecision, Tensor]:
         """A_n, and b_n beside delta_1 .. delta_K, (n, 1 + K, D)."""
         with torch.set_grad_enabled(self.differentiable):
@@ -101,7 +103,8 @@ class MonteCarlo:
             latent, observed = self.noise(chunk, draw)
         with torch.set_grad_enabled(self.differentiable):
             delta = precision.perturbation(latent, observed)
-            return precision.to_solve(1 + self.num_samples), torch.cat([b, delta], dim=1)
+            system = precision.to_solve(1 + self.num_samples)
+            return system, system.arrange(torch.cat([b, delta], dim=1))
 
     def _solve(
         self, system: MatrixPrecision | PosteriorPrecision, right: Tensor, start: Tensor | None, record: SolverRecord
@@ -126,13 +129,14 @@ class MonteCarlo:
         return {f"{block}.{number}.{when}": x for (block, number), (when, x) in self._start.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        blocks, dtype = self.model.observations.blocks, self.model.observations.dtype
+        dtype, total = self.model.observations.dtype, len(self.model.observations.blocks)
         for name, x in state.items():
             block, number, when = map(int, name.split("."))
-            if not (0 <= block < len(blocks) and 0 <= number < len(blocks[block])):
+            chunks = self.model.layout(block, self.differentiable) if 0 <= block < total else []
+            if not 0 <= number < len(chunks):
                 raise ValueError(f"expectation.{name}")
             width = 1 if x.shape[1] == 1 else 1 + self.num_samples
-            like = torch.empty(len(blocks[block][number].points), width, self.model.dim, dtype=dtype)
+            like = torch.empty(len(chunks[number].points), width, self.model.dim, dtype=dtype)
             require(x, like, f"expectation.{name}")
             self._start[block, number] = (when, x)
 

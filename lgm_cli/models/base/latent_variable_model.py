@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.base import PosteriorPrecision
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.posteriors.samples import SamplePosterior
@@ -43,6 +44,11 @@ class LatentVariableModel(ABC):
     def attach(self, observations: Observations) -> None:
         """Take over the units of the data. Called once, before anything below that handles parameters."""
         self.observations = observations
+
+    def layout(self, block: int, differentiable: bool = False) -> Sequence[Chunk | SparseRows]:
+        """The data points of a block, laid out as the posteriors and updates of a step are cheapest. differentiable:
+        posteriors carry a gradient."""
+        return self.observations.blocks[block]
 
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed

@@ -13,10 +13,12 @@ from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Poste
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.base import PosteriorPrecision
 from lgm_cli.posteriors.costs import exact_part_size
 from lgm_cli.posteriors.dense import DensePosterior, DensePrecision
 from lgm_cli.posteriors.samples import SamplePosterior
+from lgm_cli.posteriors.sparse import Columns, SparsePosterior, SparsePrecision, column_sums, sparse_loss
 
 
 class LinearGaussianModel(LatentVariableModel):
@@ -56,11 +58,22 @@ class LinearGaussianModel(LatentVariableModel):
             rows, (root, shift, log_noise) = packed[..., : self.dim], packed[..., self.dim :].unbind(-1)
         return rows, torch.addcmul(root * chunk.values, shift, chunk.weight, value=-1), log_noise
 
-    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[PosteriorPrecision, Tensor]:
+    def _weighted(self, parameters: Parameters) -> Columns:
+        """What posteriors of sparse rows need of the columns."""
+        root = self.noise_of_columns(parameters).rsqrt()
+        rows = self.whitened_loadings(parameters) * root[:, None]
+        return Columns(rows, root, self.mean_of_columns(parameters) * root)
+
+    def system(self, parameters: Parameters, chunk: Chunk | SparseRows) -> tuple[PosteriorPrecision, Tensor]:
+        if isinstance(chunk, SparseRows):
+            precision = SparsePrecision(self._weighted(parameters), chunk)
+            return precision, precision.targets
         rows, targets, _ = self._columns(parameters, chunk)
         return DensePrecision(rows, chunk.mask), targets
 
-    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
+    def exact_posterior(self, parameters: Parameters, chunk: Chunk | SparseRows) -> Reference:
+        if isinstance(chunk, SparseRows):
+            return SparsePosterior(self._weighted(parameters), chunk)
         rows, targets, _ = self._columns(parameters, chunk.gathered)
         return DensePosterior(rows if rows.dim() == 3 else rows[None], targets, orthogonal=self.double_precision)
 
@@ -104,11 +117,14 @@ class LinearGaussianModel(LatentVariableModel):
         """What the M-step needs, in numbers: nothing where it is of a few."""
         return 0.0
 
-    def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
+    def complete_loss(self, parameters: Parameters, chunk: Chunk | SparseRows, posterior: Posterior) -> Tensor:
         """1/2 sum omega [(Psi^(1/2) (y - eta) - V mu)^2 + diag(V Sigma V^T) - log psi] + 1/2 (|mu|^2 + tr Sigma).
 
         The last two depend on the parameters only through the solver, and are left out for a posterior held fixed.
         """
+        if isinstance(chunk, SparseRows):
+            noise = self.noise_of_columns(parameters)
+            return sparse_loss(self._weighted(parameters), noise, column_sums(chunk, posterior))
         if isinstance(posterior, DensePosterior):
             chunk = chunk.gathered
         rows, targets, log_noise = self._columns(parameters, chunk)
@@ -121,9 +137,11 @@ class LinearGaussianModel(LatentVariableModel):
             loss = loss + 0.5 * (posterior.mean.square().sum() + samples.square().sum() / samples.shape[1])
         return loss
 
-    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: DensePosterior) -> Tensor:
-        chunk = chunk.gathered
+    def log_likelihood(self, parameters: Parameters, chunk: Chunk | SparseRows, posterior: Reference) -> Tensor:
         log_scale = 0.5 * (self.noise_of_columns(parameters).log() + math.log(2 * math.pi)) + self._log_scale
+        if isinstance(chunk, SparseRows):
+            return posterior.log_density() - chunk.over_columns(log_scale[:, None])[:, 0]
+        chunk = chunk.gathered
         return posterior.log_density() - (chunk.weight * chunk.take(log_scale)).sum(1)
 
     def predict(self, parameters: Parameters, posterior: DensePosterior, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,8 @@ AUTO_MAX_ITERATIONS = 100
 
 AUTO_TOLERANCE = 1e-2
 
+SHORT = 16  # coordinates of a vector up to which sums over them are written out
+
 
 class Precision(Protocol):
     """Symmetric positive definite matrices A_n (D x D), n = 1..N, known by what they do to vectors."""
@@ -76,8 +78,26 @@ class Solver(ABC):
         """Solve for b of shape (N, R, D), starting from x0 (zero when None)."""
 
 
+def innermost(x: Tensor) -> Tensor:
+    """The same (N, R, D) with the data points innermost in memory, which elementwise operations keep: sums over a short
+    last dimension are then sums of long vectors."""
+    return x.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+
+
+def dot(x: Tensor, y: Tensor) -> Tensor:
+    """Inner products over the last dimension, kept: (N, R, 1)."""
+    if x.stride(0) == 1 < len(x) and x.shape[-1] <= SHORT:
+        total = x[..., :1] * y[..., :1]
+        for d in range(1, x.shape[-1]):
+            total = torch.addcmul(total, x[..., d : d + 1], y[..., d : d + 1])
+        return total
+    return (x * y).sum(-1, keepdim=True)
+
+
 def norm(x: Tensor) -> Tensor:
     """Euclidean norms of the last dimension, kept: (N, R, 1)."""
+    if x.stride(0) == 1 < len(x) and x.shape[-1] <= SHORT:
+        return dot(x, x).sqrt()
     return torch.linalg.vector_norm(x, dim=-1, keepdim=True)
 
 
