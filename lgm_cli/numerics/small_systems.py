@@ -24,17 +24,18 @@ def packed_products(rows: Tensor) -> Tensor:
 
 
 def unpacked(packed: Tensor, dim: int) -> Tensor:
-    """Symmetric matrices from their packed lower triangles: (n, D (D + 1) / 2) -> (n, D, D)."""
+    """Symmetric matrices from their packed lower triangles: (D (D + 1) / 2, n) -> (n, D, D), with the matrices innermost
+    in memory."""
     place = {pair: number for number, pair in enumerate(pairs(dim))}
     order = [place[max(i, j), min(i, j)] for i in range(dim) for j in range(dim)]
-    return packed[:, order].view(-1, dim, dim)
+    return packed[order].view(dim, dim, -1).permute(2, 0, 1)
 
 
 def inverse_and_log_det(packed: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Inverses of symmetric positive definite matrices and the logarithms of their determinants, by Cholesky
     factorisation A = L L^T, A^-1 = L^-T L^-1. packed (D (D + 1) / 2, n) -> the same shape and (n,); differentiable."""
     if dim > LARGEST_WRITTEN_OUT:
-        factor = torch.linalg.cholesky(unpacked(packed.mT, dim))
+        factor = torch.linalg.cholesky(unpacked(packed, dim))
         first, second = zip(*pairs(dim), strict=True)
         inverse = torch.cholesky_inverse(factor)[:, list(first), list(second)].mT
         return inverse, 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
@@ -59,7 +60,7 @@ def product(packed: Tensor, x: Tensor) -> Tensor:
     """A_n x_n with packed symmetric matrices (D (D + 1) / 2, n) and vectors (D, n): (D, n)."""
     dim = len(x)
     if dim > LARGEST_WRITTEN_OUT:
-        return (unpacked(packed.mT, dim) @ x.mT[:, :, None])[:, :, 0].mT
+        return (unpacked(packed, dim) @ x.mT[:, :, None])[:, :, 0].mT
     place = {pair: number for number, pair in enumerate(pairs(dim))}
     return torch.stack([_sum([(packed[place[max(i, j), min(i, j)]], x[j]) for j in range(dim)]) for i in range(dim)])
 

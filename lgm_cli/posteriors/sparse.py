@@ -50,7 +50,7 @@ class SparsePosterior:
     @cached_property
     def covariance(self) -> Tensor:
         """A^-1, (n, D, D)."""
-        return unpacked(self.packed.mT, self.dim)
+        return unpacked(self.packed, self.dim)
 
     @property
     def marginal_variance(self) -> Tensor:
@@ -73,7 +73,7 @@ class SparsePosterior:
 
 
 class SparsePrecision(PosteriorPrecision):
-    """A_n = I + V^T Omega_n V by sparse products. Vectors of entries are (R, E), in the order of data points."""
+    """A_n = I + V^T Omega_n V by sparse products. Its targets are b_n = V^T targets_n already; vectors of entries are (R, E), in the order of data points."""
 
     def __init__(self, columns: Columns, entries: SparseRows) -> None:
         self.columns, self.entries, self.dim = columns, entries, columns.dim
@@ -84,12 +84,11 @@ class SparsePrecision(PosteriorPrecision):
 
     @property
     def targets(self) -> Tensor:
-        """root_m y_nm - shift_m, entry by entry, (E,)."""
-        columns, entries = self.columns, self.entries
-        return entries.at_columns(columns.root) * entries.by_point.values - entries.at_columns(columns.shift)
+        """b_n itself, (n, D): the targets of entries are never formed."""
+        return self._normal[1].mT
 
     def right_side(self, targets: Tensor) -> Tensor:
-        return self.transpose(targets[None])
+        return targets[:, None, :]
 
     def forward(self, x: Tensor) -> Tensor:
         rows, at_columns, at_points = self.columns.rows, self.entries.at_columns, self.entries.at_points
@@ -112,7 +111,7 @@ class SparsePrecision(PosteriorPrecision):
         return self._normal[0][[i == j for i, j in pairs(self.dim)]].mT
 
     def dense(self) -> Tensor:
-        return unpacked(self._normal[0].mT, self.dim)
+        return unpacked(self._normal[0], self.dim)
 
 
 def moments(posterior: SparsePosterior | SamplePosterior) -> Tensor:
@@ -144,7 +143,7 @@ def column_sums(entries: SparseRows, posterior: SparsePosterior | SamplePosterio
     sums = entries.over_points(table)
     cross = entries.values_over_points(table[:, -dim:].contiguous())
     return ColumnSums(
-        unpacked(torch.cat([sums, count[:, None]], dim=1), dim + 1),  # in the order of a packed matrix of w
+        unpacked(torch.cat([sums, count[:, None]], dim=1).mT, dim + 1),  # in the order of a packed matrix of w
         torch.cat([cross, total[:, None]], dim=1),
         square,
     )

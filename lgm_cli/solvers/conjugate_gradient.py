@@ -29,7 +29,7 @@ class ConjugateGradient(Solver):
         p = z
         rz = dot(r, z)
         watch = Watch(precision, b, self.tolerance)
-        finished = watch.done(norm(r))
+        finished = watch.done(rz.sqrt() if z is r else norm(r))
         for _ in range(self.max_iterations):
             if finished:
                 break
@@ -39,8 +39,8 @@ class ConjugateGradient(Solver):
             x = torch.addcmul(x, step, p)
             r = torch.addcmul(r, step, image, value=-1)
             watch.count()
-            finished = watch.done(norm(r))
             z = preconditioner.solve(r)
             rz, before = dot(r, z), rz
+            finished = watch.done(rz.sqrt() if z is r else norm(r))
             p = torch.addcmul(z, watch.active * divide(rz, before), p)
         return watch.solution(x, products)

@@ -106,6 +106,10 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 
     The denominator is replaced before dividing: a where() on the quotient alone would leave NaN gradients.
     """
+    if not (numerator.requires_grad or denominator.requires_grad):
+        # The same without vectors of bool, with which arithmetic takes several times as long.
+        zero = torch.eq(denominator, 0, out=torch.empty_like(denominator))
+        return numerator / (denominator + zero) * (1 - zero)
     zero = denominator == 0
     return torch.where(zero, 0.0, numerator / torch.where(zero, 1.0, denominator))
 
@@ -116,15 +120,15 @@ class Watch:
     def __init__(self, precision: Precision, b: Tensor, tolerance: float) -> None:
         self.scale = getattr(precision, "residual_scale", norm)(b.detach())
         self.limit = max(tolerance, torch.finfo(b.dtype).eps) * self.scale
-        self.active = torch.ones_like(self.scale, dtype=torch.bool)
+        self.active = torch.ones_like(self.scale)  # 1 or 0
         self.iterations = torch.zeros_like(self.scale)
         self.residual = self.scale
 
     def done(self, residual_norm: Tensor) -> bool:
         """Take note of |b - A x| (N, R, 1); True once every system has met its tolerance."""
-        self.residual = torch.where(self.active, residual_norm.detach(), self.residual)
-        self.active = self.active & (self.residual > self.limit)
-        return not bool(self.active.any())
+        self.residual = torch.lerp(self.residual, residual_norm.detach(), self.active)
+        self.active = self.active * torch.gt(self.residual, self.limit, out=torch.empty_like(self.active))
+        return not bool(self.active.count_nonzero())
 
     def count(self) -> None:
         """One more step was taken by every active system."""
