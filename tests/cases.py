@@ -73,7 +73,7 @@ def regathered(observations: Observations) -> Observations:
     return dataclasses.replace(observations, blocks=blocks)
 
 
-def attach(
+def bind(
     model: LatentVariableModel,
     data: Data | np.ndarray,
     dtype: torch.dtype = torch.float64,
@@ -82,8 +82,7 @@ def attach(
 ) -> LatentVariableModel:
     """The model with the data laid out for it."""
     data = data if isinstance(data, Data) else as_data(data)
-    model.attach(observe(data, seed, dtype, CPU, block_size))
-    return model
+    return model.bind(observe(data, seed, dtype, CPU, block_size))
 
 
 def variants(name: str) -> list[dict[str, Any]]:
@@ -119,7 +118,7 @@ def leaves(parameters: Parameters) -> Parameters:
 def log_likelihood(model: LatentVariableModel, parameters: Parameters) -> Tensor:
     """Sum over all data points; differentiable. ()"""
     parts = [
-        model.log_likelihood(parameters, chunk, model.exact_posterior(parameters, chunk)).sum()
+        model.log_likelihood(parameters, chunk, model.posterior(parameters, chunk)).sum()
         for chunk in model.observations.chunks
     ]
     return torch.stack(parts).sum()

@@ -39,7 +39,7 @@ from lgm_cli.run import auto
 class SingleSparseBayes(SparseBayes):
     """With the structured dual form in single precision throughout, as the other two; `method=em` takes more digits."""
 
-    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
+    def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
         root = self._noise.rsqrt()
         return OperatorPosterior(
             self.operator, parameters["precisions"], root, root * chunk.values, inside=torch.float32
@@ -49,36 +49,35 @@ class SingleSparseBayes(SparseBayes):
 class DenseSparseBayes(SparseBayes):
     """With the exact posterior by matrix products."""
 
-    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
-        return LinearGaussianModel.exact_posterior(self, parameters, chunk)
+    def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
+        return LinearGaussianModel.posterior(self, parameters, chunk)
 
 
 def defaults(choice: str) -> dict[str, Any]:
     return {key: entry.default for key, entry in choices.keys(choice).items()} | {"name": choice.split("/")[1]}
 
 
-def attached(kind: type[SparseBayes], seed: int) -> SparseBayes:
+def bound(kind: type[SparseBayes], seed: int) -> SparseBayes:
     options = {key: value for key, value in defaults("model/sparse_bayes").items() if key != "name"}
     table = load(defaults("data/cosine") | {"seed": seed})
     model = kind(**options)
-    model.attach(observe(Data(table, np.zeros(len(table.values), bool)), 0, torch.float32, torch.device("cpu")))
-    return model
+    return model.bind(observe(Data(table, np.zeros(len(table.values), bool)), 0, torch.float32, torch.device("cpu")))
 
 
 def unrolled(seed: int) -> Method:
-    model = attached(SparseBayes, seed)
+    model = bound(SparseBayes, seed)
     config = {
         "seed": 0,
         "method": defaults("method/unroll"),
         "solver": defaults("solver/conjugate_gradient"),
         "device": defaults("device/cpu"),
     }
-    return auto.method(config, model, model.initial(0))[0]
+    return auto.method(config, model, model.start(0))[0]
 
 
 def exact(kind: type[SparseBayes], seed: int) -> Method:
-    model = attached(kind, seed)
-    return Method(model, Exact(model), ClosedForm(model, model.initial(0)), 1, 0)
+    model = bound(kind, seed)
+    return Method(model, Exact(model), ClosedForm(model, model.start(0)), 1, 0)
 
 
 @torch.no_grad()
@@ -87,7 +86,7 @@ def relative_error(method: Method) -> float:
     model = method.model
     assert isinstance(model, SparseBayes)
     (chunk,) = model.observations.chunks
-    posterior = SparseBayes.exact_posterior(model, method.parameters, chunk)
+    posterior = SparseBayes.posterior(model, method.parameters, chunk)
     sums = model.measure(method.parameters, chunk, posterior)
     return float((sums["error"] / sums["power"]).sqrt())
 

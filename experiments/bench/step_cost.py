@@ -49,7 +49,7 @@ def simulated(dim: int) -> tuple[FactorAnalysis, Parameters]:
     rows, columns = np.nonzero(~np.isnan(drawn["values"]))
     labels = (pd.RangeIndex(POINTS), pd.RangeIndex(2 * dim))
     table = Table("simulated", rows, columns, drawn["values"][rows, columns], *labels, common_unit=False, is_table=True)
-    model.attach(observe(Data(table, np.zeros(len(rows), bool)), 0, torch.float32, torch.device("cpu")))
+    model = model.bind(observe(Data(table, np.zeros(len(rows), bool)), 0, torch.float32, torch.device("cpu")))
     return model, model.restore({name: torch.as_tensor(value) for name, value in drawn["truth"].items()})
 
 

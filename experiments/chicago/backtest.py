@@ -33,8 +33,8 @@ def forecast(frame: pd.DataFrame, end: int, horizon: int, states: int) -> dict[s
     table = arrange(table, {"last": 1000, "season": 7, "horizon": horizon})
     data = Data(table, hide(table, 0.1, 0))
     model = StateSpace(states, 1e-3)
-    model.attach(observe(data, 0, torch.float64, torch.device("cpu")))
-    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 1, 0)
+    model = model.bind(observe(data, 0, torch.float64, torch.device("cpu")))
+    method = Method(model, Exact(model), ClosedForm(model, model.start(0)), 1, 0)
     for _ in range(STEPS):
         method.step()
     mean, deviation = Evaluator(model, data, 0).predict(method.parameters, data.test_rows, data.test_columns)

@@ -47,7 +47,7 @@ def ended(method: str) -> tuple[LatentVariableModel, Parameters]:
         exported = load_tensors(folder / "parameters.safetensors")
     model, device = build.model(config), devices.device(config["device"])
     data = load_data(dict(config["data"]), config["seed"], model.simulate)
-    model.attach(observe(data, config["seed"], devices.dtype(config["device"], model), device))
+    model = model.bind(observe(data, config["seed"], devices.dtype(config["device"], model), device))
     return model, model.restore(exported)
 
 

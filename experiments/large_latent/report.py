@@ -77,8 +77,8 @@ def predict_the_mean(data: Data) -> float:
 
 def mean_as_evaluated(model: FactorAnalysis, data: Data, seed: int) -> float:
     """The same, over the data points that evaluations on the way use: a factor analysis whose loadings are zero."""
-    model.attach(observe(data, seed, torch.float32, torch.device("cpu")))
-    zero = {name: torch.zeros_like(value) for name, value in model.initial(seed).items()}
+    model = model.bind(observe(data, seed, torch.float32, torch.device("cpu")))
+    zero = {name: torch.zeros_like(value) for name, value in model.start(seed).items()}
     scores = Evaluator(model, data, seed).score(zero | {"noise_variance": torch.ones(data.shape[1])})
     assert scores.test_log_likelihood is not None
     return scores.test_log_likelihood

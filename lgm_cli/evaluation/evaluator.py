@@ -121,7 +121,7 @@ class Evaluator:
                 if self.iterative:
                     yield part, IterativePosterior(*self.model.system(parameters, part), self.seed)
                 else:
-                    yield part, self.model.exact_posterior(parameters, part)
+                    yield part, self.model.posterior(parameters, part)
 
     @torch.no_grad()
     def score(self, parameters: Parameters, final: bool = False) -> Scores:

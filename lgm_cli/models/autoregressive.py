@@ -124,8 +124,8 @@ class Autoregressive(LatentVariableModel):
         arrays = {name: np.asarray(value, np.float64) for name, value in truth.items()}
         return {"values": y[:, None], "truth": arrays, "kind": "series"}
 
-    def attach(self, observations: Observations) -> None:
-        super().attach(observations)
+    def prepare(self, observations: Observations) -> None:
+        super().prepare(observations)
         self.dim, self._observed = observations.shape[1], observations.observed
         self._center, self._scale = float(observations.column_center[0]), float(observations.scale[0])
         (chunk,) = observations.chunks
@@ -135,7 +135,7 @@ class Autoregressive(LatentVariableModel):
         )
         self._floor = self.noise_floor * float(one_step_variances(*grid)[0])
 
-    def initial(self, seed: int) -> Parameters:
+    def start(self, seed: int) -> Parameters:
         """Yule and Walker's reflection coefficients of the series with zeros in its gaps, which makes the sequence of
         autocovariances positive definite; noise of half of the variance."""
         (chunk,) = self.observations.chunks
@@ -188,7 +188,7 @@ class Autoregressive(LatentVariableModel):
     def system(self, parameters: Parameters, chunk: Chunk) -> tuple[BandedPrecision, Tensor]:
         return self._system(parameters, chunk, chunk.values.device, chunk.values.dtype)
 
-    def exact_posterior(  # pyright: ignore[reportIncompatibleMethodOverride]
+    def posterior(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, parameters: Parameters, chunk: Chunk
     ) -> BandedPosterior:
         cpu = {"device": torch.device("cpu"), "dtype": torch.float64}

@@ -101,8 +101,8 @@ class FactorAnalysis(LinearGaussianModel):
         y[torch.rand(n, m, **kind) < options["hidden_share"]] = math.nan
         return {"values": y.numpy(), "truth": {name: value.numpy() for name, value in truth.items()}}
 
-    def attach(self, observations: Observations) -> None:
-        super().attach(observations)
+    def prepare(self, observations: Observations) -> None:
+        super().prepare(observations)
         like = {"dtype": observations.dtype, "device": observations.device}
         self._offset_unit = observations.scale.min()  # so that no column starts with most of its variance in it
         self._offset_rows = (self._offset_unit / observations.scale).to(**like)  # its loadings, standardised
@@ -119,7 +119,7 @@ class FactorAnalysis(LinearGaussianModel):
     def noise_of_columns(self, parameters: Parameters) -> Tensor:
         return parameters["noise_variance"]
 
-    def initial(self, seed: int) -> Parameters:
+    def start(self, seed: int) -> Parameters:
         """The leading principal axes of the covariances of pairs of columns, each from the data points at which both
         were observed, with a part that is random; loadings all random where there are too many columns for that."""
         m, d = self.observations.shape[1], self.latent_dim

@@ -73,12 +73,12 @@ class LinearRegression(LinearGaussianModel):
         arrays = {name: value.numpy() for name, value in truth.items()}
         return {"values": y.numpy()[:, None], "features": features.numpy(), "truth": arrays}
 
-    def attach(self, observations: Observations) -> None:
-        super().attach(observations)
+    def prepare(self, observations: Observations) -> None:
+        super().prepare(observations)
         assert observations.features is not None
         self._unit = observations.scale[0].cpu()
         if self._state is not None:
-            self._attach_state(self._state, observations)
+            self._bind_state(self._state, observations)
             return
         count = torch.zeros(observations.shape[1], dtype=observations.dtype, device=observations.device)
         for chunk in observations.chunks:
@@ -105,7 +105,7 @@ class LinearRegression(LinearGaussianModel):
         (chunk,) = self.observations.chunks
         if self.dim * min(self.dim, round(chunk.observed)) > STATE_ENTRIES:
             return {}
-        posterior = self.exact_posterior(parameters, chunk)
+        posterior = self.posterior(parameters, chunk)
         unit = float(self._unit / self._feature_unit) * parameters["weight_precision"].rsqrt()
         mean, deviation = (value[0] for value in self.latents(parameters, posterior))
         rows, factor = posterior.rows[0], posterior.factor[0]
@@ -138,7 +138,7 @@ class LinearRegression(LinearGaussianModel):
             raise UserError("apply.safetensors is not of the run's parameters", "learn the run again")
         self._feature_mean, self._state = exported["feature_mean"], state
 
-    def _attach_state(self, state: Mapping[str, Tensor], observations: Observations) -> None:
+    def _bind_state(self, state: Mapping[str, Tensor], observations: Observations) -> None:
         """Weights w = E[w] + R z: the rows of X R, and X E[w] beside the intercept."""
         assert observations.features is not None
         centred = observations.features - self._feature_mean
@@ -166,7 +166,7 @@ class LinearRegression(LinearGaussianModel):
     def noise_of_columns(self, parameters: Parameters) -> Tensor:
         return parameters["noise_variance"].expand(self.observations.shape[1])
 
-    def initial(self, seed: int) -> Parameters:
+    def start(self, seed: int) -> Parameters:
         like = {"dtype": self.observations.dtype, "device": self.observations.device}
         return {
             "weight_precision": torch.tensor(1 / INITIAL_SHARE, **like),
@@ -275,7 +275,7 @@ class LinearRegression(LinearGaussianModel):
         """|E[w] - w| / |w|."""
         (chunk,) = self.observations.chunks
         with torch.no_grad():
-            found = self.latents(parameters, self.exact_posterior(parameters, chunk))[0][0].cpu().double()
+            found = self.latents(parameters, self.posterior(parameters, chunk))[0][0].cpu().double()
         true = torch.as_tensor(truth["weights"])
         return float(torch.linalg.norm(found - true) / torch.linalg.norm(true))
 

@@ -51,9 +51,9 @@ class Ppca(FactorAnalysis):
         drawn["truth"]["noise_variance"] = drawn["truth"]["noise_variance"][0]
         return drawn
 
-    def attach(self, observations: Observations) -> None:
+    def prepare(self, observations: Observations) -> None:
         """sigma^2 is kept in units of the variance averaged over columns, which are standardised each by its own."""
-        super().attach(observations)
+        super().prepare(observations)
         like = {"dtype": observations.dtype, "device": observations.device}
         self._noise_unit = observations.scale.square().mean()
         self._noise_rows = (self._noise_unit / observations.scale.square()).to(**like)
@@ -73,8 +73,8 @@ class Ppca(FactorAnalysis):
         rest = float(covariances.trace() - size.sum()) / max(1, len(scale) - self.latent_dim)
         return axes * (size - rest).clamp_min(1e-2 * float(size[0])).sqrt() / scale[:, None]
 
-    def initial(self, seed: int) -> Parameters:
-        parameters = super().initial(seed)
+    def start(self, seed: int) -> Parameters:
+        parameters = super().start(seed)
         unit = 1 / self._noise_rows
         noise = parameters["noise_variance"] @ unit / unit.sum()  # averaged in the data's own units
         return parameters | {"noise_variance": noise}

@@ -105,8 +105,8 @@ class SparseBayes(LinearGaussianModel):
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
         return simulated_signals(options)
 
-    def attach(self, observations: Observations) -> None:
-        super().attach(observations)
+    def prepare(self, observations: Observations) -> None:
+        super().prepare(observations)
         dictionary = observations.dictionary
         assert dictionary is not None
         self.dictionary = dictionary
@@ -132,7 +132,7 @@ class SparseBayes(LinearGaussianModel):
         self._size = torch.bincount(self._group).to(**like)
         self._band = torch.empty(len(self._size), dtype=torch.long, device=observations.device)
         self._band[self._group] = bands.to(observations.device)
-        weakest = self._norms.clamp_min(WEAKEST_COLUMN * self._norms.mean())  # of what is measured: less has no bound
+        weakest = self._norms.clamp_min(WEAKEST_COLUMN * self._norms.mean())  # of what is measured: less has no self
         self._floor = self.smallest_variance * self._noise / self._average(weakest)
         self._dense: Tensor | None = None
 
@@ -186,7 +186,7 @@ class SparseBayes(LinearGaussianModel):
     def noise_of_columns(self, parameters: Parameters) -> Tensor:
         return self._noise_of(parameters).expand(self.observations.shape[1])
 
-    def initial(self, seed: int) -> Parameters:
+    def start(self, seed: int) -> Parameters:
         """One precision for each band of a wavelet basis, otherwise one for all: in proportion to what
         mean((Phi^T y)^2) / |phi|^2 has beyond the noise, which is the variance for orthonormal rows of Phi, and at a
         level with which the coefficients explain what the noise does not."""
@@ -229,7 +229,7 @@ class SparseBayes(LinearGaussianModel):
         precision = OperatorPrecision(self.operator, self._each(parameters), root, norms, chunk.index, chunk.weight)
         return precision, root * chunk.values
 
-    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
+    def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
         """By the operator's own products where data points observe the same m <= D entries, else by its matrix."""
         chunk = chunk.gathered
         index = chunk.index
@@ -239,7 +239,7 @@ class SparseBayes(LinearGaussianModel):
                 index[0] if index is not None and index.dim() == 2 else index,
             )
             return OperatorPosterior(self._rows(index), self._each(parameters), root, root * chunk.values)
-        return super().exact_posterior(parameters, chunk)
+        return super().posterior(parameters, chunk)
 
     @staticmethod
     def _alike(chunk: Chunk) -> bool:
@@ -319,7 +319,7 @@ class SparseBayes(LinearGaussianModel):
         return observed**3 + 2 * observed * self._transform
 
     def _by_products(self, observed: float) -> bool:
-        """Whether `exact_posterior` takes the dual form by the products of a fast operator: all data points of a chunk
+        """Whether `posterior` takes the dual form by the products of a fast operator: all data points of a chunk
         observe the same entries."""
         alike = all(self._alike(chunk) for chunk in self.observations.chunks)
         return alike and observed <= self.dim and not isinstance(self.operator, Dense)

@@ -68,8 +68,8 @@ class StateSpace(LatentVariableModel):
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
         return simulated_states(options)
 
-    def attach(self, observations: Observations) -> None:
-        super().attach(observations)
+    def prepare(self, observations: Observations) -> None:
+        super().prepare(observations)
         """Steps after the last observed one are no part of what is learned: they are forecast from its state."""
         total, self.channels = observations.table_shape
         (chunk,) = observations.chunks
@@ -110,7 +110,7 @@ class StateSpace(LatentVariableModel):
 
     # Parameters ------------------------------------------------------------------------------------------------
 
-    def initial(self, seed: int) -> Parameters:
+    def start(self, seed: int) -> Parameters:
         """The leading principal axes of the channels (each pair's correlation from the steps at which both were
         observed), and the regression of a step's scores on those of the step before; with more states than channels,
         the scores of as many earlier steps are states, too."""
@@ -187,7 +187,7 @@ class StateSpace(LatentVariableModel):
             mean, root = (value[chunk.index % self.channels] for value in columns.values())
         return ChainPrecision(chain, entries, self.dim_of_table), chunk.weight * (chunk.values - mean) * root
 
-    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> ChainPosterior:
+    def posterior(self, parameters: Parameters, chunk: Chunk) -> ChainPosterior:
         parameters = {name: _double(value) for name, value in parameters.items()}
         weight, values = self._grid(chunk, parameters["mean"])
         targets = weight * (values - parameters["mean"]) * parameters["noise_variance"].rsqrt()

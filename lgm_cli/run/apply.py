@@ -102,12 +102,13 @@ def _work(asked: Applied, summary: dict[str, Any]) -> None:
 
     def evaluator(hidden: bool) -> Evaluator:
         placed = Data(whole, np.full(len(whole.values), hidden))
-        model.attach(observe(placed, settings["seed"], dtype, device, units=model.units(exported)))
-        devices.spare_threads(settings["device"], model)
-        return Evaluator(model, placed, settings["seed"])
+        bound = model.bind(observe(placed, settings["seed"], dtype, device, units=model.units(exported)))
+        devices.spare_threads(settings["device"], bound)
+        return Evaluator(bound, placed, settings["seed"])
 
     row: dict[str, float | None] = dict.fromkeys(SCORES)
     known = evaluator(hidden=False)
+    model = known.model
     parameters = model.restore(exported)
     if any(bool(value.isnan().any()) for value in parameters.values()):
         raise damaged(asked.run / "parameters.safetensors")

@@ -111,10 +111,10 @@ def _run(
     model = build.model(config)
     dtype = devices.dtype(config["device"], model)
     model.check(data)
-    model.attach(observe(data, config["seed"], dtype, device, auto.block_size(config)))
+    model = model.bind(observe(data, config["seed"], dtype, device, auto.block_size(config)))
     devices.spare_threads(config["device"], model)
     summary["host"] = host() | devices.describe(device, dtype)
-    method, chosen = auto.method(config, model, model.initial(config["seed"]))
+    method, chosen = auto.method(config, model, model.start(config["seed"]))
     evaluator = Evaluator(model, data, config["seed"])
     columns = evaluator.own_columns
     limits = Limits(

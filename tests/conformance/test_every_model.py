@@ -64,7 +64,7 @@ def data_of(drawn: dict[str, Any], layout: str, part: slice = slice(None)) -> Da
 def data_and_model(request: pytest.FixtureRequest) -> tuple[Data, LatentVariableModel, str]:
     name, options, layout = request.param
     data = data_of(simulated(name, options, *SIZES[layout]), layout)
-    model = cases.attach(cases.build_model(name, options), data)
+    model = cases.bind(cases.build_model(name, options), data)
     assert layout in cases.layouts(model.observations)
     return data, model, layout
 
@@ -76,7 +76,7 @@ def model(data_and_model: tuple[Data, LatentVariableModel, str]) -> LatentVariab
 
 @pytest.fixture
 def parameters(model: LatentVariableModel) -> Parameters:
-    return cases.perturbed(model.initial(0))
+    return cases.perturbed(model.start(0))
 
 
 class Recording(Cholesky):
@@ -106,7 +106,7 @@ def test_the_precision_is_positive_definite_and_equal_to_its_dense_form(
         diagonal = precision.diagonal().expand(n, dim)
         torch.testing.assert_close(diagonal, by_products.diagonal(dim1=1, dim2=2), rtol=1e-12, atol=1e-12)
 
-        exact = model.exact_posterior(parameters, chunk)
+        exact = model.posterior(parameters, chunk)
         torch.testing.assert_close(
             exact.covariance.expand(n, dim, dim), torch.linalg.inv(by_products), rtol=1e-10, atol=1e-12
         )
@@ -157,7 +157,7 @@ def test_the_canonical_form_is_the_same_model(model: LatentVariableModel, parame
     canonical = model.canonical(parameters)
     for chunk in model.observations.chunks:
         index = torch.arange(3).expand(len(chunk.points), 3)
-        posteriors = [(each, model.exact_posterior(each, chunk)) for each in (parameters, canonical)]
+        posteriors = [(each, model.posterior(each, chunk)) for each in (parameters, canonical)]
         before, after = (model.log_likelihood(each, chunk, posterior) for each, posterior in posteriors)
         torch.testing.assert_close(after, before, rtol=1e-10, atol=1e-10)
         before, after = (model.predict(each, posterior, index) for each, posterior in posteriors)
@@ -169,13 +169,13 @@ def test_joint_less_posterior_is_the_marginal_at_any_latent_value(model: LatentV
     """log p(y, z) - log p(z | y) = log p(y): the same at every z, and but for a constant at every theta."""
     constants = []
     for seed in (0, 1):
-        parameters = cases.perturbed(model.initial(0), seed, size=0.3)
+        parameters = cases.perturbed(model.start(0), seed, size=0.3)
         draw = torch.Generator().manual_seed(seed)
         difference = []
         for _ in range(3):
             total = 0.0
             for chunk in model.observations.chunks:
-                exact = model.exact_posterior(parameters, chunk)
+                exact = model.posterior(parameters, chunk)
                 z = torch.randn(len(chunk.points), model.dim, generator=draw, dtype=torch.float64)
                 nothing = torch.zeros(len(z), 1, model.dim, dtype=torch.float64)
                 joint = -model.complete_loss(parameters, chunk, SamplePosterior(z.requires_grad_(), nothing)).detach()
@@ -190,7 +190,7 @@ def test_joint_less_posterior_is_the_marginal_at_any_latent_value(model: LatentV
 
 
 def test_em_never_lowers_the_likelihood(model: LatentVariableModel) -> None:
-    for start in (model.initial(0), cases.perturbed(model.initial(1), 1, size=1.0)):
+    for start in (model.start(0), cases.perturbed(model.start(1), 1, size=1.0)):
         method = Method(model, Exact(model), ClosedForm(model, start), len(model.observations.blocks), 0)
         values = [float(cases.log_likelihood(model, start))]
         for _ in range(25):
@@ -240,8 +240,8 @@ def test_gradients_stay_finite_and_true_long_past_convergence(
     data_and_model: tuple[Data, LatentVariableModel, str], dtype: torch.dtype
 ) -> None:
     data, model, _ = data_and_model
-    model = cases.attach(copy.copy(model), data, dtype)
-    parameters = cases.perturbed(model.initial(0))
+    model = cases.bind(copy.copy(model), data, dtype)
+    parameters = cases.perturbed(model.start(0))
     exact = cases.flat(cases.expected_gradient(model, MonteCarlo(model, Cholesky(), 3, 1, 0, False), parameters))
     for network in (False, True):
         solver = ConjugateGradient(max_iterations=300, tolerance=1e-30, preconditioner="jacobi")
@@ -253,8 +253,8 @@ def test_gradients_stay_finite_and_true_long_past_convergence(
 def test_single_precision_is_close_to_double(data_and_model: tuple[Data, LatentVariableModel, str]) -> None:
     """Log-likelihood to 1e-5, gradients to 1e-4 and an EM step to 1e-4 of their size."""
     data, model, _ = data_and_model
-    single = cases.attach(copy.copy(model), data, torch.float32)
-    start = cases.perturbed(model.initial(0))
+    single = cases.bind(copy.copy(model), data, torch.float32)
+    start = cases.perturbed(model.start(0))
     found = []
     for each in (model, single):
         parameters = each.restore(model.export(start))
@@ -295,7 +295,7 @@ def test_parameters_survive_the_optimisers_coordinates(model: LatentVariableMode
 
 
 def test_the_start_is_the_same_for_a_seed(model: LatentVariableModel) -> None:
-    assert torch.equal(*(cases.flat(model.initial(seed)) for seed in (0, 0)))
+    assert torch.equal(*(cases.flat(model.start(seed)) for seed in (0, 0)))
 
 
 def test_a_chunk_may_be_split(model: LatentVariableModel, parameters: Parameters) -> None:
@@ -306,7 +306,7 @@ def test_a_chunk_may_be_split(model: LatentVariableModel, parameters: Parameters
         inputs = cases.leaves(parameters)
         for whole in model.observations.chunks:
             for chunk in split(whole):
-                exact = model.exact_posterior(parameters, chunk)
+                exact = model.posterior(parameters, chunk)
                 found["likelihood"] = found.get("likelihood", 0) + model.log_likelihood(parameters, chunk, exact).sum()
                 for name, value in model.statistics(parameters, chunk, exact).items():
                     found[name] = found.get(name, 0) + value
@@ -325,8 +325,8 @@ def test_learning_brings_simulated_data_to_the_likelihood_of_the_truth(name: str
             options["latent_dim"] = 2  # as many as the truth has
         drawn = simulated(name, options, 2000, 15)
         truth = {key: torch.as_tensor(value) for key, value in drawn["truth"].items()}
-        model = cases.attach(cases.build_model(name, options), data_of(drawn, "masked", slice(1000)))
-        method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 10**9, 0)
+        model = cases.bind(cases.build_model(name, options), data_of(drawn, "masked", slice(1000)))
+        method = Method(model, Exact(model), ClosedForm(model, model.start(0)), 10**9, 0)
         of_truth = cases.log_likelihood(model, model.restore(truth))
         gain = torch.tensor(-1.0)
         while gain < 0 and method.steps < 600:
@@ -338,6 +338,6 @@ def test_learning_brings_simulated_data_to_the_likelihood_of_the_truth(name: str
         assert 0 < float(gain) / entries < 0.05
         # A series of 1,000 steps is a single data point: the best parameters are further from the truth.
         assert model.parameter_error(method.parameters, drawn["truth"]) < (0.25 if model.kind == "series" else 0.2)
-        fresh = cases.attach(cases.build_model(name, options), data_of(drawn, "masked", slice(1000, None)))
+        fresh = cases.bind(cases.build_model(name, options), data_of(drawn, "masked", slice(1000, None)))
         found, best = (float(cases.log_likelihood(fresh, fresh.restore(p))) for p in (learned, truth))
         assert found > best - 0.02 * fresh.observations.observed

@@ -36,9 +36,9 @@ def case(
     hidden &= ~np.isnan(y)
     hidden[0] = ~np.isnan(y[0])  # a data point of which nothing is seen, and all is to be predicted
     data = cases.as_data(y, hidden)
-    model = cases.attach(FactorAnalysis(2, offset, 1e-3), data)
+    model = cases.bind(FactorAnalysis(2, offset, 1e-3), data)
     assert layout in cases.layouts(model.observations)
-    return y, hidden, data, model, cases.perturbed(model.initial(0), size=0.3)
+    return y, hidden, data, model, cases.perturbed(model.start(0), size=0.3)
 
 
 def exported(model: LatentVariableModel, parameters: Parameters) -> dict[str, np.ndarray]:
@@ -89,7 +89,7 @@ def test_latent_variables_come_in_the_order_of_the_data(layout: str) -> None:
 def test_nothing_hidden_is_nothing_to_score() -> None:
     y, _, _, _, parameters = case("masked")
     data = cases.as_data(y)
-    scores = Evaluator(cases.attach(FactorAnalysis(2, True, 1e-3), data), data, 0).score(parameters)
+    scores = Evaluator(cases.bind(FactorAnalysis(2, True, 1e-3), data), data, 0).score(parameters)
     assert scores.test_log_likelihood is None
     assert scores.test_rmse is None
 
@@ -178,8 +178,8 @@ def test_single_precision_scores_data_of_any_unit_and_mean(shift: float, unit: f
     found = []
     for values, dtype in ((y, torch.float64), (shift + unit * y, torch.float32)):
         data = cases.as_data(values, hidden)
-        model = cases.attach(FactorAnalysis(2, True, 1e-3), data, dtype)
-        evaluator, parameters = Evaluator(model, data, 0), cases.perturbed(model.initial(0))
+        model = cases.bind(FactorAnalysis(2, True, 1e-3), data, dtype)
+        evaluator, parameters = Evaluator(model, data, 0), cases.perturbed(model.start(0))
         scores = evaluator.score(parameters)
         predicted = evaluator.predict(parameters, data.test_rows, data.test_columns)
         assert scores.test_log_likelihood is not None and scores.test_rmse is not None

@@ -75,8 +75,8 @@ for warm, (name, options, data) in enumerate([CASES[0], *CASES]):  # the first i
     for gradient in (False, True) if name not in seen or warm == 1 else (False,):
         seen.add(name)
         model = of_name("models", name, options)
-        cases.attach(model, data, dtype=torch.float64 if model.double_precision else torch.float32)
-        start = model.initial(0)
+        model = cases.bind(model, data, dtype=torch.float64 if model.double_precision else torch.float32)
+        start = model.start(0)
         update = Gradient(model, start, "adam", 0.1) if gradient else ClosedForm(model, start)
         method, expected = Method(model, Exact(model), update, 10**9, 0), model.exact_bytes(gradient)
         evaluator = Evaluator(model, data, 0)
@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_refused_with_what_helps(name: str, mend: str, monk
     """A series is judged by exact posteriors, whatever the method."""
     values = np.random.default_rng(0).normal(size=(400, 20))
     kind = "series" if name == "state_space" else "table"
-    model = cases.attach(cases.build_model(name, cases.variants(name)[0]), cases.as_data(values, kind=kind))
+    model = cases.bind(cases.build_model(name, cases.variants(name)[0]), cases.as_data(values, kind=kind))
     auto._refuse_what_does_not_fit(model, gradient=False)
     monkeypatch.setattr("lgm_cli.run.auto.available_memory", lambda device: 1e4)
     with pytest.raises(UserError) as refused:

@@ -41,7 +41,7 @@ def with_spectrum(eigenvalues: np.ndarray, points: int = 20) -> tuple[LatentVari
     dim = len(eigenvalues)
     columns = 3 * dim
     random = np.random.default_rng(0)
-    model = cases.attach(FactorAnalysis(dim, False, 1e-3), random.normal(size=(points, columns)))
+    model = cases.bind(FactorAnalysis(dim, False, 1e-3), random.normal(size=(points, columns)))
     left = np.linalg.qr(random.normal(size=(columns, dim)))[0]
     right = np.linalg.qr(random.normal(size=(dim, dim)))[0]
     rows = left * np.sqrt(eigenvalues - 1) @ right
@@ -110,8 +110,8 @@ def test_the_network_gradient_is_the_derivative_of_its_definition() -> None:
 
     delta is held fixed, b(theta) is not; three steps of conjugate gradient, written out here once more.
     """
-    model = cases.attach(FactorAnalysis(3, True, 1e-3), cases.with_gaps(drawn(20, 8), "masked"))
-    parameters = cases.perturbed(model.initial(0))
+    model = cases.bind(FactorAnalysis(3, True, 1e-3), cases.with_gaps(drawn(20, 8), "masked"))
+    parameters = cases.perturbed(model.start(0))
     spy = Recording()
     cases.expected_gradient(model, MonteCarlo(model, spy, 4, 1, 0, False), parameters)
     delta = spy.right_sides[0][:, 1:]
@@ -155,10 +155,8 @@ def test_the_network_gradient_is_the_derivative_of_its_definition() -> None:
 
 def blocks_of(points: int = 64, block_size: int = 16, seed: int = 0) -> LatentVariableModel:
     model = FactorAnalysis(2, True, 1e-3)
-    model.attach(
-        observe(cases.as_data(cases.with_gaps(drawn(points, 8), "masked")), seed, torch.float64, cases.CPU, block_size)
-    )
-    return model
+    data = cases.as_data(cases.with_gaps(drawn(points, 8), "masked"))
+    return model.bind(observe(data, seed, torch.float64, cases.CPU, block_size))
 
 
 def perturbations(
@@ -167,7 +165,7 @@ def perturbations(
     """The perturbed right-hand sides of these blocks, in turn, where the data say nothing: the random numbers."""
     spy = Recording()
     expectation = MonteCarlo(model, spy, 3, refresh_every, seed, False)
-    blank = model.initial(0)
+    blank = model.start(0)
     blank["loadings"].zero_()
     blank["offset_variance"].zero_()
     cases.expected_gradient(model, expectation, blank, step, blocks)
@@ -206,7 +204,7 @@ class Counting(ConjugateGradient):
 
 def test_a_warm_start_keeps_the_samples_until_they_are_drawn_anew_and_the_means_for_good() -> None:
     model = blocks_of()
-    parameters = cases.perturbed(model.initial(0))
+    parameters = cases.perturbed(model.start(0))
     solver = Counting()
     expectation = MonteCarlo(model, solver, 3, 2, 0, False)
     record = SolverRecord()
@@ -227,7 +225,7 @@ def test_a_warm_start_keeps_the_samples_until_they_are_drawn_anew_and_the_means_
 def test_without_a_warm_start_every_step_starts_from_zero() -> None:
     model = blocks_of()
     expectation = MonteCarlo(model, ConjugateGradient(500, 1e-6, warm_start=False), 3, 2, 0, False)
-    parameters = cases.perturbed(model.initial(0))
+    parameters = cases.perturbed(model.start(0))
     first, second = (cases.flat(cases.expected_gradient(model, expectation, parameters)) for _ in range(2))
     assert torch.equal(first, second)
     assert expectation.state() == {}
@@ -235,7 +233,7 @@ def test_without_a_warm_start_every_step_starts_from_zero() -> None:
 
 def test_a_warm_start_changes_a_gradient_by_no_more_than_the_tolerance() -> None:
     model = blocks_of()
-    start = cases.perturbed(model.initial(0))
+    start = cases.perturbed(model.start(0))
     moved = cases.perturbed(start, seed=5, size=0.01)
     found = []
     for warm in (False, True):
@@ -252,7 +250,7 @@ def test_an_epoch_takes_every_block_once_in_an_order_of_its_own() -> None:
     model = blocks_of(points=96)  # six blocks
 
     def epochs(seed: int) -> list[list[int]]:
-        method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 2, seed)
+        method = Method(model, Exact(model), ClosedForm(model, model.start(0)), 2, seed)
         taken: list[list[int]] = []
         for step in range(12):
             method.steps = step
@@ -270,7 +268,7 @@ def test_an_epoch_takes_every_block_once_in_an_order_of_its_own() -> None:
 
 def test_blocks_that_do_not_divide_are_all_used_in_the_end() -> None:
     model = blocks_of(points=80)  # five blocks, two a step
-    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 2, 0)
+    method = Method(model, Exact(model), ClosedForm(model, model.start(0)), 2, 0)
     used = set()
     for method.steps in range(20):
         used |= set(method._batch())
@@ -282,7 +280,7 @@ def test_a_gradient_step_is_the_optimisers_on_the_average_over_entries(blocks: i
     """free <- free + rate * M / entries * gradient; the norm reported is that of the gradient per entry. The entries
     are as many as an average block has."""
     model = blocks_of()
-    start = cases.perturbed(model.initial(0))
+    start = cases.perturbed(model.start(0))
     update = Gradient(model, start, "sgd", 0.3)
     method = Method(model, Exact(model), update, blocks, 0)
     chosen = method._batch()
@@ -309,8 +307,8 @@ def test_every_data_point_counts_the_same_however_blocks_divide_them(
     y[0] = np.nan
 
     def step(size: int, batch: list[int]) -> torch.Tensor:
-        model = cases.attach(FactorAnalysis(2, False, 1e-3), y, block_size=size)
-        update = Gradient(model, cases.perturbed(model.initial(0)), "sgd", 0.3)
+        model = cases.bind(FactorAnalysis(2, False, 1e-3), y, block_size=size)
+        update = Gradient(model, cases.perturbed(model.start(0)), "sgd", 0.3)
         before = {name: value.detach().clone() for name, value in update._free.items()}
         method = Method(model, Exact(model), update, len(batch), 0)
         monkeypatch.setattr(method, "_batch", lambda: batch)
@@ -325,7 +323,7 @@ def test_every_data_point_counts_the_same_however_blocks_divide_them(
 def test_a_step_leaves_the_parameters_it_started_from_as_they_were() -> None:
     """The last good parameters of a run are kept by reference."""
     model = blocks_of()
-    for update in (ClosedForm(model, model.initial(0)), Gradient(model, model.initial(0), "adam", 0.1)):
+    for update in (ClosedForm(model, model.start(0)), Gradient(model, model.start(0), "adam", 0.1)):
         method = Method(model, Exact(model), update, 4, 0)
         method.step()
         held = method.parameters
@@ -338,7 +336,7 @@ def test_a_step_leaves_the_parameters_it_started_from_as_they_were() -> None:
 
 def test_annealing_halves_the_step_where_there_is_one() -> None:
     model = blocks_of()
-    start = cases.perturbed(model.initial(0))
+    start = cases.perturbed(model.start(0))
     moves = []
     for halvings in (0, 1):
         update = Gradient(model, start, "sgd", 0.1)
@@ -352,7 +350,7 @@ def test_annealing_halves_the_step_where_there_is_one() -> None:
 
 
 def make_method(model: LatentVariableModel, kind: str, optimizer: str) -> Method:
-    start = model.initial(0)
+    start = model.start(0)
     if kind == "em":
         return Method(model, Exact(model), ClosedForm(model, start), 10, 0)
     update = Gradient(model, start, optimizer, 0.05)
@@ -409,7 +407,7 @@ def test_a_saved_state_is_not_changed_by_going_on() -> None:
 def test_gradient_methods_come_near_the_maximum_of_em(kind: str) -> None:
     """Within 0.01 nats per entry, with steps that shrink."""
     y = cases.with_gaps(drawn(300, 8), "masked")
-    model = cases.attach(FactorAnalysis(3, False, 1e-3), y, block_size=75)
+    model = cases.bind(FactorAnalysis(3, False, 1e-3), y, block_size=75)
     em = make_method(model, "em", "")
     for _ in range(300):
         em.step()

@@ -42,11 +42,11 @@ def drawn(length: int, order: int = 3, share: float = 0.8, hidden: float = 0.2, 
 
 def model_of(values: np.ndarray | Data, order: int) -> LatentVariableModel:
     data = values if isinstance(values, Data) else cases.as_data(values, kind="series")
-    return cases.attach(Autoregressive(order, FLOOR), data)
+    return cases.bind(Autoregressive(order, FLOOR), data)
 
 
 def em(model: LatentVariableModel, steps: int) -> Parameters:
-    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 10**9, 0)
+    method = Method(model, Exact(model), ClosedForm(model, model.start(0)), 10**9, 0)
     for _ in range(steps):
         method.step()
     return method.parameters
@@ -104,7 +104,7 @@ def test_the_banded_posterior_is_the_dense_one(length: int, order: int) -> None:
     """Means, variances, covariances within the band, and the likelihood, on both sides of the size of a block."""
     values = drawn(length, min(order, 3))["values"]
     model = model_of(values, order)
-    parameters = cases.perturbed(model.initial(0), size=0.1)
+    parameters = cases.perturbed(model.start(0), size=0.1)
     exported, y = model.export(parameters), values[:, 0]
     seen = np.flatnonzero(~np.isnan(y))
     prior, noise = covariance_of(exported, length), float(exported["noise_variance"])
@@ -112,7 +112,7 @@ def test_the_banded_posterior_is_the_dense_one(length: int, order: int) -> None:
     gain = np.linalg.solve(inner, prior[seen]).T
     mean, covariance = gain @ (y[seen] - float(exported["mean"])), prior - gain @ prior[seen]
     (chunk,) = model.observations.chunks
-    posterior = model.exact_posterior(parameters, chunk)
+    posterior = model.posterior(parameters, chunk)
     assert isinstance(posterior, BandedPosterior)
     scale = float(model.observations.scale[0])
     np.testing.assert_allclose(posterior.mean[0] * scale, mean, rtol=1e-8, atol=1e-8)
@@ -138,7 +138,7 @@ def test_the_gradient_is_that_of_the_dense_likelihood() -> None:
     """By finite differences of the dense log-density in the parameters that are learned."""
     values = drawn(40)["values"]
     model = model_of(values, 3)
-    parameters = cases.perturbed(model.initial(0))
+    parameters = cases.perturbed(model.start(0))
     y = values[:, 0]
     seen = np.flatnonzero(~np.isnan(y))
 
@@ -165,7 +165,7 @@ def test_the_likelihood_is_that_of_statsmodels(order: int) -> None:
     values = drawn(300, 3)["values"]
     model = model_of(values, order)
     for seed in (0, 1):
-        parameters = cases.perturbed(model.initial(0), seed, size=0.3)
+        parameters = cases.perturbed(model.start(0), seed, size=0.3)
         peer, theirs = kalman_filter(values[:, 0], model.export(parameters))
         assert float(cases.log_likelihood(model, parameters)) == pytest.approx(peer.loglike(theirs), rel=1e-8)
 
@@ -187,7 +187,7 @@ def test_every_method_finds_the_maximum_of_statsmodels(source: str) -> None:
         best = max(best, peer.fit(peer.fit(disp=0).params, disp=0, method="nm", maxiter=2000).llf)
     count = model.observations.observed
     assert float(cases.log_likelihood(model, learned)) / count == pytest.approx(best / count, abs=1e-6)
-    gradient = Method(model, Exact(model), Gradient(model, model.initial(0), "adam", 0.1), 10**9, 0)
+    gradient = Method(model, Exact(model), Gradient(model, model.start(0), "adam", 0.1), 10**9, 0)
     for step in range(1200):
         if step >= 800 and step % 100 == 0:
             gradient.update.anneal()
@@ -200,7 +200,7 @@ def test_unrolling_ends_where_em_does() -> None:
     model = model_of(drawn(200, 2)["values"], 2)
     best = float(cases.log_likelihood(model, em(model, 400)))
     expectation = MonteCarlo(model, ConjugateGradient(1000, 1e-6), 10, 1, 0, False)
-    unroll = Method(model, expectation, Gradient(model, model.initial(0), "adam", 0.06), 1, 0)
+    unroll = Method(model, expectation, Gradient(model, model.start(0), "adam", 0.06), 1, 0)
     for step in range(400):
         if step % 80 == 79:
             unroll.update.anneal()
@@ -218,7 +218,7 @@ def test_em_never_lowers_the_likelihood_near_the_unit_circle_and_at_the_floor() 
         np.cumsum(random.normal(size=(150, 1)), 0),
     ):
         model = model_of(cases.with_gaps(values, "masked"), 2)
-        method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 10**9, 0)
+        method = Method(model, Exact(model), ClosedForm(model, model.start(0)), 10**9, 0)
         likelihoods = []
         for _ in range(80):
             likelihoods.append(float(cases.log_likelihood(model, method.parameters)))
@@ -275,7 +275,7 @@ def test_a_series_of_several_columns_or_too_few_steps_is_refused() -> None:
 
 def test_an_autoregression_without_noise_ends_at_the_floor_and_says_so() -> None:
     model = model_of(drawn(120, 2)["values"], 2)
-    parameters = model.initial(0)
+    parameters = model.start(0)
     assert model.warnings(parameters, ["y0"]) == []
     tiny = model.floors()["noise_variance"]
     (warning,) = model.warnings(parameters | {"noise_variance": tiny}, ["y0"])

@@ -38,10 +38,9 @@ def drawn(points: int, dimensions: int, seed: int = 0) -> np.ndarray:
     return 100 * random.normal(size=dimensions) + unit * (y + 0.7 * random.normal(size=(points, dimensions)))
 
 
-def attached(y: np.ndarray, latent_dim: int = 2, offset: bool = False, noise_floor: float = 1e-3) -> FactorAnalysis:
+def bound(y: np.ndarray, latent_dim: int = 2, offset: bool = False, noise_floor: float = 1e-3) -> FactorAnalysis:
     model = FactorAnalysis(latent_dim, offset, noise_floor)
-    cases.attach(model, y)
-    return model
+    return cases.bind(model, y)
 
 
 def arrays(exported: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
@@ -64,8 +63,8 @@ def per_entry(model: FactorAnalysis, parameters: Parameters) -> float:
 @each_layout
 def test_likelihoods_posteriors_and_predictions_are_those_of_the_dense_computation(layout: str, offset: bool) -> None:
     y = cases.with_gaps(drawn(*SIZES[layout]), layout)
-    model = attached(y, offset=offset)
-    parameters = cases.perturbed(model.initial(0), size=0.5)
+    model = bound(y, offset=offset)
+    parameters = cases.perturbed(model.start(0), size=0.5)
     exported = arrays(model.export(parameters))
     expected = reference.log_likelihoods(exported, y)
     latent_mean, latent_covariance = reference.posterior(exported, y)
@@ -74,7 +73,7 @@ def test_likelihoods_posteriors_and_predictions_are_those_of_the_dense_computati
     for chunk in model.observations.chunks:
         points = chunk.points.numpy()
         seen += len(points)
-        exact = model.exact_posterior(parameters, chunk)
+        exact = model.posterior(parameters, chunk)
         np.testing.assert_allclose(model.log_likelihood(parameters, chunk, exact), expected[points], rtol=1e-10)
         mean, deviation = model.latents(parameters, exact)
         np.testing.assert_allclose(mean, latent_mean[points], rtol=1e-8, atol=1e-10)
@@ -94,8 +93,8 @@ def test_likelihoods_posteriors_and_predictions_are_those_of_the_dense_computati
 def test_em_is_the_dense_em_step_by_step(layout: str, offset: bool) -> None:
     """To 1e-9 of each parameter's size over ten steps; for `masked`, 30% of the entries are missing."""
     y = cases.with_gaps(drawn(*SIZES[layout]), layout)
-    model = attached(y, offset=offset)
-    method = em(model, cases.perturbed(model.initial(0)))
+    model = bound(y, offset=offset)
+    method = em(model, cases.perturbed(model.start(0)))
     expected = arrays(model.export(method.parameters))
     floor = model.noise_floor * np.nanvar(y, axis=0)
     for _ in range(10):
@@ -111,9 +110,9 @@ def test_em_is_the_dense_em_step_by_step(layout: str, offset: bool) -> None:
 def test_more_factors_than_a_data_point_has_entries(offset: bool) -> None:
     """The dual form throughout: sixteen factors, about four entries a data point."""
     y = cases.with_gaps(drawn(90, 40), "gathered")
-    model = attached(y, latent_dim=16, offset=offset)
-    method = em(model, model.initial(0))
-    assert all(model.exact_posterior(method.parameters, chunk).dual for chunk in model.observations.chunks)
+    model = bound(y, latent_dim=16, offset=offset)
+    method = em(model, model.start(0))
+    assert all(model.posterior(method.parameters, chunk).dual for chunk in model.observations.chunks)
     expected = arrays(model.export(method.parameters))
     for _ in range(3):
         method.step()
@@ -127,8 +126,8 @@ def test_more_factors_than_a_data_point_has_entries(offset: bool) -> None:
 def test_the_gradient_is_that_of_the_dense_likelihood(offset: bool) -> None:
     """Of the optimiser's own coordinates, by central differences of the independent computation."""
     y = cases.with_gaps(drawn(30, 6), "masked")
-    model = attached(y, offset=offset)
-    free = model.free(cases.perturbed(model.initial(0)))
+    model = bound(y, offset=offset)
+    free = model.free(cases.perturbed(model.start(0)))
     inputs = cases.leaves(free)
     constrained = model.constrain(inputs)
     by_parameter = cases.expected_gradient(model, Exact(model), constrained)
@@ -162,10 +161,10 @@ def sklearn_maximum(y: np.ndarray, factors: int) -> tuple[Parameters, float]:
 def test_em_reaches_the_maximum_of_scikit_learn_on_simulated_data(seed: int) -> None:
     """Within 1e-6 nats per entry, from its own start, and its likelihood is what scikit-learn says it is."""
     y = drawn(400, 12, seed)
-    model = attached(y, latent_dim=3)
+    model = bound(y, latent_dim=3)
     theirs, best = sklearn_maximum(y, 3)
     assert per_entry(model, model.restore(theirs)) == pytest.approx(best, abs=1e-10)
-    method = em(model, model.initial(seed))
+    method = em(model, model.start(seed))
     for _ in range(400):
         method.step()
     assert per_entry(model, method.parameters) == pytest.approx(best, abs=1e-6)
@@ -197,7 +196,7 @@ def bfi() -> np.ndarray:
 def test_em_stays_at_the_solution_of_scikit_learn(data: Any) -> None:
     y = data()
     theirs, best = sklearn_maximum(y, 5)
-    model = attached(y, latent_dim=5)
+    model = bound(y, latent_dim=5)
     start = model.restore(theirs)
     assert per_entry(model, start) == pytest.approx(best, abs=1e-10)
     method = em(model, start)
@@ -215,8 +214,8 @@ def test_em_stays_at_the_solution_of_scikit_learn(data: Any) -> None:
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-4, 1e-8])
 def test_unrolled_means_are_exact_to_the_tolerance_of_the_solver(layout: str, offset: bool, tolerance: float) -> None:
     """|A (mean - exact)| <= tolerance |b|, and the smallest eigenvalue of A is at least one."""
-    model = attached(cases.with_gaps(drawn(*SIZES[layout]), layout), offset=offset)
-    parameters = cases.perturbed(model.initial(0), size=0.5)
+    model = bound(cases.with_gaps(drawn(*SIZES[layout]), layout), offset=offset)
+    parameters = cases.perturbed(model.start(0), size=0.5)
     solver = ConjugateGradient(1000, tolerance, "jacobi")
     unrolled = MonteCarlo(model, solver, 2, 1, seed=0, differentiable=False)
     for number, block in enumerate(model.observations.blocks):
@@ -224,7 +223,7 @@ def test_unrolled_means_are_exact_to_the_tolerance_of_the_solver(layout: str, of
         for chunk, posterior, _ in unrolled.posteriors(parameters, number, block, 0, record):
             precision, targets = model.system(parameters, chunk)
             right = precision.transpose(targets[:, None, :]).squeeze(1)
-            error = posterior.mean - model.exact_posterior(parameters, chunk).mean
+            error = posterior.mean - model.posterior(parameters, chunk).mean
             assert torch.all(error.norm(dim=1) <= 1.01 * tolerance * right.norm(dim=1) + 1e-12)
         assert record.residual <= tolerance
 
@@ -234,13 +233,13 @@ def test_unrolled_means_are_exact_to_the_tolerance_of_the_solver(layout: str, of
 def test_the_covariance_of_many_samples_is_the_exact_one(layout: str, offset: bool) -> None:
     """5,000 samples of each data point; a threshold for all entries together at a false alarm of 1e-4."""
     samples = 5_000
-    model = attached(cases.with_gaps(drawn(*SIZES[layout]), layout), offset=offset)
-    parameters = cases.perturbed(model.initial(0), size=0.5)
+    model = bound(cases.with_gaps(drawn(*SIZES[layout]), layout), offset=offset)
+    parameters = cases.perturbed(model.start(0), size=0.5)
     unrolled = MonteCarlo(model, ConjugateGradient(1000, 1e-10, "jacobi"), samples, 1, 3, False)
     scores = []
     for number, block in enumerate(model.observations.blocks):
         for chunk, posterior, _ in unrolled.posteriors(parameters, number, block, 0, SolverRecord()):
-            exact = model.exact_posterior(parameters, chunk).covariance.expand(posterior.covariance.shape)
+            exact = model.posterior(parameters, chunk).covariance.expand(posterior.covariance.shape)
             variance = exact.diagonal(dim1=1, dim2=2)
             deviation = ((variance[:, :, None] * variance[:, None, :] + exact**2) / samples).sqrt()
             lower = torch.tril_indices(model.dim, model.dim)
@@ -254,11 +253,11 @@ def test_masked_and_gathered_layouts_agree() -> None:
     y = cases.with_gaps(drawn(60, 10), "masked")
     found = []
     for gathered in (False, True):
-        model = attached(y, offset=True)
+        model = bound(y, offset=True)
         if gathered:
-            model.attach(cases.regathered(model.observations))
+            model = model.bind(cases.regathered(model.observations))
         assert ("gathered" if gathered else "masked") in cases.layouts(model.observations)
-        parameters = cases.perturbed(model.initial(0))
+        parameters = cases.perturbed(model.start(0))
         method = em(model, parameters)
         method.step()
         solved = MonteCarlo(model, ConjugateGradient(500, 1e-13, "jacobi"), 1, 1, 0, True)
@@ -282,8 +281,8 @@ def test_the_size_of_blocks_changes_no_full_step() -> None:
     found = []
     for size in (16, 64, None):
         model = FactorAnalysis(2, True, 1e-3)
-        model.attach(observe(cases.as_data(y), 0, torch.float64, cases.CPU, size))
-        method = em(model, model.initial(0))
+        model = model.bind(observe(cases.as_data(y), 0, torch.float64, cases.CPU, size))
+        method = em(model, model.start(0))
         for _ in range(5):
             method.step()
         found.append(cases.flat(method.parameters))
@@ -298,8 +297,8 @@ def test_how_many_data_points_are_factorised_at_once_changes_nothing(monkeypatch
     for elements in (1 << 24, 200):
         monkeypatch.setattr(costs, "EXACT_ELEMENTS", elements)
         for update in (ClosedForm, lambda m, p: Gradient(m, p, "sgd", 1.0)):
-            model = attached(y, offset=True)
-            method = Method(model, Exact(model), update(model, model.initial(0)), 10**9, 0)
+            model = bound(y, offset=True)
+            method = Method(model, Exact(model), update(model, model.start(0)), 10**9, 0)
             for _ in range(3):
                 method.step()
             found.append(cases.flat(method.parameters))
@@ -317,8 +316,8 @@ def heywood() -> np.ndarray:
 
 def test_a_heywood_case_ends_at_the_floor_and_is_named() -> None:
     y = heywood()
-    model = attached(y, latent_dim=1, noise_floor=0.05)
-    method = em(model, model.initial(0))
+    model = bound(y, latent_dim=1, noise_floor=0.05)
+    method = em(model, model.start(0))
     values = []
     for _ in range(200):
         method.step()
@@ -330,19 +329,19 @@ def test_a_heywood_case_ends_at_the_floor_and_is_named() -> None:
     assert np.all(noise[1:] > 0.2 * y[:, 1:].var(axis=0))
     (warning,) = model.warnings(method.parameters, ["income", "b", "c", "d"])
     assert "the noise variance of income ended at its floor, 0.05 of the variance" in warning
-    assert model.warnings(model.initial(0), ["income", "b", "c", "d"]) == []
+    assert model.warnings(model.start(0), ["income", "b", "c", "d"]) == []
 
 
 def test_a_warning_names_five_dimensions_and_counts_the_rest() -> None:
-    model = attached(drawn(30, 8))
-    parameters = model.initial(0) | {"noise_variance": torch.full((8,), model.noise_floor, dtype=torch.float64)}
+    model = bound(drawn(30, 8))
+    parameters = model.start(0) | {"noise_variance": torch.full((8,), model.noise_floor, dtype=torch.float64)}
     (warning,) = model.warnings(parameters, [f"item{k}" for k in range(8)])
     assert "item0, item1, item2, item3, item4 and 3 more ended" in warning
 
 
 def test_a_variance_at_its_floor_has_finite_coordinates_and_a_gradient() -> None:
-    model = attached(drawn(200, 6))
-    start = model.initial(0)
+    model = bound(drawn(200, 6))
+    start = model.start(0)
     start["noise_variance"][0] = model.noise_floor
     free = cases.leaves(model.free(start))
     constrained = model.constrain(free)
@@ -355,10 +354,10 @@ def test_a_variance_at_its_floor_has_finite_coordinates_and_a_gradient() -> None
 
 def test_a_column_nobody_observed_keeps_its_noise_and_gets_no_loadings() -> None:
     y = drawn(50, 6)
-    model = attached(y)
-    start = cases.perturbed(model.initial(0))
+    model = bound(y)
+    start = cases.perturbed(model.start(0))
     for chunk in model.observations.chunks:
-        part = model.statistics(start, chunk, model.exact_posterior(start, chunk))
+        part = model.statistics(start, chunk, model.posterior(start, chunk))
     for name in ("second_moment", "cross_moment", "square"):
         part[name][3] = 0
     new = model.maximise(start, part)
@@ -397,8 +396,8 @@ def test_shares_that_leave_no_noise_are_refused() -> None:
 @each_offset
 def test_the_distance_to_the_truth_is_that_of_the_implied_covariances(offset: bool) -> None:
     y = drawn(40, 6)
-    model = attached(y, offset=offset)
-    parameters = cases.perturbed(model.initial(0))
+    model = bound(y, offset=offset)
+    parameters = cases.perturbed(model.start(0))
     exported = arrays(model.export(parameters))
     truth = {name: 1.2 * value for name, value in exported.items()}
     found, expected = reference.covariance(exported), reference.covariance(truth)
@@ -418,9 +417,9 @@ def test_what_cannot_be_learned_is_refused() -> None:
 
 def test_an_exact_solver_gives_the_exact_means_to_the_same_code_path() -> None:
     """Monte Carlo with solver=cholesky: means to rounding."""
-    model = attached(cases.with_gaps(drawn(40, 10), "masked"), offset=True)
-    parameters = cases.perturbed(model.initial(0))
+    model = bound(cases.with_gaps(drawn(40, 10), "masked"), offset=True)
+    parameters = cases.perturbed(model.start(0))
     solved = MonteCarlo(model, Cholesky(), 1, 1, 0, False)
     for chunk, posterior, _ in solved.posteriors(parameters, 0, model.observations.blocks[0], 0, SolverRecord()):
-        exact = model.exact_posterior(parameters, chunk).mean
+        exact = model.posterior(parameters, chunk).mean
         torch.testing.assert_close(posterior.mean, exact, rtol=1e-10, atol=1e-11)

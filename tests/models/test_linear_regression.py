@@ -49,8 +49,8 @@ def drawn(n: int, p: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def learned(data: Data, steps: int = 3000) -> tuple[LinearRegression, Method]:
-    model = cases.attach(LinearRegression(1e-6), data)
-    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 10**9, 0)
+    model = cases.bind(LinearRegression(1e-6), data)
+    method = Method(model, Exact(model), ClosedForm(model, model.start(0)), 10**9, 0)
     for _ in range(steps):
         method.step()
     return model, method
@@ -93,8 +93,8 @@ def test_em_reaches_the_evidence_and_the_solution_of_scikit_learn(source: str) -
 def test_the_likelihood_and_predictions_are_those_of_the_dense_computation(shape: tuple[int, int]) -> None:
     features, response = drawn(*shape)
     data = data_of(features, response, hidden=4)
-    model = cases.attach(LinearRegression(1e-6), data)
-    parameters = cases.perturbed(model.initial(0), size=0.3)
+    model = cases.bind(LinearRegression(1e-6), data)
+    parameters = cases.perturbed(model.start(0), size=0.3)
     found = model.export(parameters)
     np.testing.assert_allclose(found["feature_mean"], features[4:].mean(0), rtol=1e-12)
     expected = evidence(found, features[4:], response[4:])
@@ -127,7 +127,7 @@ def test_em_never_falls_and_unrolling_ends_where_it_does() -> None:
     assert np.all(np.diff(values) >= -1e-9)
     best = float(cases.log_likelihood(model, learned(data, 2000)[1].parameters)) / 60
     expectation = MonteCarlo(model, ConjugateGradient(100, 1e-4), 10, 1, 0, False)
-    unroll = Method(model, expectation, Gradient(model, model.initial(0), "adam", 0.1), 1, 0)
+    unroll = Method(model, expectation, Gradient(model, model.start(0), "adam", 0.1), 1, 0)
     for step in range(400):
         if step % 100 == 99:
             unroll.update.anneal()
@@ -145,7 +145,7 @@ def test_every_solver_is_accurate_enough_as_it_comes(solver: str) -> None:
     chosen = build.solver({"solver": {"name": solver, "tolerance": "auto", "max_iterations": "auto"}}, model)
     assert (chosen.tolerance, chosen.max_iterations) == (1e-6, 1000)
     expectation = MonteCarlo(model, chosen, 10, 1, 0, False)
-    unroll = Method(model, expectation, Gradient(model, model.initial(0), "adam", 0.2), 1, 0)
+    unroll = Method(model, expectation, Gradient(model, model.start(0), "adam", 0.2), 1, 0)
     for step in range(300):
         if step % 60 == 59:
             unroll.update.anneal()
@@ -158,8 +158,8 @@ def test_em_never_lowers_the_evidence_of_more_features_than_responses() -> None:
     """They explain the response but for the floor of the noise: y^T y is 1e6 times y^T C^-1 y."""
     random = np.random.default_rng(0)
     model = LinearRegression(1e-9)
-    cases.attach(model, data_of(random.normal(size=(10, 40)), random.normal(size=10)))
-    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 10**9, 0)
+    model = cases.bind(model, data_of(random.normal(size=(10, 40)), random.normal(size=10)))
+    method = Method(model, Exact(model), ClosedForm(model, model.start(0)), 10**9, 0)
     found = []
     for _ in range(500):
         method.step()
@@ -181,8 +181,8 @@ def test_a_constant_feature_adds_nothing() -> None:
 
 
 def test_the_gradient_is_that_of_the_evidence() -> None:
-    model = cases.attach(LinearRegression(1e-6), data_of(*drawn(20, 8), hidden=3))
-    parameters = cases.perturbed(model.initial(0))
+    model = cases.bind(LinearRegression(1e-6), data_of(*drawn(20, 8), hidden=3))
+    parameters = cases.perturbed(model.start(0))
     found = cases.expected_gradient(model, Exact(model), parameters)
     exact = cases.exact_gradient(model, parameters)
     torch.testing.assert_close(found, exact, rtol=1e-9, atol=1e-10)

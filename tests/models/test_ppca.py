@@ -38,8 +38,8 @@ def closed_form(y: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray, float]
 
 
 def learned(y: np.ndarray, dim: int, steps: int) -> tuple[Ppca, Parameters]:
-    model = cases.attach(Ppca(dim, 1e-6), y)
-    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 10**9, 0)
+    model = cases.bind(Ppca(dim, 1e-6), y)
+    method = Method(model, Exact(model), ClosedForm(model, model.start(0)), 10**9, 0)
     for _ in range(steps):
         method.step()
     return model, model.export(model.canonical(method.parameters))
@@ -62,8 +62,8 @@ def test_em_reaches_the_closed_form_on_complete_data(points: int, columns: int) 
 
 def test_likelihood_and_predictions_with_gaps_are_those_of_the_dense_computation() -> None:
     y = cases.with_gaps(drawn(20, 7), "masked")
-    model = cases.attach(Ppca(2, 1e-3), y)
-    parameters = cases.perturbed(model.initial(0))
+    model = cases.bind(Ppca(2, 1e-3), y)
+    parameters = cases.perturbed(model.start(0))
     found = {name: value.numpy() for name, value in model.export(parameters).items()}
     covariance = found["loadings"] @ found["loadings"].T + float(found["noise_variance"]) * np.eye(7)
     rows, columns = np.nonzero(np.isnan(y))
@@ -83,8 +83,8 @@ def test_likelihood_and_predictions_with_gaps_are_those_of_the_dense_computation
 
 def test_the_canonical_form_is_the_same_model() -> None:
     """Orthogonal loadings that fall in length, the likelihood unchanged, and nothing to turn the second time."""
-    model = cases.attach(Ppca(3, 1e-3), drawn(30, 9))
-    parameters = cases.perturbed(model.initial(0))
+    model = cases.bind(Ppca(3, 1e-3), drawn(30, 9))
+    parameters = cases.perturbed(model.start(0))
     canonical = model.canonical(parameters)
     gram = model.export(canonical)["loadings"].T @ model.export(canonical)["loadings"]
     assert float((gram - gram.diagonal().diag()).abs().max()) < 1e-10 * float(gram.max())
@@ -114,8 +114,8 @@ def test_columns_of_very_different_units_are_refused() -> None:
 def test_a_step_of_one_suits_plain_gradient_descent_too(optimizer: str) -> None:
     """The noise variance is shared by all columns, so that its gradient is theirs together."""
     y = drawn(100, 40)
-    model = cases.attach(Ppca(2, 1e-3), y)
-    update = Gradient(model, model.initial(0), optimizer, 0.5 if optimizer == "sgd" else 0.1)
+    model = cases.bind(Ppca(2, 1e-3), y)
+    update = Gradient(model, model.start(0), optimizer, 0.5 if optimizer == "sgd" else 0.1)
     method = Method(model, Exact(model), update, 10**9, 0)
     for _ in range(300):
         method.step()
@@ -127,8 +127,8 @@ def test_a_step_of_one_suits_plain_gradient_descent_too(optimizer: str) -> None:
 def test_data_without_noise_end_at_the_floor_and_say_so() -> None:
     random = np.random.default_rng(0)
     y = random.normal(size=(40, 2)) @ random.normal(size=(2, 6))
-    model = cases.attach(Ppca(2, 1e-3), y)
-    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 10**9, 0)
+    model = cases.bind(Ppca(2, 1e-3), y)
+    method = Method(model, Exact(model), ClosedForm(model, model.start(0)), 10**9, 0)
     for _ in range(100):
         method.step()
     (warning,) = model.warnings(method.parameters, [])

@@ -82,23 +82,23 @@ def test_a_noise_variance_that_no_factorisation_bears_is_refused(share: float) -
     data = data_of("cosine", 1)
     square = float(np.square(data.train_values).mean())
     with pytest.raises(UserError, match="times the mean square of the measurements"):
-        cases.attach(make(noise_variance=share * square), data)
+        cases.bind(make(noise_variance=share * square), data)
 
 
 @pytest.mark.parametrize("share", [1.1e-20, 0.9e12])
 def test_a_noise_variance_that_can_just_be_borne_has_a_likelihood(share: float) -> None:
     data = data_of("cosine", 1)
-    model = cases.attach(make(noise_variance=share * float(np.square(data.train_values).mean())), data)
-    assert math.isfinite(Evaluator(model, data, 0).score(model.initial(0), final=True).train_log_likelihood)
+    model = cases.bind(make(noise_variance=share * float(np.square(data.train_values).mean())), data)
+    assert math.isfinite(Evaluator(model, data, 0).score(model.start(0), final=True).train_log_likelihood)
 
 
 @pytest.mark.parametrize("tasks", [1, 3])
 @pytest.mark.parametrize("name", DICTIONARIES)
 def test_posteriors_predictions_and_likelihood_are_those_of_the_dense_computation(name: str, tasks: int) -> None:
     data = data_of(name, tasks)
-    model = cases.attach(make(), data)
+    model = cases.bind(make(), data)
     assert isinstance(model, SparseBayes)
-    parameters = cases.perturbed(model.initial(0), size=1.0)
+    parameters = cases.perturbed(model.start(0), size=1.0)
     found = model.export(parameters)
     evaluator = Evaluator(model, data, 0)
     inferred = evaluator.inferred(parameters)
@@ -128,15 +128,15 @@ def test_posteriors_predictions_and_likelihood_are_those_of_the_dense_computatio
 @pytest.mark.parametrize("name", ["cosine", "wavelet", "fourier of an image"])
 def test_the_structured_dual_form_equals_the_dense_one(name: str) -> None:
     """Mean, variances and log density to 1e-8, for two signals measured alike and with hidden measurements."""
-    model = cases.attach(make(), data_of(name, tasks=2))
-    parameters = cases.perturbed(model.initial(0), size=1.0)
+    model = cases.bind(make(), data_of(name, tasks=2))
+    parameters = cases.perturbed(model.start(0), size=1.0)
     (chunk,) = model.observations.chunks
     if chunk.index is None or chunk.index.dim() != 1:  # two signals are too few for a chunk of their own
         index = torch.arange(2, 12)
         chunk = type(chunk)(chunk.points, index, chunk.weight[:, 2:], chunk.values[:, 2:])
-    structured = model.exact_posterior(parameters, chunk)
+    structured = model.posterior(parameters, chunk)
     assert isinstance(structured, OperatorPosterior)
-    plain = LinearGaussianModel.exact_posterior(model, parameters, chunk)
+    plain = LinearGaussianModel.posterior(model, parameters, chunk)
     assert isinstance(plain, DensePosterior)
     torch.testing.assert_close(structured.mean, plain.mean, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(structured.marginal_variance, plain.marginal_variance, rtol=1e-8, atol=1e-10)
@@ -148,9 +148,9 @@ def test_the_structured_dual_form_equals_the_dense_one(name: str) -> None:
 def test_an_em_step_is_that_of_the_equations(learn_noise: bool) -> None:
     """alpha = 1 / E[w^2], 1 / psi = mean of E(y - Phi w)^2, from the D x D inverse, to 1e-8."""
     data = data_of("cosine")
-    model = cases.attach(make(learn_noise=learn_noise, smallest_variance=1e-9), data)
+    model = cases.bind(make(learn_noise=learn_noise, smallest_variance=1e-9), data)
     assert isinstance(model, SparseBayes)
-    start = model.initial(0)
+    start = model.start(0)
     method = Method(model, Exact(model), ClosedForm(model, start), 1, 0)
     expected = dense(model, model.export(start), data)
     method.step()
@@ -169,14 +169,14 @@ def test_the_default_signal_is_recovered(tmp_path) -> None:
     options = options_of("cosine")
     table = load_cosine(options)
     data = Data(table, np.zeros(len(table.values), bool))
-    model = cases.attach(make(), data, torch.float32)
+    model = cases.bind(make(), data, torch.float32)
     config = {
         "seed": 0,
         "method": {key: entry.default for key, entry in choices.keys("method/unroll").items()},
         "solver": {key: entry.default for key, entry in choices.keys("solver/conjugate_gradient").items()}
         | {"name": "conjugate_gradient"},
     }
-    method, chosen = auto.method(config, model, model.initial(0))
+    method, chosen = auto.method(config, model, model.start(0))
     assert chosen["tolerance"] == model.choices["tolerance"]
     evaluator = Evaluator(model, data, 0)
     errors = []
@@ -197,10 +197,10 @@ def test_evaluation_without_a_factorisation_nears_the_exact_one() -> None:
     """Log density within four standard errors, means to 1e-3 of a deviation, variances as 100 samples give them."""
     options = options_of("cosine", unknowns=256, measurements=100, nonzeros=20)
     table = load_cosine(options)
-    model = cases.attach(make(), Data(table, table.columns % 10 == 0))
-    parameters = cases.perturbed(model.initial(0), size=1.0)
+    model = cases.bind(make(), Data(table, table.columns % 10 == 0))
+    parameters = cases.perturbed(model.start(0), size=1.0)
     (chunk,) = model.observations.chunks
-    exact = model.exact_posterior(parameters, chunk)
+    exact = model.posterior(parameters, chunk)
     found = IterativePosterior(*model.system(parameters, chunk), 0)
     assert float(found.standard_error) > 0
     assert float((found.log_density() - exact.log_density()).abs()) < 4 * float(found.standard_error) + 1e-3
@@ -244,7 +244,7 @@ def test_one_precision_for_each_block_of_a_band() -> None:
 
 
 def test_column_norms_without_a_closed_form_are_estimated(monkeypatch) -> None:
-    model = cases.attach(make(), data_of("fourier of an image"))
+    model = cases.bind(make(), data_of("fourier of an image"))
     assert isinstance(model, SparseBayes)
     exact = model.operator.dense(torch.empty(0, dtype=torch.float64)).square().sum(0)
     weight = torch.ones(1, model.operator.out_dim, dtype=torch.float64)
@@ -256,16 +256,16 @@ def test_column_norms_without_a_closed_form_are_estimated(monkeypatch) -> None:
 
 def test_a_learned_noise_variance_is_scaled_by_the_measurements_that_share_it() -> None:
     """And a small system keeps its scale of residuals, sqrt(D)."""
-    assert cases.attach(make(), data_of("cosine")).gradient_scale() == {}
-    model = cases.attach(make(learn_noise=True), data_of("cosine"))
+    assert cases.bind(make(), data_of("cosine")).gradient_scale() == {}
+    model = cases.bind(make(learn_noise=True), data_of("cosine"))
     assert model.gradient_scale() == {"noise_variance": model.observations.shape[0] / model.observations.observed}
     (chunk,) = model.observations.chunks
-    precision, _ = model.system(model.initial(0), chunk)
+    precision, _ = model.system(model.start(0), chunk)
     assert precision.to_solve(systems=1000) is precision
 
 
 def test_what_memory_cannot_hold_is_refused_with_the_numbers(monkeypatch) -> None:
-    model = cases.attach(make(), data_of("cosine"))
+    model = cases.bind(make(), data_of("cosine"))
     monkeypatch.setattr("lgm_cli.run.auto.available_memory", lambda device: 2000.0)
     with pytest.raises(UserError, match=r"exact posteriors need [\d.]+ GB, and 0.00 GB are free \(method=unroll\)"):
         auto._refuse_what_does_not_fit(model, gradient=False)
@@ -277,8 +277,8 @@ def test_what_memory_cannot_hold_is_refused_with_the_numbers(monkeypatch) -> Non
 
 
 def test_the_noise_that_cannot_be_told_from_the_prior_is_warned_of() -> None:
-    model = cases.attach(make(learn_noise=True), data_of("cosine"))
-    parameters = model.initial(0)
+    model = cases.bind(make(learn_noise=True), data_of("cosine"))
+    parameters = model.start(0)
     assert "can hardly be told from the prior" in model.warnings(parameters, [])[-1]
     floor = parameters | {"noise_variance": torch.tensor(model.noise_floor, dtype=torch.float64)}
     assert "ended at its floor" in model.warnings(floor, [])[0]
@@ -290,8 +290,8 @@ def test_standard_deviations_hold_in_single_precision() -> None:
     table = load_cosine(options_of("cosine", unknowns=256, measurements=100, nonzeros=15, noise=1e-3))
     found = []
     for dtype in (torch.float64, torch.float32):
-        model = cases.attach(make(), Data(table, np.zeros(len(table.values), bool)), dtype)
-        method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 1, 0)
+        model = cases.bind(make(), Data(table, np.zeros(len(table.values), bool)), dtype)
+        method = Method(model, Exact(model), ClosedForm(model, model.start(0)), 1, 0)
         for _ in range(20):
             method.step()
         parameters = {name: value.to(dtype) for name, value in (found[0][0] if found else method.parameters).items()}
@@ -310,7 +310,7 @@ def test_single_signals_have_measurements_to_hide() -> None:
 
 
 def test_thezero_filled_image_is_the_least_squares_one_of_least_norm() -> None:
-    model = cases.attach(make(), data_of("fourier of an image", hidden=0))
+    model = cases.bind(make(), data_of("fourier of an image", hidden=0))
     assert isinstance(model, SparseBayes) and model.basis is not None
     y = torch.as_tensor(np.random.default_rng(0).normal(size=model.operator.out_dim))
     matrix = model.operator.dense(y) @ model.basis.dense(y)  # H

@@ -83,10 +83,10 @@ def joint(p: dict[str, np.ndarray], y: np.ndarray) -> dict[str, Any]:
 def learned_from(y: np.ndarray, dim: int = 3) -> tuple[StateSpace, ChainPosterior, Parameters]:
     """The model of a series at `exported` parameters, its posterior, and these as they are written."""
     model = StateSpace(dim, 1e-6)
-    cases.attach(model, cases.as_data(y, kind="series"))
+    model = cases.bind(model, cases.as_data(y, kind="series"))
     parameters = model.restore(exported(y.shape[1], dim))
     (chunk,) = model.observations.chunks
-    return model, model.exact_posterior(parameters, chunk), parameters
+    return model, model.posterior(parameters, chunk), parameters
 
 
 def arrays(parameters: Parameters) -> dict[str, np.ndarray]:
@@ -238,11 +238,11 @@ def test_steps_past_the_last_value_change_nothing_and_are_forecast() -> None:
     table = arrange(rectangle("test", y, *labels), {"horizon": 4, "forecast": 5})
     data = Data(table, table.rows >= 26)
     model = StateSpace(2, 1e-6)
-    cases.attach(model, data)
+    model = cases.bind(model, data)
     assert model.dim <= 26 * 2
     parameters = model.restore(exported(3, 2))
     before = np.where(np.arange(30)[:, None] < 26, y, np.nan)
-    alone = cases.attach(StateSpace(2, 1e-6), cases.as_data(before, kind="series"))
+    alone = cases.bind(StateSpace(2, 1e-6), cases.as_data(before, kind="series"))
     assert float(cases.log_likelihood(model, parameters)) == pytest.approx(
         float(cases.log_likelihood(alone, alone.restore(exported(3, 2)))), rel=1e-12
     )
@@ -266,8 +266,8 @@ def test_growing_states_are_warned_of() -> None:
 def test_one_channel_with_more_states_than_that_is_learned() -> None:
     y = drawn(200, 1, 2, gaps=0.1)
     model = StateSpace(4, 1e-3)
-    cases.attach(model, cases.as_data(y, kind="series"))
-    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 1, 0)
+    model = cases.bind(model, cases.as_data(y, kind="series"))
+    method = Method(model, Exact(model), ClosedForm(model, model.start(0)), 1, 0)
     before = float(cases.log_likelihood(model, method.parameters))
     for _ in range(20):
         method.step()

@@ -22,8 +22,8 @@ def learned(name: str, data: Data, options: dict[str, Any], steps: int = 100) ->
     """Warnings, the log-likelihood per entry, the model."""
     model = cases.build_model(name, cases.variants(name)[0] | options)
     model.check(data)
-    cases.attach(model, data)
-    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 10**9, 0)
+    model = cases.bind(model, data)
+    method = Method(model, Exact(model), ClosedForm(model, model.start(0)), 10**9, 0)
     for _ in range(steps):
         method.step()
     names = list(map(str, data.table.column_labels))
@@ -155,7 +155,7 @@ def test_the_noise_of_a_signal_that_is_given_is_not_told_from_its_prior() -> Non
 def test_a_noise_variance_near_its_floor_is_a_heywood_case() -> None:
     data = factors(5, 0.1)
     _, _, model = learned("factor_analysis", data, {"latent_dim": 1, "offset": False}, 0)
-    parameters = model.initial(0)
+    parameters = model.start(0)
     names = [f"y{i}" for i in range(5)]
     assert model.warnings(parameters, names) == []
     parameters["noise_variance"][2] = 1.6 * model.noise_floor
@@ -169,7 +169,7 @@ def test_a_series_without_noise_is_told_from_one_whose_floor_is_too_high() -> No
     data = cases.as_data(np.random.default_rng(0).normal(3.0, 1.0, size=(80, 1)).cumsum(0), kind="series")
     found, _, model = learned("state_space", data, {"latent_dim": 1}, 100)
     assert not any("lets it fall" in text or "fewer" in text for text in found)
-    parameters = model.initial(0)
+    parameters = model.start(0)
     parameters["noise_variance"] = torch.full_like(parameters["noise_variance"], 1e-12)
     (warning,) = [text for text in model.warnings(parameters, ["cpi"]) if "floor" in text]
     assert "of cpi ended at its floor" in warning and "no noise can be told beside their innovations" in warning

@@ -41,10 +41,10 @@ def learned(
     model: LatentVariableModel, data: Data, folder: Path, gradient: bool = False, most: int = 500, stop_at: int = 0
 ) -> tuple[Outcome, Learner]:
     """A run by exact posteriors; stop_at: steps after which it is told to stop, saved, and gone on with by another."""
-    cases.attach(model, data)
+    model = cases.bind(model, data)
 
     def learner(stop: Any) -> Learner:
-        start = model.initial(0)
+        start = model.start(0)
         update = Gradient(model, start, "adam", 0.2) if gradient else ClosedForm(model, start)
         method = Method(model, Exact(model), update, 1, 0)
         evaluator = Evaluator(model, data, 0)
@@ -165,9 +165,9 @@ def test_a_floor_is_not_taken_where_a_value_between_is_better(tmp_path: Path) ->
     """From a variance far above its best value: lower at the present one than at the floor, best between."""
     y = walk(400, 5) + np.sqrt(0.5) * np.random.default_rng(3).normal(size=400)
     model = Autoregressive(1, 1e-6)
-    cases.attach(model, series(y))
+    model = cases.bind(model, series(y))
     evaluator = Evaluator(model, series(y), 0)
-    method = Method(model, Exact(model), ClosedForm(model, model.initial(0)), 1, 0)
+    method = Method(model, Exact(model), ClosedForm(model, model.start(0)), 1, 0)
     for _ in range(10):
         method.step()
     parameters: Parameters = method.parameters | {"noise_variance": torch.tensor(0.05, dtype=torch.float64)}

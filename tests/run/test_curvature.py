@@ -32,7 +32,7 @@ TOLERANCE = 1e-4
 def two_factors(layout: str = "masked", dtype: torch.dtype = torch.float64) -> LatentVariableModel:
     random = np.random.default_rng(0)
     y = random.normal(size=(400, 2)) @ random.normal(size=(2, 12)) / math.sqrt(2) + random.normal(size=(400, 12))
-    return cases.attach(FactorAnalysis(2, True, 1e-3), cases.with_gaps(y, layout), dtype=dtype)
+    return cases.bind(FactorAnalysis(2, True, 1e-3), cases.with_gaps(y, layout), dtype=dtype)
 
 
 def after(model: LatentVariableModel, parameters: Parameters, steps: int) -> Parameters:
@@ -50,8 +50,8 @@ def value(model: LatentVariableModel, parameters: Parameters) -> float:
 def test_a_landscape_has_the_slope_of_the_log_likelihood(layout: str) -> None:
     """Central differences of the exact log-likelihood, coordinate by coordinate, to 1e-7."""
     model = two_factors(layout)
-    landscape = Landscape(model, model.initial(0))
-    assert landscape.value(landscape.start) == pytest.approx(value(model, model.initial(0)), rel=1e-12)
+    landscape = Landscape(model, model.start(0))
+    assert landscape.value(landscape.start) == pytest.approx(value(model, model.start(0)), rel=1e-12)
     gradient = landscape.gradient(landscape.start)
     for place in range(0, len(gradient), 5):
         step = torch.zeros_like(gradient)
@@ -65,7 +65,7 @@ def test_one_factor_that_is_zero_is_a_saddle(dtype: torch.dtype) -> None:
     """With one column of the loadings at zero EM never moves it: the maximum of a model with one factor less, from
     which the look finds the way up, and EM goes on to the maximum."""
     model = two_factors(dtype=dtype)
-    start = model.initial(0)
+    start = model.start(0)
     best = value(model, after(model, start, 300))
     start["loadings"][:, 1] = 0.0
     saddle = after(model, start, 300)
@@ -81,7 +81,7 @@ def test_one_factor_that_is_zero_is_a_saddle(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_nothing_is_found_at_a_maximum(dtype: torch.dtype) -> None:
     model = two_factors(dtype=dtype)
-    maximum = after(model, model.initial(0), 1000)
+    maximum = after(model, model.start(0), 1000)
     assert higher_nearby(model, maximum, 1e-6, 0, 1000) is None
 
 
@@ -90,8 +90,8 @@ def test_a_long_slope_is_found() -> None:
     (simulated, 60 steps)."""
     model = Autoregressive(9, 1e-6)
     drawn = model.simulate({"num_points": 60, "factor_share": 0.5, "hidden_share": 0.3, "seed": 1})
-    cases.attach(model, cases.as_data(drawn["values"], kind="series"))
-    slow = after(model, model.initial(0), 85)
+    model = cases.bind(model, cases.as_data(drawn["values"], kind="series"))
+    slow = after(model, model.start(0), 85)
     found = higher_nearby(model, slow, TOLERANCE, 0, 85)
     assert found is not None
     assert value(model, found) > value(model, slow) + TOLERANCE
@@ -99,7 +99,7 @@ def test_a_long_slope_is_found() -> None:
 
 def test_a_look_is_the_same_again() -> None:
     model = two_factors()
-    slow = after(model, model.initial(0), 3)
+    slow = after(model, model.start(0), 3)
     first, second = (higher_nearby(model, slow, 0.0, 0, 3) for _ in range(2))
     assert first is not None and second is not None
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -107,7 +107,7 @@ def test_a_look_is_the_same_again() -> None:
 
 def test_parameters_that_have_no_likelihood_are_no_way_up(monkeypatch: pytest.MonkeyPatch) -> None:
     model = two_factors()
-    slow = after(model, model.initial(0), 3)
+    slow = after(model, model.start(0), 3)
     monkeypatch.setattr(Landscape, "value", lambda self, vector: -math.inf)
     assert higher_nearby(model, slow, 0.0, 0, 3) is None
 
@@ -115,8 +115,8 @@ def test_parameters_that_have_no_likelihood_are_no_way_up(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("seed", [1, 3, 7, 11, 17, 18])
 def test_every_seed_reaches_the_one_maximum_of_the_questionnaire(seed: int, questionnaire: np.ndarray) -> None:
     """Seeds that once stopped at a saddle, 5e-3 below."""
-    model = cases.attach(FactorAnalysis(2, True, 1e-3), questionnaire, dtype=torch.float32)
-    assert value(model, after(model, model.initial(seed), 20)) == pytest.approx(-1.6600, abs=2e-4)
+    model = cases.bind(FactorAnalysis(2, True, 1e-3), questionnaire, dtype=torch.float32)
+    assert value(model, after(model, model.start(seed), 20)) == pytest.approx(-1.6600, abs=2e-4)
 
 
 @pytest.fixture(scope="module")
@@ -161,11 +161,11 @@ def test_a_signal_is_judged_by_means_and_variances() -> None:
         {"num_points": 2, "num_dimensions": 12, "latent_dim": 3, "factor_share": 0.8, "hidden_share": 0.0, "seed": 0}
     )
     table = measurements("signals", drawn["values"], drawn["dictionary"])
-    cases.attach(model, Data(table, np.zeros(len(table.values), bool)))
-    parameters = model.initial(0)
+    model = cases.bind(model, Data(table, np.zeros(len(table.values), bool)))
+    parameters = model.start(0)
     chunks = list(model.observations.chunks)
-    found = [model.settling(parameters, model.exact_posterior(parameters, chunk)) for chunk in chunks]
-    wanted = [model.latents(parameters, model.exact_posterior(parameters, chunk)) for chunk in chunks]
+    found = [model.settling(parameters, model.posterior(parameters, chunk)) for chunk in chunks]
+    wanted = [model.latents(parameters, model.posterior(parameters, chunk)) for chunk in chunks]
     unit = float(model.observations.scale[0])
     mean = torch.cat([mean.flatten() for mean, _ in wanted])
     variance = sum(float(deviation.expand_as(mean).square().sum()) for mean, deviation in wanted)
@@ -175,7 +175,7 @@ def test_a_signal_is_judged_by_means_and_variances() -> None:
 
 def test_starts_differ_little_by_their_seed() -> None:
     model = two_factors()
-    one, other = (model.initial(seed)["loadings"] for seed in (0, 1))
+    one, other = (model.start(seed)["loadings"] for seed in (0, 1))
     assert 0.01 < float((one - other).norm() / one.norm()) < 0.5
 
 
@@ -183,8 +183,8 @@ def test_complete_data_start_at_the_maximum_of_principal_components() -> None:
     """Tipping and Bishop's closed form, but for the part that is random."""
     random = np.random.default_rng(0)
     y = random.normal(size=(500, 3)) @ random.normal(size=(3, 10)) * 2 + random.normal(size=(500, 10))
-    model = cases.attach(Ppca(3, 1e-3), y)
-    start = model.initial(0)
+    model = cases.bind(Ppca(3, 1e-3), y)
+    start = model.start(0)
     assert value(model, after(model, start, 500)) - value(model, start) < 0.02
 
 
@@ -203,7 +203,7 @@ def test_a_look_that_stumbles_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 
     model = two_factors()
     monkeypatch.setattr(Landscape, "gradient", fail)
-    assert higher_nearby(model, model.initial(0), 0.0, 0, 0) is None
+    assert higher_nearby(model, model.start(0), 0.0, 0, 0) is None
 
 
 def test_few_means_are_kept_however_often_a_run_is_evaluated() -> None:

@@ -39,8 +39,8 @@ def data() -> Data:
 
 
 def method_of(kind: str, learning_rate: float = 0.05) -> Method:
-    model = cases.attach(FactorAnalysis(2, True, 1e-3), data(), block_size=30)
-    start = model.initial(0)
+    model = cases.bind(FactorAnalysis(2, True, 1e-3), data(), block_size=30)
+    start = model.start(0)
     if kind == "em":
         return Method(model, Exact(model), ClosedForm(model, start), 3, 0)
     solver = ConjugateGradient(20, 1e-2, "jacobi", warm_start=True)

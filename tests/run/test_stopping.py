@@ -98,8 +98,8 @@ def test_em_that_lingers_at_a_saddle_is_not_converged(size: float, share: float)
     y = random.normal(size=(1000, 2)) @ random.normal(size=(2, 20)) / math.sqrt(2)
     y += math.sqrt(1 / share - 1) * random.normal(size=y.shape)
     y[random.random(y.shape) < 0.3] = np.nan
-    model = cases.attach(FactorAnalysis(2, False, 1e-3), y)
-    start = model.initial(0)
+    model = cases.bind(FactorAnalysis(2, False, 1e-3), y)
+    start = model.start(0)
     start["loadings"] *= size
     method = Method(model, Exact(model), ClosedForm(model, start), 10**9, 0)
     rule, due, end = Convergence(TOLERANCE), 0, None

@@ -30,7 +30,7 @@ class Exact:
         for chunk in chunks:
             for part in chunk.split(exact_part_size(chunk, self.model.dim)):
                 with torch.no_grad():
-                    posterior = self.model.exact_posterior(parameters, part)
+                    posterior = self.model.posterior(parameters, part)
                 yield part, posterior, None
 
     def state(self) -> dict[str, Tensor]:

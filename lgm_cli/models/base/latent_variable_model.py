@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -40,10 +41,18 @@ class LatentVariableModel(ABC):
     """
 
     dim: int
+    observations: Observations
 
-    def attach(self, observations: Observations) -> None:
-        """Take over the units of the data. Called once, before anything below that handles parameters."""
-        self.observations = observations
+    def bind(self, observations: Observations) -> Self:
+        """A copy of the model for these data, in whose units its parameters are. What handles parameters is asked of
+        such a copy."""
+        bound = copy.copy(self)
+        bound.observations = observations
+        bound.prepare(observations)
+        return bound
+
+    def prepare(self, observations: Observations) -> None:  # noqa: B027
+        """Work out, once, whatever the model needs of the data that it is bound to."""
 
     def layout(self, block: int, differentiable: bool = False) -> Sequence[Chunk | SparseRows]:
         """The data points of a block, laid out as the posteriors and updates of a step are cheapest. differentiable:
@@ -95,7 +104,7 @@ class LatentVariableModel(ABC):
         return {}
 
     def fix(self, exported: Parameters, state: Mapping[str, Tensor]) -> None:
-        """Before `attach`: `restore` is to take these parameters as they are. Floors are in units of the data learned
+        """Before `bind`: `restore` is to take these parameters as they are. Floors are in units of the data learned
         from, and new data have others. state: what `applied_state` gave; UserError when it lacks what is needed."""
         self.noise_floor = 0.0
 
@@ -115,7 +124,7 @@ class LatentVariableModel(ABC):
         """Draw {"values": (N, M) array with NaN for hidden entries, "truth": parameters in the data's units}."""
 
     @abstractmethod
-    def initial(self, seed: int) -> Parameters:
+    def start(self, seed: int) -> Parameters:
         """Starting values, the same for every method."""
 
     @abstractmethod
@@ -137,7 +146,7 @@ class LatentVariableModel(ABC):
         product."""
 
     @abstractmethod
-    def exact_posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
+    def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
         """The posterior by factorisation."""
 
     @abstractmethod

@@ -42,8 +42,8 @@ class LinearGaussianModel(LatentVariableModel):
     def noise_of_columns(self, parameters: Parameters) -> Tensor:
         """1 / Psi, (M,)."""
 
-    def attach(self, observations: Observations) -> None:
-        super().attach(observations)
+    def prepare(self, observations: Observations) -> None:
+        super().prepare(observations)
         self._log_scale = observations.scale.log().to(observations.device, observations.dtype)
 
     def _columns(self, parameters: Parameters, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,7 +71,7 @@ class LinearGaussianModel(LatentVariableModel):
         rows, targets, _ = self._columns(parameters, chunk)
         return DensePrecision(rows, chunk.mask), targets
 
-    def exact_posterior(self, parameters: Parameters, chunk: Chunk | SparseRows) -> Reference:
+    def posterior(self, parameters: Parameters, chunk: Chunk | SparseRows) -> Reference:
         if isinstance(chunk, SparseRows):
             return SparsePosterior(self._weighted(parameters), chunk)
         rows, targets, _ = self._columns(parameters, chunk.gathered)
