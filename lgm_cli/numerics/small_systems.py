@@ -1,7 +1,7 @@
 """Many small symmetric positive definite systems at once, with the systems innermost in memory.
 
-A batched routine of LAPACK or BLAS is called once for each system, which costs more than the arithmetic of a matrix of a
-few rows. Here each element of all matrices is one vector, and the arithmetic is written out over those.
+A batched routine of LAPACK or BLAS is called once for each system, which costs more than the arithmetic of a matrix of
+a few rows. Here each element of all matrices is one vector, and the arithmetic is written out over those.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def packed_products(rows: Tensor) -> Tensor:
 
 
 def unpacked(packed: Tensor, dim: int) -> Tensor:
-    """Symmetric matrices from their packed lower triangles: (D (D + 1) / 2, n) -> (n, D, D), with the matrices innermost
-    in memory."""
+    """Symmetric matrices from their packed lower triangles: (D (D + 1) / 2, n) -> (n, D, D), where data points are
+    innermost in memory."""
     place = {pair: number for number, pair in enumerate(pairs(dim))}
     order = [place[max(i, j), min(i, j)] for i in range(dim) for j in range(dim)]
     return packed[order].view(dim, dim, -1).permute(2, 0, 1)

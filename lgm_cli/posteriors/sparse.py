@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lgm_cli.numerics.small_systems import inverse_and_log_det, packed_products, pairs, product, unpacked
 from lgm_cli.observations.sparse_rows import SparseRows
-from lgm_cli.posteriors.base import MatrixPrecision, PosteriorPrecision
+from lgm_cli.posteriors.base import PosteriorPrecision
 from lgm_cli.posteriors.samples import SamplePosterior
 
 
@@ -73,7 +73,10 @@ class SparsePosterior:
 
 
 class SparsePrecision(PosteriorPrecision):
-    """A_n = I + V^T Omega_n V by sparse products. Its targets are b_n = V^T targets_n already; vectors of entries are (R, E), in the order of data points."""
+    """A_n = I + V^T Omega_n V by sparse products.
+
+    Its targets are b_n = V^T targets_n already. Vectors of entries are (R, E), in the order of data points.
+    """
 
     def __init__(self, columns: Columns, entries: SparseRows) -> None:
         self.columns, self.entries, self.dim = columns, entries, columns.dim
@@ -92,10 +95,12 @@ class SparsePrecision(PosteriorPrecision):
 
     def forward(self, x: Tensor) -> Tensor:
         rows, at_columns, at_points = self.columns.rows, self.entries.at_columns, self.entries.at_points
-        return torch.stack([
-            torch.stack([at_columns(rows[:, d]) * at_points(each[:, d]) for d in range(self.dim)]).sum(0)
-            for each in x.unbind(1)
-        ])
+        return torch.stack(
+            [
+                torch.stack([at_columns(rows[:, d]) * at_points(each[:, d]) for d in range(self.dim)]).sum(0)
+                for each in x.unbind(1)
+            ]
+        )
 
     def transpose(self, y: Tensor) -> Tensor:
         return torch.stack([self.entries.by_point.sums(self.columns.rows, each) for each in y], dim=1)
