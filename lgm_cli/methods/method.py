@@ -46,7 +46,7 @@ class Method:
         record = SolverRecord()
         observations, batch = self.model.observations, self._batch()
         for number in batch:
-            chunks = self.model.layout(number, self.expectation.differentiable)
+            chunks = self.expectation.layout(number)
             for chunk, posterior, pairing in self.expectation.posteriors(
                 self.update.parameters, number, chunks, self.steps, record
             ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,8 @@ LARGEST_START = 0.3  # share of the variance that principal axes carry at the st
 RANDOM_PART = 0.1  # of the loadings at the start, so that seeds differ
 PAIRED_COLUMNS = 2048  # up to which the covariances of all pairs of columns are affordable
 FEW = 5  # data points that tell half of what many do of a pair's covariance
-SPARSE_DIM = 100  # latents up to which ratings are sparse rows
+SPARSE_DIM = 100  # latents up to which ratings are sparse rows: beyond, matrices of all columns take much memory
+SOLVED_SPARSE_DIM = 32  # the same for an iterative solver, which does without matrices where they are large
 NO_OFFSET = 1e-9  # variance of an offset times the columns that share it, beside which it is none
 
 
@@ -208,7 +209,7 @@ class FactorAnalysis(LinearGaussianModel):
         return torch.cat([parameters["loadings"], column[:, None]], dim=1)
 
     def statistics(
-        self, parameters: Parameters, chunk: Chunk | SparseRows, posterior: Posterior, total: Statistics | None = None
+        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
     ) -> Statistics:
         """With u = (z, 1, o): sum omega E[u u^T] (M, q, q), sum omega y E[u] (M, q), sum omega y^2 (M,), sum E[o^2] and
         the number of data points."""
@@ -269,13 +270,14 @@ class FactorAnalysis(LinearGaussianModel):
         """Four copies of the sums."""
         return 4.0 * (self.dim + 2) ** 2 * self.observations.shape[1]
 
-    def layout(self, block: int, differentiable: bool = False) -> Sequence[Chunk | SparseRows]:
+    def in_sparse_rows(self, block: int, solved: bool = False) -> bool:
+        return self.dim <= (SOLVED_SPARSE_DIM if solved else SPARSE_DIM) and self.observations.is_sparse(block)
+
+    def layout(self, block: int, solved: bool = False) -> list[Chunk]:
         """Ratings as sparse rows, where sums over packed matrices are cheaper than gathered rows."""
-        chunks, observations = self.observations.blocks[block], self.observations
-        gathered = all(chunk.index is not None and chunk.index.dim() == 2 for chunk in chunks)
-        if not gathered or differentiable or self.dim > SPARSE_DIM or observations.device.type == "mps":
-            return chunks
-        return observations.sparse(block, sparse_part_size(self.dim))
+        if self.in_sparse_rows(block, solved):
+            return self.observations.sparse(block, sparse_part_size(self.dim))
+        return super().layout(block, solved)
 
     def _moment(self, parameters: Parameters, posterior: Posterior) -> Tensor:
         """E[u u^T] of u = (z, 1, o), (n, q, q)."""

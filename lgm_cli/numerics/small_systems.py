@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LARGEST_WRITTEN_OUT = 10  # rows up to which elimination is written out, element by element
+LARGEST_WRITTEN_OUT = 20  # rows up to which elimination is written out, element by element
 
 
 def pairs(dim: int) -> list[tuple[int, int]]:

@@ -53,7 +53,12 @@ class Observations:
         """Observed entries of the data point that has most."""
         return max(float(chunk.weight.sum(1).max()) for chunk in self.chunks)
 
-    def sparse(self, block: int, size: int) -> list[SparseRows]:
+    def is_sparse(self, block: int) -> bool:
+        """Whether all data points of a block are in the gathered layout, and the device can work on sparse rows."""
+        gathered = all(chunk.index is not None and chunk.index.dim() == 2 for chunk in self.blocks[block])
+        return gathered and self.device.type != "mps"
+
+    def sparse(self, block: int, size: int) -> list[Chunk]:
         """The data points of a block of ratings as sparse rows, at most about `size` at a time (remembered)."""
         if (block, size) not in self._sparse:
             parts, gathered = [], []
@@ -67,7 +72,7 @@ class Observations:
         return self._sparse[block, size]
 
     @cached_property
-    def _sparse(self) -> dict[tuple[int, int], list[SparseRows]]:
+    def _sparse(self) -> dict[tuple[int, int], list[Chunk]]:
         return {}
 
     @property

@@ -39,17 +39,24 @@ class Entries:
 
 
 @dataclass(frozen=True)
-class SparseRows:
-    """Some data points and their observed entries, sorted by data point and, once more, by column.
+class SparseRows(Chunk):
+    """Data points in the sparse layout: their observed entries, sorted by data point and, once more, by column.
+
+    index, weight and values are (E,), entry by entry in the order of data points; all of weight is one.
 
     With Omega (n, M) of ones where an entry was observed and Y (n, M) the standardised values, zero elsewhere, the sums
     that a model of columns needs are the products Omega T and Y T of tables T (M, c), and Omega^T S and Y^T S of tables
     S (n, c). Each costs c additions an entry, and copies nothing of the table for each entry, as `Chunk.take` does.
     """
 
-    points: Tensor  # (n,) which data points
-    by_point: Entries
+    starts: Tensor  # (n + 1,) int32, where the entries of each data point begin
     by_column: Entries
+
+    @cached_property
+    def by_point(self) -> Entries:
+        """The entries sorted by data point."""
+        assert self.index is not None
+        return Entries(self.starts, self.index, self.values)
 
     @classmethod
     def of(cls, chunks: Sequence[Chunk], columns: int) -> SparseRows:
@@ -66,14 +73,22 @@ class SparseRows:
         order = torch.argsort(column, stable=True)
         return cls(
             torch.cat([chunk.points for chunk in chunks]),
-            Entries(_starts(row, first), column.int(), value),
+            column.int(),
+            value.new_ones(1).expand(len(value)),
+            value,
+            _starts(row, first),
             Entries(_starts(column, columns), row[order].int(), value[order]),
         )
 
     @cached_property
     def observed(self) -> float:
         """Number of observed entries."""
-        return float(len(self.by_point.other))
+        return float(len(self.values))
+
+    @cached_property
+    def width(self) -> int:
+        """Observed entries of the data point that has most."""
+        return int(self.starts.diff().max())
 
     def over_columns(self, table: Tensor) -> Tensor:
         """Omega T, (M, c) -> (n, c): the sum over the observed columns of each data point."""
@@ -81,7 +96,7 @@ class SparseRows:
 
     def values_over_columns(self, table: Tensor) -> Tensor:
         """Y T, (M, c) -> (n, c): the same, times the values."""
-        return self.by_point.sums(table, self.by_point.values)
+        return self.by_point.sums(table, self.values)
 
     def over_points(self, table: Tensor) -> Tensor:
         """Omega^T S, (n, c) -> (M, c): the sum over the data points that each column was observed at."""
@@ -93,17 +108,17 @@ class SparseRows:
 
     def shape_of_entries(self, number: int) -> tuple[int, ...]:
         """Of so many vectors over the entries of the data points."""
-        return number, len(self.by_point.other)
+        return number, len(self.values)
 
     @cached_property
     def lengths(self) -> Tensor:
         """Observed entries of each data point, (n,)."""
-        return self.by_point.starts.diff().to(self.by_point.values)
+        return self.starts.diff().to(self.values)
 
     @cached_property
     def of_columns(self) -> tuple[Tensor, Tensor, Tensor]:
         """Number, sum and sum of squares of the values of each column, (M,) each."""
-        ones = self.by_point.values.new_ones(len(self.points), 1)
+        ones = self.values.new_ones(len(self.points), 1)
         count = self.by_column.starts.diff().to(ones)
         squares = self.by_column.sums(ones, self.by_column.values.square())
         return count, self.values_over_points(ones)[:, 0], squares[:, 0]
@@ -114,9 +129,9 @@ class SparseRows:
 
     def at_points(self, by_point: Tensor) -> Tensor:
         """Entry by entry, in the order of data points, the number of its data point: (n,) -> (E,)."""
-        return by_point.repeat_interleave(self.by_point.starts.diff(), output_size=len(self.by_point.other))
+        return by_point.repeat_interleave(self.starts.diff(), output_size=len(self.values))
 
-    def split(self, size: int) -> list[SparseRows]:
+    def split(self, size: int) -> list[Chunk]:
         """Itself: `of` is given as many data points as fit."""
         return [self]
 

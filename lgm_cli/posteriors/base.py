@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lgm_cli.solvers.base.solver import innermost
 
-WRITTEN_OUT = 8  # rows of a matrix up to which products with all of them are written out, element by element
+WRITTEN_OUT = 10  # rows of a matrix up to which products with all of them are written out, element by element
 
 SMALL = 2  # latent dimensions for each right-hand side up to which a solver works on the matrix itself
 
@@ -24,7 +24,8 @@ class MatrixPrecision:
     """A_n as a matrix, (n, D, D), or (1, D, D) for all data points."""
 
     def __init__(self, matrix: Tensor) -> None:
-        self.matrix, self.dim = matrix, matrix.shape[-1]
+        self.dim = matrix.shape[-1]
+        self.matrix = matrix if self.dim <= WRITTEN_OUT else matrix.contiguous()
 
     def matvec(self, x: Tensor) -> Tensor:
         if self.dim > WRITTEN_OUT or x.stride(0) != 1:

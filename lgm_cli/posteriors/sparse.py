@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lgm_cli.numerics.small_systems import inverse_and_log_det, packed_products, pairs, product, unpacked
 from lgm_cli.observations.sparse_rows import SparseRows
-from lgm_cli.posteriors.base import PosteriorPrecision
+from lgm_cli.posteriors.base import MatrixPrecision, PosteriorPrecision
 from lgm_cli.posteriors.samples import SamplePosterior
 
 
@@ -114,6 +114,10 @@ class SparsePrecision(PosteriorPrecision):
 
     def diagonal(self) -> Tensor:
         return self._normal[0][[i == j for i, j in pairs(self.dim)]].mT
+
+    def to_solve(self, systems: int) -> MatrixPrecision:
+        """The matrices: they are there already, and products with them are cheaper than two passes over the entries."""
+        return MatrixPrecision(self.dense())
 
     def dense(self) -> Tensor:
         return unpacked(self._normal[0], self.dim)

@@ -253,6 +253,7 @@ def test_a_step_is_the_same_each_time() -> None:
 
 def test_a_network_gradient_and_dense_blocks_keep_their_layout() -> None:
     model, _ = bound()
-    assert model.layout(0, differentiable=True) is model.observations.blocks[0]
+    network = MonteCarlo(model, ConjugateGradient(), 2, 1, 0, True)
+    assert network.layout(0) is model.observations.blocks[0]
     table = cases.bind(MODELS["offset"](), cases.with_gaps(np.random.default_rng(0).normal(size=(50, 9)), "masked"))
     assert all(chunks is table.layout(number) for number, chunks in enumerate(table.observations.blocks))

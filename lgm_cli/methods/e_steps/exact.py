@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -12,21 +12,22 @@ from lgm_cli.methods.saved_state import require
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.costs import exact_part_size
 
 
 class Exact:
     """Posteriors by Cholesky factorisation, a bounded number of data points at a time."""
 
-    differentiable = False
-
     def __init__(self, model: LatentVariableModel) -> None:
         self.model = model
 
+    def layout(self, block: int) -> list[Chunk]:
+        """The data points of a block as their posteriors are cheapest."""
+        return self.model.layout(block)
+
     def posteriors(
-        self, parameters: Parameters, block: int, chunks: Sequence[Chunk | SparseRows], step: int, record: SolverRecord
-    ) -> Iterator[tuple[Chunk | SparseRows, Posterior, Tensor | None]]:
+        self, parameters: Parameters, block: int, chunks: list[Chunk], step: int, record: SolverRecord
+    ) -> Iterator[tuple[Chunk, Posterior, Tensor | None]]:
         for chunk in chunks:
             for part in chunk.split(exact_part_size(chunk, self.model.dim)):
                 with torch.no_grad():

@@ -12,7 +12,6 @@ from lgm_cli.methods.saved_state import require
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.base import MatrixPrecision, PosteriorPrecision, is_small
 from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.randomness import generator
@@ -45,7 +44,7 @@ class MonteCarlo:
         self.refresh_every, self.seed, self.differentiable = refresh_every, seed, differentiable
         self._start: dict[tuple[int, int], tuple[int, Tensor]] = {}  # by block and chunk: refresh, solution
 
-    def noise(self, chunk: Chunk | SparseRows, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    def noise(self, chunk: Chunk, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """e (n, K, D) and e' for each entry of the layout, (n, K, m) or (K, E)."""
         like = {"dtype": self.model.observations.dtype, "device": chunk.points.device}
         sizes = [(len(chunk.points), self.num_samples, self.model.dim), chunk.shape_of_entries(self.num_samples)]
@@ -56,9 +55,13 @@ class MonteCarlo:
             latent, observed = (torch.randn(size, generator=draw, **like) for size in sizes)
         return latent, observed
 
+    def layout(self, block: int) -> list[Chunk]:
+        """The data points of a block as solving for them is cheapest; gathered where gradients flow through that."""
+        return self.model.observations.blocks[block] if self.differentiable else self.model.layout(block, solved=True)
+
     def posteriors(
-        self, parameters: Parameters, block: int, chunks: Sequence[Chunk | SparseRows], step: int, record: SolverRecord
-    ) -> Iterator[tuple[Chunk | SparseRows, Posterior, Tensor | None]]:
+        self, parameters: Parameters, block: int, chunks: list[Chunk], step: int, record: SolverRecord
+    ) -> Iterator[tuple[Chunk, Posterior, Tensor | None]]:
         """(chunk, posterior, sum_k delta_k^T sigma_k / K if it is needed for a network gradient)."""
         refresh = step // self.refresh_every
         draw = generator(self.seed, "perturbation", refresh, block, device=chunks[0].points.device)
@@ -73,7 +76,7 @@ class MonteCarlo:
             yield chunk, SamplePosterior(mean, samples), pairing
 
     def _solved(
-        self, parameters: Parameters, chunks: Sequence[Chunk | SparseRows], draw: torch.Generator,
+        self, parameters: Parameters, chunks: list[Chunk], draw: torch.Generator,
         starts: list[Tensor | None], record: SolverRecord,
     ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
         """Perturbations and solutions, chunk by chunk. Systems with a small matrix of their own are solved all at once,
@@ -93,7 +96,7 @@ class MonteCarlo:
             yield right[:, 1:], self._solve(system, right, _joined([start], [len(right)], right), record)
 
     def _system(
-        self, parameters: Parameters, chunk: Chunk | SparseRows, draw: torch.Generator
+        self, parameters: Parameters, chunk: Chunk, draw: torch.Generator
     ) -> tuple[MatrixPrecision | PosteriorPrecision, Tensor]:
         """A_n, and b_n beside delta_1 .. delta_K, (n, 1 + K, D)."""
         with torch.set_grad_enabled(self.differentiable):
@@ -132,7 +135,7 @@ class MonteCarlo:
         dtype, total = self.model.observations.dtype, len(self.model.observations.blocks)
         for name, x in state.items():
             block, number, when = map(int, name.split("."))
-            chunks = self.model.layout(block, self.differentiable) if 0 <= block < total else []
+            chunks = self.layout(block) if 0 <= block < total else []
             if not 0 <= number < len(chunks):
                 raise ValueError(f"expectation.{name}")
             width = 1 if x.shape[1] == 1 else 1 + self.num_samples

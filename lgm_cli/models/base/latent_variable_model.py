@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,7 +18,6 @@ from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.base import PosteriorPrecision
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.posteriors.samples import SamplePosterior
@@ -54,9 +53,9 @@ class LatentVariableModel(ABC):
     def prepare(self, observations: Observations) -> None:  # noqa: B027
         """Work out, once, whatever the model needs of the data that it is bound to."""
 
-    def layout(self, block: int, differentiable: bool = False) -> Sequence[Chunk | SparseRows]:
-        """The data points of a block, laid out as the posteriors and updates of a step are cheapest. differentiable:
-        posteriors carry a gradient."""
+    def layout(self, block: int, solved: bool = False) -> list[Chunk]:
+        """The data points of a block, laid out as the posteriors and updates of a step are cheapest. solved: the
+        posteriors are those of an iterative solver."""
         return self.observations.blocks[block]
 
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
