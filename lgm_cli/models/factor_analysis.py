@@ -20,6 +20,7 @@ from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.observations.sparse_rows import SparseRows
+from lgm_cli.posteriors.base import Frame
 from lgm_cli.posteriors.costs import sparse_part_size
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.posteriors.sparse import column_sums
@@ -208,24 +209,35 @@ class FactorAnalysis(LinearGaussianModel):
         column = parameters["offset_variance"].sqrt() * self._offset_rows
         return torch.cat([parameters["loadings"], column[:, None]], dim=1)
 
-    def statistics(
-        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
-    ) -> Statistics:
-        """With u = (z, 1, o): sum omega E[u u^T] (M, q, q), sum omega y E[u] (M, q), sum omega y^2 (M,), sum E[o^2] and
-        the number of data points."""
+    def frame(self, parameters: Parameters) -> Frame:
+        """Of the latents (z, o), whose last one is whitened by the offset's standard deviation."""
+        if not self.offset:
+            return Frame()
+        scale = parameters["loadings"].new_ones(self.dim)
+        return Frame(torch.cat([scale[:-1], parameters["offset_variance"].sqrt()[None]]))
+
+    def statistics(self, chunk: Chunk, posterior: Posterior) -> Statistics:
+        """With u = (z, 1, o): sum omega E[u u^T] (M, q, q), sum omega y E[u] (M, q), sum omega y^2 (M,), sum E|z|^2,
+        sum E[o^2] and the number of data points."""
+        return self.add_statistics({}, chunk, posterior)
+
+    def add_statistics(self, total: Statistics, chunk: Chunk, posterior: Posterior) -> Statistics:
         q, m = self.dim + 1, self.observations.shape[1]
-        if total is None:
+        entropy = posterior.entropy()
+        if not total:
             shapes = {
                 "second_moment": (m, q, q),
                 "cross_moment": (m, q),
                 "square": (m,),
+                "latent_square": (),
                 "offset_square": (),
                 "points": (),
-            }
+            } | ({} if entropy is None else {"entropy": ()})
             total = {name: posterior.mean.new_zeros(shape) for name, shape in shapes.items()}
         if isinstance(chunk, SparseRows):
-            return self._add_sparse(parameters, chunk, posterior, total)
-        moment = self._moment(parameters, posterior)
+            self._add_sparse(total, chunk, posterior)
+            return total
+        moment = self._moment(posterior)
         first = moment[:, self.latent_dim]  # E[u]
         if chunk.index is None:
             total["second_moment"].view(m, q * q).addmm_(chunk.weight.T, moment.flatten(1))
@@ -238,26 +250,31 @@ class FactorAnalysis(LinearGaussianModel):
             chunk.add_to_columns(total["cross_moment"], chunk.values[:, :, None] * first[:, None])
         chunk.add_to_columns(total["square"], chunk.values**2)
         total["points"] += len(moment)
+        d = self.latent_dim
+        total["latent_square"] += moment[:, :d, :d].diagonal(dim1=1, dim2=2).sum()
+        if entropy is not None:
+            total["entropy"] += entropy.sum()
         if self.offset:
             total["offset_square"] += moment[:, -1, -1].sum()
         return total
 
-    def _add_sparse(
-        self, parameters: Parameters, rows: SparseRows, posterior: Posterior, total: Statistics
-    ) -> Statistics:
-        """The same for sparse rows, from sums of w = (z, o / sqrt(v), 1)."""
+    def _add_sparse(self, total: Statistics, rows: SparseRows, posterior: Posterior) -> None:
+        """The same of sparse rows, in place, from sums over the entries of each column of w = (z, o / sqrt(v), 1)."""
         sums, order = column_sums(rows, posterior), list(range(self.dim + 1))
         unit = posterior.mean.new_ones(self.dim + 1)
+        square = (posterior.marginal_variance + posterior.mean.square()).sum(0)
         if self.offset:
+            assert posterior.frame.scale is not None
             order = [*order[:-2], self.dim, self.latent_dim]
-            unit[-1] = parameters["offset_variance"].sqrt()
-            spread = posterior.marginal_variance[:, -1].sum() + posterior.mean[:, -1].square().sum()
-            total["offset_square"] += parameters["offset_variance"] * spread
+            unit[-1] = posterior.frame.scale[-1]
+            total["offset_square"] += unit[-1] ** 2 * square[-1]
         total["second_moment"] += sums.second[:, order][:, :, order] * (unit[:, None] * unit)
         total["cross_moment"] += sums.cross[:, order] * unit
         total["square"] += sums.square
         total["points"] += len(rows.points)
-        return total
+        total["latent_square"] += square[: self.latent_dim].sum()
+        if (entropy := posterior.entropy()) is not None:
+            total["entropy"] += entropy.sum()
 
     def _numbers_of_statistics(self, chunk: Chunk, points: int) -> float:
         """E[u u^T] of the data points and what it is made of, entry by entry in the gathered layout, and its sums."""
@@ -279,7 +296,7 @@ class FactorAnalysis(LinearGaussianModel):
             return self.observations.sparse(block, sparse_part_size(self.dim))
         return super().layout(block, solved)
 
-    def _moment(self, parameters: Parameters, posterior: Posterior) -> Tensor:
+    def _moment(self, posterior: Posterior) -> Tensor:
         """E[u u^T] of u = (z, 1, o), (n, q, q)."""
         d, mean = self.latent_dim, posterior.mean
         second = posterior.covariance + mean[:, :, None] * mean[:, None, :]
@@ -287,11 +304,29 @@ class FactorAnalysis(LinearGaussianModel):
         moment[:, :d, :d] = second[:, :d, :d]
         moment[:, :d, d] = moment[:, d, :d] = mean[:, :d]
         if self.offset:
-            root = parameters["offset_variance"].sqrt()  # the latent coordinate is o / sqrt(v)
+            assert posterior.frame.scale is not None
+            root = posterior.frame.scale[-1]  # the latent coordinate is o / sqrt(v)
             moment[:, :d, -1] = moment[:, -1, :d] = root * second[:, :d, -1]
             moment[:, d, -1] = moment[:, -1, d] = root * mean[:, -1]
             moment[:, -1, -1] = root**2 * second[:, -1, -1]
         return moment
+
+    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
+        """1/2 sum omega [psi E(y - phi z - eta - c o)^2 - log psi] + 1/2 sum (E|z|^2 + E[o^2] / v + log v), and the
+        constants."""
+        noise, second = self.noise_of_columns(parameters), statistics["second_moment"]
+        count, points = second[:, self.latent_dim, self.latent_dim], statistics["points"]
+        row = torch.cat([parameters["loadings"], parameters["mean"][:, None]], dim=1)
+        if self.offset:
+            row = torch.cat([row, self._offset_rows[:, None]], dim=1)
+        fitted = (row[:, None] @ second @ row[:, :, None]).flatten()
+        residual = statistics["square"] - 2 * (row * statistics["cross_moment"]).sum(1) + fitted
+        loss = (residual / noise + count * (2 * math.pi * noise).log()).sum()
+        loss = loss + statistics["latent_square"] + points * self.latent_dim * math.log(2 * math.pi)
+        if self.offset:
+            v = parameters["offset_variance"]
+            loss = loss + statistics["offset_square"] / v + points * (2 * math.pi * v).log()
+        return 0.5 * loss
 
     def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
         """Row m of [Phi, eta] solves  sum omega E[u u^T] [phi_m; eta_m] = sum omega E[(y - c_m o) u],  u = (z, 1): the

@@ -16,6 +16,7 @@ from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_variable_model import Posterior, Reference
 from lgm_cli.models.base.linear_gaussian_model import LinearGaussianModel
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
+from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.parts.signal_dictionary import bands_of, basis_of, group_of, operator_of
 from lgm_cli.models.parts.sparse_bayes_simulation import decibels, simulated_signals
@@ -26,6 +27,7 @@ from lgm_cli.operators.cosine import subsampled_cosine
 from lgm_cli.operators.entries import Dense, Masked
 from lgm_cli.operators.fourier import subsampled_fourier
 from lgm_cli.operators.wavelet import Wavelet
+from lgm_cli.posteriors.base import Frame
 from lgm_cli.posteriors.costs import EXACT_PARTS
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.posteriors.iterative import IterativePosterior
@@ -238,7 +240,9 @@ class SparseBayes(LinearGaussianModel):
                 self._noise_of(parameters).rsqrt(),
                 index[0] if index is not None and index.dim() == 2 else index,
             )
-            return OperatorPosterior(self._rows(index), self._each(parameters), root, root * chunk.values)
+            found = OperatorPosterior(self._rows(index), self._each(parameters), root, root * chunk.values)
+            found.frame = self.frame(parameters)
+            return found
         return super().posterior(parameters, chunk)
 
     @staticmethod
@@ -255,32 +259,36 @@ class SparseBayes(LinearGaussianModel):
             return subsampled_cosine(self.dictionary.shape, torch.as_tensor(self.dictionary.kept)[index.cpu()])
         return Masked(index, self.operator.out_dim) @ self.operator
 
+    @staticmethod
+    def _square(posterior: Posterior) -> Tensor:
+        """sum_n E[v_nd^2] of whitened coefficients v, (D,)."""
+        if isinstance(posterior, SamplePosterior):
+            return posterior.mean.square().sum(0) + posterior.samples.square().mean(1).sum(0)
+        return (posterior.mean.square() + posterior.marginal_variance).sum(0)
+
     def _moments(self, parameters: Parameters, posterior: Posterior) -> Tensor:
         """sum_n E[w_nd^2], summed over what shares a precision, (G,): fixed for a posterior held fixed, else live in
         alpha."""
-        if isinstance(posterior, SamplePosterior):
-            square = posterior.mean.square().sum(0) + posterior.samples.square().mean(1).sum(0)
-        else:
-            square = (posterior.mean.square() + posterior.marginal_variance).sum(0)
         precisions = parameters["precisions"]
-        return self._total(square) / (precisions if posterior.mean.requires_grad else precisions.detach())
+        return self._total(self._square(posterior)) / (
+            precisions if posterior.mean.requires_grad else precisions.detach()
+        )
 
-    def _misfit(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
-        """sum_nm omega_nm E[(y_nm - Phi w_nm)^2], (): fixed for a posterior held fixed, else live in all parameters."""
-        if not posterior.mean.requires_grad:
-            parameters = {name: value.detach() for name, value in parameters.items()}
+    def _misfit(self, chunk: Chunk, posterior: Posterior) -> Tensor:
+        """psi sum_nm omega_nm E[(y_nm - Phi w_nm)^2], (): fixed for a posterior held fixed, else live in all
+        parameters."""
         if isinstance(posterior, SamplePosterior):
-            precision, targets = self.system(parameters, chunk)
-            fitted = precision.forward(torch.cat([posterior.mean[:, None], posterior.samples], 1))
-            residual, spread = targets - fitted[:, 0], fitted[:, 1:].square().mean(1)
+            assert posterior.precision is not None and posterior.targets is not None
+            fitted = posterior.precision.forward(torch.cat([posterior.mean[:, None], posterior.samples], 1))
+            residual, spread = posterior.targets - fitted[:, 0], fitted[:, 1:].square().mean(1)
         elif isinstance(posterior, OperatorPosterior):
             residual = posterior.residual
             spread = posterior.fitted_variance.expand_as(residual)
         else:
             chunk = chunk.gathered
-            rows, _, _ = self._columns(parameters, chunk)
-            residual, spread = posterior.residual, chunk.weight * posterior.observed_variance(rows)
-        return self._noise_of(parameters) * (residual.square().sum() + spread.sum())
+            residual = posterior.residual
+            spread = chunk.weight * posterior.observed_variance(posterior.rows)
+        return residual.square().sum() + spread.sum()
 
     def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
         """1/2 sum_d alpha_d E[w_d^2] - n/2 sum_d log alpha_d + 1/2 (psi E|y - Phi w|^2 - m log psi), summed over data
@@ -290,19 +298,34 @@ class SparseBayes(LinearGaussianModel):
         loss = 0.5 * (precisions * self._moments(parameters, posterior) - n * self._size * precisions.log()).sum()
         if self.learn_noise or posterior.mean.requires_grad:
             noise = self._noise_of(parameters)
-            misfit = self._misfit(parameters, chunk, posterior)
+            live = noise if posterior.mean.requires_grad else noise.detach()
+            misfit = live * self._misfit(chunk, posterior)
             loss = loss + 0.5 * (misfit / noise + chunk.observed * noise.log())
         return loss
 
-    def statistics(
-        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
-    ) -> Statistics:
-        """sum_n E[w_nd^2], the number of data points and of entries, sum E|y - Phi w|^2."""
-        found = {"moments": self._moments(parameters, posterior), "points": torch.tensor(float(len(posterior.mean)))}
-        if self.learn_noise:
-            found["misfit"] = self._misfit(parameters, chunk, posterior)
-            found["entries"] = chunk.weight.sum()
-        return found if total is None else {name: total[name] + value for name, value in found.items()}
+    def frame(self, parameters: Parameters) -> Frame:
+        """Of the coefficients, which are whitened by the deviations of their priors."""
+        return Frame(self._each(parameters).rsqrt(), unit=self._noise_of(parameters).sqrt())
+
+    def statistics(self, chunk: Chunk, posterior: Posterior) -> Statistics:
+        """sum_n E[w_nd^2], summed over what shares a precision, the number of data points and of entries, and
+        sum E|y - Phi w|^2."""
+        frame = posterior.frame
+        assert frame.scale is not None and frame.unit is not None
+        square = self._total(self._square(posterior) * frame.scale.square())
+        points, entries = torch.tensor(float(len(posterior.mean))), chunk.weight.sum()
+        misfit = frame.unit.square() * self._misfit(chunk, posterior)
+        found = {"moments": square, "points": points, "misfit": misfit, "entries": entries}
+        entropy = posterior.entropy()
+        return found if entropy is None else found | {"entropy": entropy.sum()}
+
+    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
+        """1/2 sum_d (alpha_d E[w_d^2] - log alpha_d) + 1/2 (psi E|y - Phi w|^2 - m log psi), summed over data points,
+        and the constants."""
+        alpha, noise = parameters["precisions"], self._noise_of(parameters)
+        points = statistics["points"].to(self._size)
+        prior = (alpha * statistics["moments"] - points * self._size * (alpha / (2 * math.pi)).log()).sum()
+        return 0.5 * (prior + statistics["misfit"] / noise + statistics["entries"] * (2 * math.pi * noise).log())
 
     def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
         """alpha_g = J |g| / sum_jd E[w_jd^2],  1 / psi = mean of E(y - Phi w)^2, both within their bounds."""
@@ -351,7 +374,7 @@ class SparseBayes(LinearGaussianModel):
     def log_volume(self, parameters: Parameters) -> Tensor:
         return 0.5 * self._each(parameters).log().sum()
 
-    def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> Predictive:
         if isinstance(posterior, DensePosterior):
             return super().predict(parameters, posterior, index)
         scale = self._each(parameters).rsqrt()
@@ -366,7 +389,7 @@ class SparseBayes(LinearGaussianModel):
             variance /= posterior.samples.shape[1]
         variance = variance + self._noise_of(parameters)
         unit = float(self._unit)
-        return unit * mean.cpu().double(), unit**2 * variance.cpu().double()
+        return Predictive(unit * mean.cpu().double(), unit**2 * variance.cpu().double())
 
     def latents(self, parameters: Parameters, posterior: Reference) -> tuple[Tensor, Tensor]:
         """The coefficients w."""

@@ -15,6 +15,7 @@ from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
+from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.parts.one_step_variances import one_step_variances
 from lgm_cli.models.parts.state_space_simulation import simulated_states
@@ -46,6 +47,7 @@ class StateSpace(LatentVariableModel):
     """
 
     pictures = ("series",)
+    expanded = True
 
     kind = "series"
     least_steps = 3
@@ -221,9 +223,7 @@ class StateSpace(LatentVariableModel):
 
     # Expectation-maximisation ----------------------------------------------------------------------------------
 
-    def statistics(
-        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
-    ) -> Statistics:
+    def statistics(self, chunk: Chunk, posterior: Posterior) -> Statistics:
         """For each channel, sums over its observed steps of E u u^T, y E u and y^2 with u = (z, 1); sums over time of
         E z_t z_t^T, E z_t u_{t-1}^T and E u_{t-1} u_{t-1}^T, t = 2 .. T; the first state's mean and covariance; all
         with z about its mean over time, `level`, since states may be far from zero."""
@@ -260,7 +260,29 @@ class StateSpace(LatentVariableModel):
             "first_mean": mean[0],
             "first_covariance": around[0],
         }
-        return found if total is None else {name: total[name] + value for name, value in found.items()}
+        entropy = posterior.entropy()
+        return found if entropy is None else found | {"entropy": entropy.sum()}
+
+    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
+        """1/2 sum omega [E(y - C z - eta)^2 / R + log R] + 1/2 sum_t E|z_t - G z_{t-1}|^2 + 1/2 (tr P^-1 (Cov z_1 +
+        (E z_1 - m)(..)^T) + log det P), and the constants; by moments of z about `level`."""
+        p = {name: value.to(statistics["left"]) for name, value in parameters.items()}
+        level, count = statistics["level"], statistics["left"][:, -1, -1]
+        rows = torch.cat([p["observation"], (p["mean"] + p["observation"] @ level)[:, None]], dim=1)
+        fitted = ((statistics["left"] @ rows[..., None])[..., 0] * rows).sum(1)
+        residual = statistics["square"] - 2 * (statistics["right"] * rows).sum(1) + fitted
+        emitted = (residual / p["noise_variance"] + count * (2 * math.pi * p["noise_variance"]).log()).sum()
+        g, dim = p["transition"], self.latent_dim
+        step = torch.cat([g, (g @ level - level)[:, None]], dim=1)  # E (x_t - step u_{t-1}), x about the level
+        moved = statistics["now"].trace() - 2 * (step * statistics["across"]).sum()
+        moved = moved + ((step @ statistics["before"]) * step).sum()
+        excess = unpacked(p)
+        identity = torch.eye(dim, dtype=g.dtype, device=g.device)
+        root = torch.linalg.cholesky(identity + excess @ excess.mT)
+        far = statistics["first_mean"] + level - p["initial_mean"]
+        around = statistics["first_covariance"] + torch.outer(far, far)
+        start = torch.cholesky_solve(around, root).trace() + 2 * root.diagonal().log().sum()
+        return 0.5 * (emitted + moved + start + self.steps * dim * math.log(2 * math.pi))
 
     def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
         """[C, eta] row by row, R = mean of E (y - C z - eta)^2;  G = E z_t z_{t-1}^T (E z_{t-1} z_{t-1}^T)^-1;
@@ -347,7 +369,7 @@ class StateSpace(LatentVariableModel):
         noise, unit = parameters["noise_variance"].to(density), self._unit.to(density)
         return density - (weight.sum(0) * (0.5 * (noise.log() + math.log(2 * math.pi)) + unit.log())).sum()
 
-    def predict(self, parameters: Parameters, posterior: DensePosterior, index: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, parameters: Parameters, posterior: DensePosterior, index: Tensor) -> Predictive:
         assert isinstance(posterior, ChainPosterior)
         index = index.to(posterior.states.device)
         steps, channels = index[0] // self.channels, index[0] % self.channels
@@ -356,7 +378,7 @@ class StateSpace(LatentVariableModel):
         mean = inside["mean"][channels] + (rows * posterior.forecast[0][steps]).sum(1)
         variance = inside["noise_variance"][channels] + posterior.step_variance(rows, steps)
         center, scale = (x.cpu()[index[0].cpu()] for x in (self.observations.center, self.observations.scale))
-        return (center + scale * mean.cpu())[None], (scale**2 * variance.cpu())[None]
+        return Predictive((center + scale * mean.cpu())[None], (scale**2 * variance.cpu())[None])
 
     def latents(self, parameters: Parameters, posterior: DensePosterior) -> tuple[Tensor, Tensor]:
         """The states, (T, D), in standard deviations of their innovations."""

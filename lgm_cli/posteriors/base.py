@@ -1,9 +1,12 @@
-"""What a posterior precision must give."""
+"""What a posterior precision and a posterior must give."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +21,40 @@ SMALL = 2  # latent dimensions for each right-hand side up to which a solver wor
 def is_small(dim: int, systems: int) -> bool:
     """Whether a solver with so many right-hand sides for each data point works on the matrix itself."""
     return dim <= SMALL * systems
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the coordinates of a posterior lie in those of its model, in which expected statistics are taken.
+
+    scale: the model's latents are z = scale v of whitened latents v, (D,) or (); None where they are the same.
+    shift, unit: targets are (y - shift) / unit of standardised data y, for models of one column; None where no
+    statistics need them.
+    """
+
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+    unit: Tensor | None = None
+
+
+class GaussianPosterior(ABC):
+    """z_n | y_n ~ N(mean_n, A_n^-1) for the n data points of a chunk."""
+
+    frame = Frame()
+    mean: Any  # of whitened latents, (n, D)
+
+    @property
+    @abstractmethod
+    def log_determinant(self) -> Tensor:
+        """log det A_n, (n or 1,)."""
+
+    def entropy(self) -> Tensor:
+        """Entropy of the model's own latents, in nats: 1/2 (D (1 + log 2 pi) - log det A_n) + log |det dz/dv|, (n,)."""
+        n, dim = self.mean.shape
+        entropy = 0.5 * (dim * (1 + math.log(2 * math.pi)) - self.log_determinant)
+        if self.frame.scale is not None:
+            entropy = entropy + self.frame.scale.to(entropy).log().expand(dim).sum()
+        return entropy.expand(n)
 
 
 class MatrixPrecision:

@@ -191,6 +191,10 @@ class ChainPosterior(DensePosterior):
         """r^T Sigma_t r, (k,), for rows r (k, D) at the steps t (k,)."""
         return ((self.forecast[1][steps] @ rows[:, :, None])[..., 0] * rows).sum(1).clamp_min(0.0)
 
+    @property
+    def log_determinant(self) -> Tensor:
+        return self._found.log_determinant[None]
+
     def log_density(self) -> Tensor:
         """log N(targets; V m.., V Gamma^-1 V^T + I) of the observed entries, m/2 log(2 pi) left out, (1,): the joint
         density at the mean of the states over the posterior's there, which cancels nothing large:

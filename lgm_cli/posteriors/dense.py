@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
 from lgm_cli.numerics.symmetric import symmetric_product
-from lgm_cli.posteriors.base import PosteriorPrecision
+from lgm_cli.posteriors.base import GaussianPosterior, PosteriorPrecision
 
 
 class DensePrecision(PosteriorPrecision):
@@ -57,7 +57,7 @@ class DensePrecision(PosteriorPrecision):
         return identity + (gram if gram.dim() == 3 else gram[None])
 
 
-class DensePosterior:
+class DensePosterior(GaussianPosterior):
     """z_n | y_n ~ N(mean_n, Sigma_n) for y_n = V_n z_n + noise, z_n ~ N(0, I), noise ~ N(0, I), by Cholesky
     factorisation.
 
@@ -149,6 +149,11 @@ class DensePosterior:
             return (1 - torch.linalg.vecdot(self.rows, self.image, dim=-2)).clamp_min(0.0)
         return self.inverse.diagonal(dim1=-2, dim2=-1)
 
+    @property
+    def log_determinant(self) -> Tensor:
+        """log det A = log det C, (n or 1,)."""
+        return 2 * self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
     def log_density(self) -> Tensor:
         """log N(y; 0, C) + m/2 log(2 pi) = -1/2 (y^T C^-1 y + log det A), (n,), with y^T C^-1 y as a sum of squares,
         |C^(-1/2) y|^2 or |y - V mean|^2 + |mean|^2: y^T y - y^T V mean has no digits where there is little noise."""
@@ -156,8 +161,7 @@ class DensePosterior:
             square = torch.linalg.solve_triangular(self.factor, self._columns, upper=False).square().sum(1).flatten()
         else:
             square = self.residual.square().sum(-1) + self.mean.square().sum(-1)
-        log_det = 2 * self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return -0.5 * (square + log_det)
+        return -0.5 * (square + self.log_determinant)
 
 
 class _QuadraticForm(torch.autograd.Function):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lgm_cli.numerics.small_systems import inverse_and_log_det, packed_products, pairs, product, unpacked
 from lgm_cli.observations.sparse_rows import SparseRows
-from lgm_cli.posteriors.base import MatrixPrecision, PosteriorPrecision
+from lgm_cli.posteriors.base import GaussianPosterior, MatrixPrecision, PosteriorPrecision
 from lgm_cli.posteriors.samples import SamplePosterior
 
 
@@ -33,14 +33,19 @@ def normal_equations(columns: Columns, entries: SparseRows) -> tuple[Tensor, Ten
     return (sums[:, :size] + identity).mT.contiguous(), b.mT.contiguous()
 
 
-class SparsePosterior:
+class SparsePosterior(GaussianPosterior):
     """z_n | y_n ~ N(mean_n, A_n^-1), with the data points innermost in memory."""
 
     def __init__(self, columns: Columns, entries: SparseRows) -> None:
         self.columns, self.entries, self.dim = columns, entries, columns.dim
         precision, b = normal_equations(columns, entries)
-        self.packed, self.log_det = inverse_and_log_det(precision, self.dim)  # A^-1 (D (D + 1) / 2, n); log det A (n,)
+        self.packed, self._log_determinant = inverse_and_log_det(precision, self.dim)  # A^-1, (D (D + 1) / 2, n)
         self._mean = product(self.packed, b)
+
+    @property
+    def log_determinant(self) -> Tensor:
+        """log det A_n, (n,)."""
+        return self._log_determinant
 
     @property
     def mean(self) -> Tensor:
@@ -69,7 +74,7 @@ class SparsePosterior:
         for rows, mean in zip(columns.rows.mT, self._mean, strict=True):
             residual = torch.addcmul(residual, entries.at_columns(rows), entries.at_points(mean), value=-1)
         square = torch.segment_reduce(residual.square(), "sum", offsets=entries.by_point.starts.long(), initial=0.0)
-        return -0.5 * (square + self._mean.square().sum(0) + self.log_det)
+        return -0.5 * (square + self._mean.square().sum(0) + self.log_determinant)
 
 
 class SparsePrecision(PosteriorPrecision):
@@ -123,12 +128,14 @@ class SparsePrecision(PosteriorPrecision):
         return unpacked(self._normal[0], self.dim)
 
 
-def moments(posterior: SparsePosterior | SamplePosterior) -> Tensor:
+def moments(posterior: GaussianPosterior | SamplePosterior) -> Tensor:
     """E[z z^T], packed, beside E[z]: (n, D (D + 1) / 2 + D)."""
     mean = posterior.mean.mT
     dim = len(mean)
     if isinstance(posterior, SparsePosterior):
         spread = list(posterior.packed)
+    elif isinstance(posterior, GaussianPosterior):
+        raise TypeError(f"{type(posterior).__name__} is no posterior of sparse rows")
     else:
         samples = posterior.samples.permute(2, 1, 0)
         spread = [(samples[i] * samples[j]).mean(0) for i, j in pairs(dim)]
@@ -144,7 +151,7 @@ class ColumnSums(NamedTuple):
     square: Tensor  # (M,), sum omega y^2
 
 
-def column_sums(entries: SparseRows, posterior: SparsePosterior | SamplePosterior) -> ColumnSums:
+def column_sums(entries: SparseRows, posterior: GaussianPosterior | SamplePosterior) -> ColumnSums:
     """The sums of the data points of some sparse rows."""
     dim = posterior.mean.shape[1]
     count, total, square = entries.of_columns

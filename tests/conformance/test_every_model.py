@@ -161,7 +161,7 @@ def test_the_canonical_form_is_the_same_model(model: LatentVariableModel, parame
         before, after = (model.log_likelihood(each, chunk, posterior) for each, posterior in posteriors)
         torch.testing.assert_close(after, before, rtol=1e-10, atol=1e-10)
         before, after = (model.predict(each, posterior, index) for each, posterior in posteriors)
-        torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close((after.mean, after.variance), (before.mean, before.variance), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(model.canonical(canonical), canonical, rtol=1e-7, atol=1e-8)
 
 
@@ -178,7 +178,10 @@ def test_joint_less_posterior_is_the_marginal_at_any_latent_value(model: LatentV
                 exact = model.posterior(parameters, chunk)
                 z = torch.randn(len(chunk.points), model.dim, generator=draw, dtype=torch.float64)
                 nothing = torch.zeros(len(z), 1, model.dim, dtype=torch.float64)
-                joint = -model.complete_loss(parameters, chunk, SamplePosterior(z.requires_grad_(), nothing)).detach()
+                at = SamplePosterior(
+                    z.requires_grad_(), nothing, model.frame(parameters), *model.system(parameters, chunk)
+                )
+                joint = -model.complete_loss(parameters, chunk, at).detach()
                 covariance = exact.covariance.expand(len(z), model.dim, model.dim)
                 density = torch.distributions.MultivariateNormal(exact.mean, covariance).log_prob(z.detach()).sum()
                 density += len(z) * model.log_volume(parameters)
@@ -308,13 +311,56 @@ def test_a_chunk_may_be_split(model: LatentVariableModel, parameters: Parameters
             for chunk in split(whole):
                 exact = model.posterior(parameters, chunk)
                 found["likelihood"] = found.get("likelihood", 0) + model.log_likelihood(parameters, chunk, exact).sum()
-                for name, value in model.statistics(parameters, chunk, exact).items():
+                for name, value in model.statistics(chunk, exact).items():
                     found[name] = found.get(name, 0) + value
                 model.complete_loss(inputs, chunk, exact).backward()
         return [*found.values(), *(value.grad for value in inputs.values() if value.grad is not None)]
 
     for together, apart in zip(everything(lambda c: [c]), everything(lambda c: c.split(7)), strict=True):
         torch.testing.assert_close(together, apart, rtol=1e-11, atol=1e-11)
+
+
+def test_the_free_energy_touches_the_likelihood_and_is_never_above_it(
+    model: LatentVariableModel, parameters: Parameters
+) -> None:
+    """F of statistics: equal to the log-likelihood, value and gradient, at the parameters of the posterior; below it at
+    any others; and highest where `maximise` says."""
+
+    def summed(at: Parameters) -> dict[str, Tensor]:
+        total: dict[str, Tensor] = {}
+        for chunk in model.observations.chunks:
+            total = model.add_statistics(total, chunk, model.posterior(at, chunk))
+        return total
+
+    def likelihood(at: Parameters) -> Tensor:
+        scales = sum(
+            (chunk.weight * chunk.take(model.observations.scale.log().to(chunk.weight))).sum()
+            for chunk in model.observations.chunks
+        )
+        return cases.log_likelihood(model, at).double() + scales
+
+    def energy(at: Parameters, found: dict[str, Tensor]) -> Tensor:
+        value = model.free_energy(at, found)
+        assert value is not None
+        return value.double()
+
+    found, inputs, direct = summed(parameters), cases.leaves(parameters), cases.leaves(parameters)
+    energies, likelihoods = energy(inputs, found), likelihood(direct)
+    torch.testing.assert_close(energies, likelihoods, rtol=1e-9, atol=1e-8)
+    energies.backward()
+    likelihoods.backward()
+    for name in inputs:
+        torch.testing.assert_close(inputs[name].grad, direct[name].grad, rtol=1e-6, atol=1e-6)
+    for seed in (1, 2, 3):
+        other = cases.perturbed(parameters, seed, size=0.05)
+        assert energy(other, found) < likelihood(other)
+    best = model.maximise(parameters, found)
+    assert likelihood(best) >= energy(best, found) - 1e-8
+    if model.expanded:
+        return
+    assert energy(best, found) >= energy(parameters, found) - 1e-8
+    for seed in (1, 2, 3):
+        assert energy(cases.perturbed(best, seed, size=0.01), found) <= energy(best, found) + 1e-8
 
 
 @pytest.mark.parametrize("name", choices.choices("model"))

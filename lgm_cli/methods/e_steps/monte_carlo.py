@@ -67,38 +67,42 @@ class MonteCarlo:
         draw = generator(self.seed, "perturbation", refresh, block, device=chunks[0].points.device)
         starts = [self._warm((block, number), refresh) for number in range(len(chunks))]
         solved = self._solved(parameters, chunks, draw, starts, record)
-        for number, (chunk, (delta, x)) in enumerate(zip(chunks, solved, strict=True)):
+        frame = self.model.frame(parameters)
+        for number, (chunk, (delta, x, system, targets)) in enumerate(zip(chunks, solved, strict=True)):
             if self.solver.warm_start:
                 kept = x.detach() if self.refresh_every > 1 else x[:, :1].detach().clone()  # not a view of all
                 self._start[block, number] = (refresh, kept)
             mean, samples = x[:, 0], x[:, 1:]
             pairing = (delta * samples).sum() / self.num_samples if self.differentiable else None
-            yield chunk, SamplePosterior(mean, samples), pairing
+            yield chunk, SamplePosterior(mean, samples, frame, system, targets), pairing
 
     def _solved(
         self, parameters: Parameters, chunks: list[Chunk], draw: torch.Generator,
         starts: list[Tensor | None], record: SolverRecord,
-    ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-        """Perturbations and solutions, chunk by chunk. Systems with a small matrix of their own are solved all at once,
-        since many small chunks cost more calls than operations; but not for a network gradient, whose graph is freed
-        with each chunk."""
+    ) -> Iterator[tuple[Tensor, Tensor, PosteriorPrecision, Tensor]]:  # fmt: skip
+        """Perturbations, solutions, systems and targets, chunk by chunk. Systems with a small matrix of their own are
+        solved all at once, since many small chunks cost more calls than operations; but not for a network gradient,
+        whose graph is freed with each chunk."""
         if len(chunks) > 1 and not self.differentiable and is_small(self.model.dim, 1 + self.num_samples):
-            systems, rights = zip(*(self._system(parameters, chunk, draw) for chunk in chunks), strict=True)
+            found = [self._system(parameters, chunk, draw) for chunk in chunks]
+            systems, rights, precisions, targets = zip(*found, strict=True)
             sizes = [len(right) for right in rights]
             matrices = [system.dense().expand(n, -1, -1) for system, n in zip(systems, sizes, strict=True)]
             joined = MatrixPrecision(torch.cat(matrices))
             right = joined.arrange(torch.cat(rights))
             x = self._solve(joined, right, _joined(starts, sizes, right), record)
-            yield from ((each[:, 1:], part) for each, part in zip(rights, x.split(sizes), strict=True))
+            perturbations = (each[:, 1:] for each in rights)
+            yield from zip(perturbations, x.split(sizes), precisions, targets, strict=True)
             return
         for chunk, start in zip(chunks, starts, strict=True):
-            system, right = self._system(parameters, chunk, draw)
-            yield right[:, 1:], self._solve(system, right, _joined([start], [len(right)], right), record)
+            system, right, precision, targets = self._system(parameters, chunk, draw)
+            x = self._solve(system, right, _joined([start], [len(right)], right), record)
+            yield right[:, 1:], x, precision, targets
 
     def _system(
         self, parameters: Parameters, chunk: Chunk, draw: torch.Generator
-    ) -> tuple[MatrixPrecision | PosteriorPrecision, Tensor]:
-        """A_n, and b_n beside delta_1 .. delta_K, (n, 1 + K, D)."""
+    ) -> tuple[MatrixPrecision | PosteriorPrecision, Tensor, PosteriorPrecision, Tensor]:
+        """A_n as a solver takes it; b_n beside delta_1 .. delta_K, (n, 1 + K, D); A_n itself, and the targets."""
         with torch.set_grad_enabled(self.differentiable):
             precision, targets = self.model.system(parameters, chunk)
             b = precision.right_side(targets)
@@ -107,7 +111,7 @@ class MonteCarlo:
         with torch.set_grad_enabled(self.differentiable):
             delta = precision.perturbation(latent, observed)
             system = precision.to_solve(1 + self.num_samples)
-            return system, system.arrange(torch.cat([b, delta], dim=1))
+            return system, system.arrange(torch.cat([b, delta], dim=1)), precision, targets
 
     def _solve(
         self, system: MatrixPrecision | PosteriorPrecision, right: Tensor, start: Tensor | None, record: SolverRecord

@@ -23,7 +23,7 @@ class ClosedForm:
 
     def add(self, chunk: Chunk, posterior: Posterior, pairing: Tensor | None) -> None:
         with torch.no_grad():
-            self._total = self.model.statistics(self.parameters, chunk, posterior, self._total)
+            self._total = self.model.add_statistics(self._total or {}, chunk, posterior)
 
     def apply(self, observed: float) -> float | None:
         """Take the step; there is no gradient to report."""

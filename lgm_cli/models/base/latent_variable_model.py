@@ -15,10 +15,11 @@ from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import KINDS, Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.posteriors.base import PosteriorPrecision
+from lgm_cli.posteriors.base import Frame, PosteriorPrecision
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.posteriors.samples import SamplePosterior
 
@@ -60,6 +61,7 @@ class LatentVariableModel(ABC):
 
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
+    expanded = False  # whether `maximise` works by parameter expansion: it raises the likelihood, but not F for certain
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
     # What `auto` means for this model, where it is not what it means for others: learning_rate by optimiser, betas of
@@ -171,15 +173,36 @@ class LatentVariableModel(ABC):
     def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
         """-sum_n E_posterior log p(y_n, z_n | parameters) up to a constant; differentiable. ()"""
 
+    def frame(self, parameters: Parameters) -> Frame:
+        """Where the coordinates of posteriors lie in the model's own."""
+        return Frame()
+
     @abstractmethod
-    def statistics(
-        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
-    ) -> Statistics:
-        """Expected sufficient statistics, summed over the chunk and added to `total` in place."""
+    def statistics(self, chunk: Chunk, posterior: Posterior) -> Statistics:
+        """Expected sufficient statistics E[t(y, z)] in the model's own coordinates, summed over the data points of a
+        chunk. They know no parameters, so those of several steps may be averaged. `entropy` is that of the posterior,
+        where it has one."""
+
+    def add_statistics(self, total: Statistics, chunk: Chunk, posterior: Posterior) -> Statistics:
+        """The sum of `total`, which may be empty and may be written into, and the statistics of a chunk."""
+        found = self.statistics(chunk, posterior)
+        return {name: total[name] + value for name, value in found.items()} if total else found
+
+    @abstractmethod
+    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
+        """-E log p(y, z | parameters) of the data points behind the statistics, in standardised units and with all
+        constants; differentiable. Less `entropy` of the same statistics it is minus the free energy. ()"""
+
+    def free_energy(self, parameters: Parameters, statistics: Statistics) -> Tensor | None:
+        """F = E log p(y, z | parameters) + H, which the log-likelihood of the same data points is never below; None
+        for posteriors without an entropy. In nats of standardised data. ()"""
+        if "entropy" not in statistics:
+            return None
+        return statistics["entropy"] - self.expected_loss(parameters, statistics)
 
     @abstractmethod
     def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
-        """The closed-form M-step."""
+        """The parameters that minimise `expected_loss` of the statistics."""
 
     def canonical(self, parameters: Parameters) -> Parameters:
         """The same model in the stated form that is written: where the likelihood leaves a choice, such as that of the
@@ -191,9 +214,9 @@ class LatentVariableModel(ABC):
         """log p(observed entries of y_n) for each data point, in the data's own units, (n,)."""
 
     @abstractmethod
-    def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of y_nm given what was observed of y_n, for columns index (n, t), in the data's own
-        units: float64, on the CPU."""
+    def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> Predictive:
+        """The distribution of y_nm given what was observed of y_n, for columns index (n, t), in the data's own
+        units."""
 
     @abstractmethod
     def latents(self, parameters: Parameters, posterior: Reference) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior, Reference
 from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.observations.sparse_rows import SparseRows
@@ -73,9 +74,13 @@ class LinearGaussianModel(LatentVariableModel):
 
     def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
         if isinstance(chunk, SparseRows):
-            return SparsePosterior(self._weighted(parameters), chunk)
+            sparse = SparsePosterior(self._weighted(parameters), chunk)
+            sparse.frame = self.frame(parameters)
+            return sparse
         rows, targets, _ = self._columns(parameters, chunk.gathered)
-        return DensePosterior(rows if rows.dim() == 3 else rows[None], targets, orthogonal=self.double_precision)
+        found = DensePosterior(rows if rows.dim() == 3 else rows[None], targets, orthogonal=self.double_precision)
+        found.frame = self.frame(parameters)
+        return found
 
     def in_sparse_rows(self, block: int, solved: bool = False) -> bool:
         """Whether steps work on the data points of a block as sparse rows."""
@@ -158,10 +163,10 @@ class LinearGaussianModel(LatentVariableModel):
         chunk = chunk.gathered
         return posterior.log_density() - (chunk.weight * chunk.take(log_scale)).sum(1)
 
-    def predict(self, parameters: Parameters, posterior: DensePosterior, index: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, parameters: Parameters, posterior: DensePosterior, index: Tensor) -> Predictive:
         rows = self.whitened_loadings(parameters)[index]
         mean = self.mean_of_columns(parameters)[index] + (rows @ posterior.mean[:, :, None]).squeeze(-1)
         variance = self.noise_of_columns(parameters)[index] + posterior.variance(rows)
         # In the data's units only now: a large mean would leave single precision no digits, a small unit underflow.
         center, scale = (x.cpu()[index.cpu()] for x in (self.observations.center, self.observations.scale))
-        return center + scale * mean.cpu().double(), scale**2 * variance.cpu().double()
+        return Predictive(center + scale * mean.cpu().double(), scale**2 * variance.cpu().double())
