@@ -43,17 +43,19 @@ def inverse_and_log_det(packed: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     lower: dict[tuple[int, int], Tensor] = {}  # L below its diagonal, and 1 / L_jj on it
     log_det = torch.zeros_like(packed[0])
     for j in range(dim):
-        pivot = _less(a[j, j], [(lower[j, k], lower[j, k]) for k in range(j)])
+        pivot = less_products(a[j, j], [(lower[j, k], lower[j, k]) for k in range(j)])
         log_det = log_det + pivot.log()
         lower[j, j] = pivot.rsqrt()
         for i in range(j + 1, dim):
-            lower[i, j] = _less(a[i, j], [(lower[i, k], lower[j, k]) for k in range(j)]) * lower[j, j]
+            lower[i, j] = less_products(a[i, j], [(lower[i, k], lower[j, k]) for k in range(j)]) * lower[j, j]
     root: dict[tuple[int, int], Tensor] = {}  # L^-1
     for j in range(dim):
         root[j, j] = lower[j, j]
         for i in range(j + 1, dim):
-            root[i, j] = -_sum([(lower[i, k], root[k, j]) for k in range(j, i)]) * lower[i, i]
-    return torch.stack([_sum([(root[k, i], root[k, j]) for k in range(i, dim)]) for i, j in pairs(dim)]), log_det
+            root[i, j] = -sum_of_products([(lower[i, k], root[k, j]) for k in range(j, i)]) * lower[i, i]
+    return torch.stack(
+        [sum_of_products([(root[k, i], root[k, j]) for k in range(i, dim)]) for i, j in pairs(dim)]
+    ), log_det
 
 
 def product(packed: Tensor, x: Tensor) -> Tensor:
@@ -62,10 +64,12 @@ def product(packed: Tensor, x: Tensor) -> Tensor:
     if dim > LARGEST_WRITTEN_OUT:
         return (unpacked(packed, dim) @ x.mT[:, :, None])[:, :, 0].mT
     place = {pair: number for number, pair in enumerate(pairs(dim))}
-    return torch.stack([_sum([(packed[place[max(i, j), min(i, j)]], x[j]) for j in range(dim)]) for i in range(dim)])
+    return torch.stack(
+        [sum_of_products([(packed[place[max(i, j), min(i, j)]], x[j]) for j in range(dim)]) for i in range(dim)]
+    )
 
 
-def _sum(products: list[tuple[Tensor, Tensor]]) -> Tensor:
+def sum_of_products(products: list[tuple[Tensor, Tensor]]) -> Tensor:
     """The sum of the products of at least one pair of vectors."""
     total = products[0][0] * products[0][1]
     for x, y in products[1:]:
@@ -73,7 +77,7 @@ def _sum(products: list[tuple[Tensor, Tensor]]) -> Tensor:
     return total
 
 
-def _less(total: Tensor, products: list[tuple[Tensor, Tensor]]) -> Tensor:
+def less_products(total: Tensor, products: list[tuple[Tensor, Tensor]]) -> Tensor:
     """A vector less the products of pairs of vectors."""
     for x, y in products:
         total = torch.addcmul(total, x, y, value=-1)

@@ -76,10 +76,6 @@ class Chunk:
         whole = self.weight.new_zeros(len(self.points), width + 1)
         return whole.scatter(1, index, self.weight)[:, :-1], whole.scatter(1, index, self.values)[:, :-1]
 
-    def shape_of_entries(self, number: int) -> tuple[int, ...]:
-        """Of so many vectors over the entries of the data points, padded ones included."""
-        return len(self.points), number, self.weight.shape[1]
-
     def split(self, size: int) -> list[Chunk]:
         """The same data points, at most `size` at a time (remembered: a chunk is split alike at every step)."""
         if len(self.points) <= size:

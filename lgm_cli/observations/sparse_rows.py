@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.functional import embedding_bag
 
+from lgm_cli.numerics.random_signs import random_bits, sign_table
 from lgm_cli.observations.chunk import Chunk
+
+MOST_SIGNS = 4  # of a pattern
 
 
 @dataclass(frozen=True)
@@ -106,9 +110,22 @@ class SparseRows(Chunk):
         """Y^T S, (n, c) -> (M, c): the same, times the values."""
         return self.by_column.sums(table, self.by_column.values)
 
-    def shape_of_entries(self, number: int) -> tuple[int, ...]:
-        """Of so many vectors over the entries of the data points."""
-        return number, len(self.values)
+    def sign_patterns(self, number: int, draw: Generator) -> Tensor:
+        """Random signs for each entry, so many (K), as patterns of a few bits each: (ceil(K / few), E) int32."""
+        few = _few(number, len(self.values), len(self.by_column.starts))
+        groups = -(-number // few)
+        return random_bits(groups * len(self.values), draw).view(groups, -1) & ((1 << few) - 1)
+
+    def signed_over_columns(self, table: Tensor, patterns: Tensor, number: int) -> Tensor:
+        """The sums over the observed columns of each data point with the signs of patterns: (M, c) -> (n, K, c).
+
+        A pattern of k signs is a row of the table that has all 2^k of them, so that one pass serves k sums."""
+        few = _few(number, len(self.values), len(self.by_column.starts))
+        signs = sign_table(few, table.dtype, table.device)
+        signed = (table[:, None, None] * signs[:, :, None]).flatten(2).flatten(0, 1)  # (M 2^k, k c)
+        place = self.by_point.other << few
+        sums = [Entries(self.starts, place + each, self.values).sums(signed) for each in patterns]
+        return torch.cat(sums, dim=1).view(len(self.points), -1, table.shape[1])[:, :number]
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -134,6 +151,12 @@ class SparseRows(Chunk):
     def split(self, size: int) -> list[Chunk]:
         """Itself: `of` is given as many data points as fit."""
         return [self]
+
+
+def _few(number: int, entries: int, columns: int) -> int:
+    """How many of so many signs a pattern has: a table of all patterns is to take less time than the entries."""
+    few = max(1, min(MOST_SIGNS, int(math.log2(max(2.0, entries / columns / 4)))))
+    return -(-number // -(-number // few))  # groups of equal size
 
 
 def _starts(numbers: Tensor, count: int) -> Tensor:

@@ -8,7 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lgm_cli.numerics.small_systems import inverse_and_log_det, packed_products, pairs, product, unpacked
+from lgm_cli.numerics.small_systems import (
+    inverse_and_log_det,
+    packed_products,
+    pairs,
+    product,
+    sum_of_products,
+    unpacked,
+)
 from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.base import GaussianPosterior, MatrixPrecision, PosteriorPrecision
 from lgm_cli.posteriors.samples import SamplePosterior
@@ -115,7 +122,8 @@ class SparsePrecision(PosteriorPrecision):
 
     @torch.no_grad()
     def perturbation(self, latent: Tensor, observed: Tensor) -> Tensor:
-        return latent + self.transpose(observed)
+        """observed: patterns of signs, as `SparseRows.sign_patterns` gives them."""
+        return latent + self.entries.signed_over_columns(self.columns.rows, observed, latent.shape[1])
 
     def diagonal(self) -> Tensor:
         return self._normal[0][[i == j for i, j in pairs(self.dim)]].mT
@@ -138,7 +146,10 @@ def moments(posterior: GaussianPosterior | SamplePosterior) -> Tensor:
         raise TypeError(f"{type(posterior).__name__} is no posterior of sparse rows")
     else:
         samples = posterior.samples.permute(2, 1, 0)
-        spread = [(samples[i] * samples[j]).mean(0) for i, j in pairs(dim)]
+        number = samples.shape[1]
+        spread = [
+            sum_of_products([(samples[i, k], samples[j, k]) for k in range(number)]) / number for i, j in pairs(dim)
+        ]
     second = [torch.addcmul(each, mean[i], mean[j]) for each, (i, j) in zip(spread, pairs(dim), strict=True)]
     return torch.stack([*second, *mean]).mT.contiguous()
 

@@ -183,10 +183,9 @@ def test_a_precision_is_that_of_the_gathered_layout() -> None:
     torch.testing.assert_close(precision.right_side(targets), right, rtol=1e-12, atol=1e-12)
     x = torch.randn(len(rows.points), 4, model.dim, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(precision.matvec(x), x @ dense, rtol=1e-12, atol=1e-12)
-    y = torch.randn(rows.shape_of_entries(4), dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    y = torch.randn(4, len(rows.values), dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     one_by_one = (precision.forward(x) * y).sum(), (x * precision.transpose(y)).sum()  # V and V^T are adjoint
     torch.testing.assert_close(*one_by_one)
-    torch.testing.assert_close(precision.perturbation(x, y), x + precision.transpose(y))
     assert all(isinstance(other, DensePrecision) for other, _ in others)
 
 
@@ -226,16 +225,33 @@ def test_steps_of_unroll_differ_by_their_random_numbers_alone(monkeypatch: pytes
         torch.testing.assert_close(stepped("sparse")[what], value, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("few", [1, 3])
+def test_signed_sums_are_those_of_their_signs(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lgm_cli.observations.sparse_rows._few", lambda *_: few)
+    model, parameters = bound("no offset")
+    rows, number = rows_of(model), 5
+    precision, _ = model.system(parameters, rows)
+    assert isinstance(precision, SparsePrecision)
+    patterns = rows.sign_patterns(number, torch.Generator().manual_seed(0))
+    assert patterns.shape == (-(-number // few), len(rows.values)) and int(patterns.max()) == (1 << few) - 1
+    signs = torch.cat([torch.where(patterns >> bit & 1 == 1, -1.0, 1.0)[:, None] for bit in range(few)], dim=1)
+    found = rows.signed_over_columns(precision.columns.rows, patterns, number)
+    torch.testing.assert_close(found, precision.transpose(signs.flatten(0, 1)[:number].double()))
+
+
 def test_perturbations_of_sparse_rows_have_the_precision_for_covariance() -> None:
     model, parameters = bound("no offset")
     rows, number = rows_of(model), 5_000
     precision, _ = model.system(parameters, rows)
     expectation = MonteCarlo(model, ConjugateGradient(), number, 1, 0, False)
-    delta = precision.perturbation(*expectation.noise(rows, torch.Generator().manual_seed(0)))
+    latent, observed = expectation.noise(rows, torch.Generator().manual_seed(0))
+    delta = precision.perturbation(latent, observed)
+    assert latent.shape == delta.shape and set(latent.unique().tolist()) == {-1.0, 1.0}
     found, expected = delta.mT @ delta / number, precision.dense()
-    scale = torch.sqrt(expected.diagonal(dim1=1, dim2=2)[:, :, None] * expected.diagonal(dim1=1, dim2=2)[:, None])
+    spread = torch.sqrt(expected.diagonal(dim1=1, dim2=2))
     # Standard errors of covariances are at most sqrt(2 / K) of the scale; 6 of them for some 540 comparisons.
-    assert float(((found - expected) / scale).abs().max()) < 6 * np.sqrt(2 / number)
+    assert float(((found - expected) / (spread[:, :, None] * spread[:, None])).abs().max()) < 6 * np.sqrt(2 / number)
+    assert float((delta.mean(1) / spread).abs().max()) < 6 / np.sqrt(number)
 
 
 def test_a_step_is_the_same_each_time() -> None:

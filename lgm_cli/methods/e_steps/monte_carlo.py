@@ -11,7 +11,9 @@ from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
 from lgm_cli.methods.saved_state import require
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
 from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.numerics.random_signs import random_signs
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.base import MatrixPrecision, PosteriorPrecision, is_small
 from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.randomness import generator
@@ -45,9 +47,11 @@ class MonteCarlo:
         self._start: dict[tuple[int, int], tuple[int, Tensor]] = {}  # by block and chunk: refresh, solution
 
     def noise(self, chunk: Chunk, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-        """e (n, K, D) and e' for each entry of the layout, (n, K, m) or (K, E)."""
-        like = {"dtype": self.model.observations.dtype, "device": chunk.points.device}
-        sizes = [(len(chunk.points), self.num_samples, self.model.dim), chunk.shape_of_entries(self.num_samples)]
+        """e (n, K, D) and e' (n, K, m); of sparse rows patterns of signs e', a few for each entry."""
+        n, like = len(chunk.points), {"dtype": chunk.values.dtype, "device": chunk.values.device}
+        sizes = [(n, self.num_samples, self.model.dim), (n, self.num_samples, chunk.values.shape[-1])]
+        if isinstance(chunk, SparseRows):
+            return random_signs(sizes[0], chunk.values.dtype, draw), chunk.sign_patterns(self.num_samples, draw)
         if self.model.choices.get("noise") == "signs":
             signs = (torch.randint(2, size, generator=draw, device=like["device"]) for size in sizes)
             latent, observed = ((2 * sign - 1).to(like["dtype"]) for sign in signs)
@@ -64,7 +68,7 @@ class MonteCarlo:
     ) -> Iterator[tuple[Chunk, Posterior, Tensor | None]]:
         """(chunk, posterior, sum_k delta_k^T sigma_k / K if it is needed for a network gradient)."""
         refresh = step // self.refresh_every
-        draw = generator(self.seed, "perturbation", refresh, block, device=chunks[0].points.device)
+        draw = generator(self.seed, "perturbation", refresh, block, device=chunks[0].values.device)
         starts = [self._warm((block, number), refresh) for number in range(len(chunks))]
         solved = self._solved(parameters, chunks, draw, starts, record)
         frame = self.model.frame(parameters)
