@@ -13,6 +13,7 @@ from torch import Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.evaluation.entries import EntriesByPoint
 from lgm_cli.evaluation.subset import needs_iterations, select_points
+from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Reference
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.base.predictive import Predictive
@@ -120,6 +121,7 @@ class Evaluator:
         for chunk in self._chunks if chunks is None else chunks:
             for part in chunk.split(exact_part_size(chunk, self.model.dim)):
                 if self.iterative:
+                    assert isinstance(self.model, LatentGaussianModel)
                     yield part, IterativePosterior(*self.model.system(parameters, part), self.seed)
                 else:
                     yield part, self.model.posterior(parameters, part)

@@ -13,7 +13,8 @@ from torch import Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.latent_variable_model import ACCURATE, LatentVariableModel
+from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel
+from lgm_cli.models.base.latent_variable_model import ACCURATE
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
@@ -45,7 +46,7 @@ LARGEST_START = 0.9  # of the reflection coefficients at the start
 SEVERAL = 4  # latent dimensions that the step size is chosen for, by measurement: coefficients act on each other
 
 
-class Autoregressive(LatentVariableModel):
+class Autoregressive(LatentGaussianModel):
     """y_t = mean + z_t + noise on the observed steps,  noise ~ N(0, s),
 
         z_t = a_1 z_(t-1) + .. + a_p z_(t-p) + innovation,  innovation ~ N(0, q),

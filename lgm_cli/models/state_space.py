@@ -13,7 +13,8 @@ from torch import Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
+from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel
+from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
@@ -32,7 +33,7 @@ FARTHEST = 1e5  # from zero to the states, in standard deviations of an innovati
 STATE_SCALE = 2.5  # usual standard deviation of a state, in those of its innovation
 
 
-class StateSpace(LatentVariableModel):
+class StateSpace(LatentGaussianModel):
     """z_1 ~ N(m, P),  z_t = G z_{t-1} + N(0, Q),  y_t = C z_t + eta + N(0, diag R),  entries of y missing.
 
     Shumway & Stoffer, An approach to time series smoothing and forecasting using the EM algorithm, J. Time Series

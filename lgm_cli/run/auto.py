@@ -13,6 +13,7 @@ from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
 from lgm_cli.methods.m_steps.closed_form import ClosedForm
 from lgm_cli.methods.m_steps.gradient import Gradient
 from lgm_cli.methods.method import Method
+from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.run.build import class_of, solver
@@ -76,6 +77,11 @@ def method(
     if options["posterior"] == "exact":
         expectation: Exact | MonteCarlo = Exact(model)
     else:
+        if not isinstance(model, LatentGaussianModel):
+            raise UserError(
+                f"model={config['model']['name']} has no linear system that a solver could be unrolled on",
+                "use method=em or method=gradient_em",
+            )
         iterative = solver(config, model)
         # Minibatches bring noise of their own, which one sample a data point does not much increase.
         samples = 1 if per_step < blocks else min(MOST_SAMPLES, math.ceil(COLUMN_SAMPLES / model.replicates))

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
 from lgm_cli.methods.saved_state import require
-from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
+from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel
+from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.numerics.random_signs import random_signs
 from lgm_cli.observations.chunk import Chunk
@@ -35,7 +36,7 @@ class MonteCarlo:
 
     def __init__(
         self,
-        model: LatentVariableModel,
+        model: LatentGaussianModel,
         solver: Solver,
         num_samples: int,
         refresh_every: int,

@@ -19,7 +19,6 @@ from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.posteriors.base import Frame, PosteriorPrecision
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.posteriors.samples import SamplePosterior
 
@@ -34,10 +33,11 @@ Posterior = DensePosterior | SamplePosterior
 
 
 class LatentVariableModel(ABC):
-    """A latent Gaussian model y = eta + Phi z + noise, in whitened latent coordinates z ~ N(0, I).
+    """A model log p(y, z | parameters) of observed data y with latent variables z.
 
     Parameters are values: a dictionary of tensors in the internal (standardised) units goes in, a new one comes out.
-    The latent vector of the internal form has `dim` coordinates; what is written to disk is in the data's own units.
+    The posterior of a data point takes about `dim` numbers or their square; what is written to disk is in the data's
+    own units.
     """
 
     dim: int
@@ -60,7 +60,10 @@ class LatentVariableModel(ABC):
         return self.observations.blocks[block]
 
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
+    has_system = False  # whether posteriors are those of linear systems, as method=unroll needs (LatentGaussianModel)
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
+    averages = True  # whether statistics of steps over some data points may be averaged: not where all are one
+    blocks: ClassVar[tuple[tuple[str, ...], ...]] = ()  # parameters that `maximise` takes by turns, for method=ecm
     expanded = False  # whether `maximise` works by parameter expansion: it raises the likelihood, but not F for certain
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
@@ -110,6 +113,11 @@ class LatentVariableModel(ABC):
         self.noise_floor = 0.0
 
     @abstractmethod
+    def inferred(self, parameters: Parameters, posterior: Reference) -> dict[str, Tensor]:
+        """What posterior.safetensors holds, a row for each data point, of a joint table in the shape that is
+        written."""
+
+    @abstractmethod
     def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
         """The names and shapes of the exported parameters of a table with these columns."""
 
@@ -142,11 +150,6 @@ class LatentVariableModel(ABC):
         return {}
 
     @abstractmethod
-    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[PosteriorPrecision, Tensor]:
-        """A_n by its products, and the targets t_n = Psi^(1/2) Omega (y_n - eta), (n, m): b_n is their transpose
-        product."""
-
-    @abstractmethod
     def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
         """The posterior by factorisation."""
 
@@ -160,22 +163,14 @@ class LatentVariableModel(ABC):
         part of a chunk, its statistics and the M-step or, of a step by the gradient, what is kept for it. It is within
         30% of what is measured."""
 
-    def log_volume(self, parameters: Parameters) -> Tensor | float:
-        """log |det dz/dw| for the coordinates z of posteriors and the latents w whose density `complete_loss` takes,
-        of one data point: zero where these are the same."""
-        return 0.0
-
-    @abstractmethod
     def product_operations(self, observed: np.ndarray) -> np.ndarray:
-        """Multiplications of a product with A_n, for each data point. (N,)"""
+        """Multiplications of the smallest piece of work on each data point. (N,)"""
+        return self.exact_operations(observed)
 
-    @abstractmethod
     def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
-        """-sum_n E_posterior log p(y_n, z_n | parameters) up to a constant; differentiable. ()"""
-
-    def frame(self, parameters: Parameters) -> Frame:
-        """Where the coordinates of posteriors lie in the model's own."""
-        return Frame()
+        """-sum_n E_posterior log p(y_n, z_n | parameters) up to a constant; differentiable. A model overrides it where
+        the statistics of single data points are too much to take. ()"""
+        return self.expected_loss(parameters, self.statistics(chunk, posterior))
 
     @abstractmethod
     def statistics(self, chunk: Chunk, posterior: Posterior) -> Statistics:
@@ -202,32 +197,23 @@ class LatentVariableModel(ABC):
 
     @abstractmethod
     def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
-        """The parameters that minimise `expected_loss` of the statistics."""
+        """The parameters that minimise `expected_loss` of the statistics. A model with `blocks` takes a third argument,
+        `block`: names of the parameters to minimise over, the others as they are."""
 
     def canonical(self, parameters: Parameters) -> Parameters:
         """The same model in the stated form that is written: where the likelihood leaves a choice, such as that of the
         axes of the latent space, a convention makes it."""
         return parameters
 
-    @abstractmethod
     def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: Reference) -> Tensor:
         """log p(observed entries of y_n) for each data point, in the data's own units, (n,)."""
+        log_scale = self.observations.scale.log().to(chunk.weight)
+        return posterior.log_evidence - (chunk.weight * chunk.take(log_scale)).sum(1)
 
     @abstractmethod
     def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> Predictive:
         """The distribution of y_nm given what was observed of y_n, for columns index (n, t), in the data's own
         units."""
-
-    @abstractmethod
-    def latents(self, parameters: Parameters, posterior: Reference) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the latent variables as the contract names them: (n, D) each, of a joint table
-        in the shape that is written."""
-
-    def inferred(self, parameters: Parameters, posterior: Reference) -> dict[str, Tensor]:
-        """What posterior.safetensors holds, a row for each data point, of a joint table in the shape that is
-        written."""
-        mean, deviation = self.latents(parameters, posterior)
-        return {"latent_mean": mean, "latent_standard_deviation": deviation}
 
     @abstractmethod
     def export(self, parameters: Parameters) -> Parameters:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior, Reference
+from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel
+from lgm_cli.models.base.latent_variable_model import Posterior, Reference
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.observations.blocks import Observations
@@ -22,7 +23,7 @@ from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.posteriors.sparse import Columns, SparsePosterior, SparsePrecision, column_sums, sparse_loss
 
 
-class LinearGaussianModel(LatentVariableModel):
+class LinearGaussianModel(LatentGaussianModel):
     """y_n = eta + Phi z_n + noise,  z_n ~ N(0, I_D),  noise ~ N(0, diag(Psi)^-1), in standardised units.
 
     A model says what Phi (M, D), eta (M,) and the noise variances 1 / Psi (M,) are, differentiable in its parameters.
