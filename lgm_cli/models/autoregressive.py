@@ -13,7 +13,7 @@ from torch import Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel
+from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel, refuse_a_temperature
 from lgm_cli.models.base.latent_variable_model import ACCURATE
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.predictive import Predictive
@@ -192,9 +192,8 @@ class Autoregressive(LatentGaussianModel):
     def system(self, parameters: Parameters, chunk: Chunk) -> tuple[BandedPrecision, Tensor]:
         return self._system(parameters, chunk, chunk.values.device, chunk.values.dtype)
 
-    def posterior(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, parameters: Parameters, chunk: Chunk
-    ) -> BandedPosterior:
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> BandedPosterior:
+        refuse_a_temperature(inverse_temperature)
         cpu = {"device": torch.device("cpu"), "dtype": torch.float64}
         found = BandedPosterior(*self._system({k: v.cpu() for k, v in parameters.items()}, chunk, **cpu))
         found.frame = self.frame(parameters)
@@ -259,7 +258,9 @@ class Autoregressive(LatentGaussianModel):
         """From the statistics. The prior's terms stay, whatever the posterior: F has parameters."""
         return self.expected_loss(parameters, self.statistics(chunk, posterior)).to(chunk.values)
 
-    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
         """y = c + l z + noise by least squares on the expected moments of the observed steps, s the mean square of what
         is left; z = AR about m; all written as the model again."""
         observed = statistics["observed"].numpy()

@@ -53,6 +53,7 @@ class FactorAnalysis(LinearGaussianModel):
     """
 
     pictures = ("loadings",)
+    blocks = (("loadings", "mean", "offset_variance"), ("noise_variance",))
 
     largest_communality = 0.8  # of a column at the start: a noise variance of its own is not to begin near zero
 
@@ -328,7 +329,9 @@ class FactorAnalysis(LinearGaussianModel):
             loss = loss + statistics["offset_square"] / v + points * (2 * math.pi * v).log()
         return 0.5 * loss
 
-    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
         """Row m of [Phi, eta] solves  sum omega E[u u^T] [phi_m; eta_m] = sum omega E[(y - c_m o) u],  u = (z, 1): the
         covariance of the factors and the offset included. The noise variance is the mean residual second moment with
         the new loadings, not below its floor; v = mean E[o^2]."""
@@ -343,6 +346,8 @@ class FactorAnalysis(LinearGaussianModel):
         system = second[:, : d + 1, : d + 1]
         empty = (count == 0)[:, None, None] * torch.eye(d + 1, dtype=second.dtype, device=second.device)
         solution = torch.cholesky_solve(right[:, :, None], torch.linalg.cholesky(system + empty)).squeeze(-1)
+        if block is not None and "loadings" not in block:
+            solution = torch.cat([parameters["loadings"], parameters["mean"][:, None]], dim=1)
         row = torch.cat([solution, known], dim=1)  # coefficients of u = (z, 1[, o])
         residual = statistics["square"] - 2 * (row * cross).sum(1) + (row[:, None] @ second @ row[:, :, None]).flatten()
         new = {
@@ -353,7 +358,7 @@ class FactorAnalysis(LinearGaussianModel):
         if self.offset:
             offset = statistics["offset_square"] / statistics["points"]
             new["offset_variance"] = torch.maximum(offset, self._offset_floor)
-        return new
+        return new if block is None else {name: (new if name in block else parameters)[name] for name in new}
 
     def _maximise_noise(self, parameters: Parameters, residual: Tensor, count: Tensor) -> Tensor:
         """From the residual second moments, summed over the entries of each column, and the numbers of these."""

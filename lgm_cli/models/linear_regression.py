@@ -240,7 +240,9 @@ class LinearRegression(LinearGaussianModel):
         prior = alpha * statistics["square"] - self.dim * (alpha / (2 * math.pi)).log()
         return 0.5 * (prior + square / noise + count * (2 * math.pi * noise).log())
 
-    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
         """alpha = p / E|w|^2,  c = mean of y - X E[w],  1 / psi = E|y - X w - c|^2 / N."""
         count, intercept = statistics["count"], statistics["residual"] / statistics["count"]
         square = statistics["residual_square"] - count * intercept**2 + statistics["variance"]

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lgm_cli.solvers.base.nystrom import NystromPreconditioner
+from lgm_cli.solvers.base.preconditioner import Preconditioner
 from lgm_cli.solvers.base.solver import innermost
 
 WRITTEN_OUT = 10  # rows of a matrix up to which products with all of them are written out, element by element
@@ -42,6 +44,7 @@ class GaussianPosterior(ABC):
 
     frame = Frame()
     mean: Any  # of whitened latents, (n, D)
+    inverse_temperature = 1.0
 
     @property
     @abstractmethod
@@ -49,16 +52,22 @@ class GaussianPosterior(ABC):
         """log det A_n, (n or 1,)."""
 
     def entropy(self) -> Tensor:
-        """Entropy of the model's own latents, in nats: 1/2 (D (1 + log 2 pi) - log det A_n) + log |det dz/dv|, (n,)."""
+        """Entropy of the model's own latents over the inverse temperature beta, in nats, (n,):
+
+        1/2 (D (1 + log 2 pi / beta) - log det A_n) + log |det dz/dv|
+        """
         n, dim = self.mean.shape
-        entropy = 0.5 * (dim * (1 + math.log(2 * math.pi)) - self.log_determinant)
+        entropy = 0.5 * (dim * (1 + math.log(2 * math.pi / self.inverse_temperature)) - self.log_determinant)
         if self.frame.scale is not None:
             entropy = entropy + self.frame.scale.to(entropy).log().expand(dim).sum()
-        return entropy.expand(n)
+        return (entropy / self.inverse_temperature).expand(n)
 
 
 class MatrixPrecision:
     """A_n as a matrix, (n, D, D), or (1, D, D) for all data points."""
+
+    sketchable = False  # whether `auto` may sketch it: as a matrix it is cheap as it is
+    sketch: NystromPreconditioner | None = None  # what the caller keeps of it from step to step
 
     def __init__(self, matrix: Tensor) -> None:
         self.dim = matrix.shape[-1]
@@ -94,6 +103,8 @@ class PosteriorPrecision(ABC):
     V_n = Psi^(1/2) Omega_n Phi, by its products; (n, R, D) are R vectors for each of n data points."""
 
     dim: int
+    sketchable = False  # whether a Nystrom sketch of A - I is worth its products where a solve takes long
+    sketch: NystromPreconditioner | None = None  # what the caller keeps of it from step to step
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -124,8 +135,8 @@ class PosteriorPrecision(ABC):
         """F^T e + V_n^T Omega_n e', (n, K, D), of covariance A_n for standard normal e (n, K, D) and e' (n, K, m). What
         a network gradient holds fixed of it is detached."""
 
-    def preconditioner_blocks(self, name: str) -> Tensor | None:
-        """Blocks of a matrix near A_n, as `Preconditioner` takes them, for jacobi or auto; None where it has none."""
+    def preconditioner(self, name: str) -> Preconditioner | None:
+        """One of its own for `jacobi` or `auto`; None where it has none."""
         return None
 
     def arrange(self, right: Tensor) -> Tensor:

@@ -41,13 +41,15 @@ def normal_equations(columns: Columns, entries: SparseRows) -> tuple[Tensor, Ten
 
 
 class SparsePosterior(GaussianPosterior):
-    """z_n | y_n ~ N(mean_n, A_n^-1), with the data points innermost in memory."""
+    """z_n | y_n ~ N(mean_n, A_n^-1 / beta) at an inverse temperature beta, with the data points innermost in memory."""
 
-    def __init__(self, columns: Columns, entries: SparseRows) -> None:
+    def __init__(self, columns: Columns, entries: SparseRows, inverse_temperature: float = 1.0) -> None:
         self.columns, self.entries, self.dim = columns, entries, columns.dim
+        self.inverse_temperature = inverse_temperature
         precision, b = normal_equations(columns, entries)
-        self.packed, self._log_determinant = inverse_and_log_det(precision, self.dim)  # A^-1, (D (D + 1) / 2, n)
-        self._mean = product(self.packed, b)
+        inverse, self._log_determinant = inverse_and_log_det(precision, self.dim)
+        self._mean = product(inverse, b)
+        self.packed = inverse / inverse_temperature if inverse_temperature != 1 else inverse  # (D (D + 1) / 2, n)
 
     @property
     def log_determinant(self) -> Tensor:
@@ -61,16 +63,16 @@ class SparsePosterior(GaussianPosterior):
 
     @cached_property
     def covariance(self) -> Tensor:
-        """A^-1, (n, D, D)."""
+        """A^-1 / beta, (n, D, D)."""
         return unpacked(self.packed, self.dim)
 
     @property
     def marginal_variance(self) -> Tensor:
-        """diag(A^-1), (n, D)."""
+        """diag(A^-1) / beta, (n, D)."""
         return self.packed[[i == j for i, j in pairs(self.dim)]].mT
 
     def variance(self, rows: Tensor) -> Tensor:
-        """diag(R A^-1 R^T), (n, t), for any rows R (n, t, D)."""
+        """diag(R A^-1 R^T) / beta, (n, t), for any rows R (n, t, D)."""
         return torch.linalg.vecdot(rows @ self.covariance, rows)
 
     def log_density(self) -> Tensor:

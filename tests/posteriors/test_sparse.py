@@ -93,6 +93,18 @@ def test_a_block_is_cut_where_its_posteriors_would_not_fit() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_posteriors_at_a_temperature_are_those_of_the_gathered_layout(name: str) -> None:
+    model, parameters = bound(name)
+    rows, chunks = rows_of(model), model.observations.blocks[0]
+    found = model.posterior(parameters, rows, 0.3)
+    expected = [model.posterior(parameters, chunk, 0.3) for chunk in chunks]
+    for what in ("mean", "covariance", "marginal_variance"):
+        joined = by_point(model, rows, [getattr(each, what) for each in expected])
+        torch.testing.assert_close(getattr(found, what), joined, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(found.entropy(), by_point(model, rows, [each.entropy() for each in expected]))
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_posteriors_are_those_of_the_gathered_layout(name: str) -> None:
     model, parameters = bound(name)
     rows = rows_of(model)
@@ -217,7 +229,7 @@ def test_steps_of_unroll_differ_by_their_random_numbers_alone(monkeypatch: pytes
             root = torch.linalg.cholesky(model.posterior(start, chunk).covariance)
             spread = torch.cat([root, -root], dim=2).mT * np.sqrt(model.dim)
             for _, posterior, _ in expectation.posteriors(start, 0, [chunk], 0, SolverRecord()):
-                update.add(chunk, SamplePosterior(posterior.mean, spread, posterior.frame), None)
+                update.add(0, chunk, SamplePosterior(posterior.mean, spread, posterior.frame), None)
         update.apply(model.observations.observed)
         return update.parameters
 

@@ -47,3 +47,9 @@ class LatentGaussianModel(LatentVariableModel):
         written."""
         mean, deviation = self.latents(parameters, posterior)
         return {"latent_mean": mean, "latent_standard_deviation": deviation}
+
+
+def refuse_a_temperature(inverse_temperature: float) -> None:
+    """TypeError for another temperature than one, for models whose posteriors have no other."""
+    if inverse_temperature != 1:
+        raise TypeError("its posterior has no temperature")

@@ -19,8 +19,6 @@ from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.posteriors.dense import DensePosterior
-from lgm_cli.posteriors.samples import SamplePosterior
 
 ACCURATE = {"tolerance": 1e-6, "max_iterations": 1000}  # choices of a model whose one data point averages no errors
 
@@ -28,8 +26,8 @@ ACCURATE = {"tolerance": 1e-6, "max_iterations": 1000}  # choices of a model who
 # `log_density` at least.
 Reference = Any
 
-# Whatever gives the expectations that an update needs: mean, covariance, and the variance of observed rows.
-Posterior = DensePosterior | SamplePosterior
+# Whatever gives the expectations that `statistics` needs, and the `entropy` of the latents, or None.
+Posterior = Any
 
 
 class LatentVariableModel(ABC):
@@ -62,8 +60,9 @@ class LatentVariableModel(ABC):
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
     has_system = False  # whether posteriors are those of linear systems, as method=unroll needs (LatentGaussianModel)
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
+    standardise = True  # whether values are learned from in standard units, or as they are: counts, categories
     averages = True  # whether statistics of steps over some data points may be averaged: not where all are one
-    blocks: ClassVar[tuple[tuple[str, ...], ...]] = ()  # parameters that `maximise` takes by turns, for method=ecm
+    blocks: tuple[tuple[str, ...], ...] = ()  # parameters that `maximise` takes by turns, for method=ecm
     expanded = False  # whether `maximise` works by parameter expansion: it raises the likelihood, but not F for certain
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
@@ -119,7 +118,8 @@ class LatentVariableModel(ABC):
 
     @abstractmethod
     def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
-        """The names and shapes of the exported parameters of a table with these columns."""
+        """The names and shapes of the exported parameters of a table with these columns; ANY for a size that the data
+        learned from decide."""
 
     @abstractmethod
     def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
@@ -150,8 +150,9 @@ class LatentVariableModel(ABC):
         return {}
 
     @abstractmethod
-    def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
-        """The posterior by factorisation."""
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Reference:
+        """p(z | y, parameters), exactly, for the data points of a chunk; at an inverse temperature beta, what is
+        proportional to p(y, z | parameters)^beta. TypeError where a model has no such posterior."""
 
     @abstractmethod
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
@@ -196,9 +197,11 @@ class LatentVariableModel(ABC):
         return statistics["entropy"] - self.expected_loss(parameters, statistics)
 
     @abstractmethod
-    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
-        """The parameters that minimise `expected_loss` of the statistics. A model with `blocks` takes a third argument,
-        `block`: names of the parameters to minimise over, the others as they are."""
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
+        """The parameters that minimise `expected_loss` of the statistics; with a block of names, one of `blocks`, over
+        these alone, and the others as they are."""
 
     def canonical(self, parameters: Parameters) -> Parameters:
         """The same model in the stated form that is written: where the likelihood leaves a choice, such as that of the

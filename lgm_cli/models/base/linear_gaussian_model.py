@@ -73,13 +73,15 @@ class LinearGaussianModel(LatentGaussianModel):
         rows, targets, _ = self._columns(parameters, chunk)
         return DensePrecision(rows, chunk.mask), targets
 
-    def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Reference:
         if isinstance(chunk, SparseRows):
-            sparse = SparsePosterior(self._weighted(parameters), chunk)
+            sparse = SparsePosterior(self._weighted(parameters), chunk, inverse_temperature)
             sparse.frame = self.frame(parameters)
             return sparse
         rows, targets, _ = self._columns(parameters, chunk.gathered)
-        found = DensePosterior(rows if rows.dim() == 3 else rows[None], targets, orthogonal=self.double_precision)
+        found = DensePosterior(
+            rows if rows.dim() == 3 else rows[None], targets, self.double_precision, inverse_temperature
+        )
         found.frame = self.frame(parameters)
         return found
 
