@@ -60,8 +60,9 @@ class Method:
         """An E-step and what the M-step makes of it."""
         observations, batch = self.model.observations, self._batch()
         for number in batch:
+            chunks = self.expectation.layout(number)
             for chunk, posterior, pairing in self.expectation.posteriors(
-                self.update.parameters, number, observations.blocks[number], self.steps, record
+                self.update.parameters, number, chunks, self.steps, record
             ):
                 self.update.add(number, chunk, posterior, pairing)
         return self.update.apply(observations.observed * len(batch) / len(observations.blocks))

@@ -19,8 +19,11 @@ from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.base import Frame
+from lgm_cli.posteriors.costs import sparse_part_size
 from lgm_cli.posteriors.dense import DensePosterior
+from lgm_cli.posteriors.sparse import column_sums
 from lgm_cli.randomness import generator
 
 INITIAL_SHARE = 0.1  # of the variance, carried by random factors at the start; far enough from the saddle at zero
@@ -29,6 +32,8 @@ LARGEST_START = 0.3  # share of the variance that principal axes carry at the st
 RANDOM_PART = 0.1  # of the loadings at the start, so that seeds differ
 PAIRED_COLUMNS = 2048  # up to which the covariances of all pairs of columns are affordable
 FEW = 5  # data points that tell half of what many do of a pair's covariance
+SPARSE_DIM = 100  # latents up to which ratings are sparse rows: beyond, matrices of all columns take much memory
+SOLVED_SPARSE_DIM = 32  # the same for an iterative solver, which does without matrices where they are large
 NO_OFFSET = 1e-9  # variance of an offset times the columns that share it, beside which it is none
 
 
@@ -218,8 +223,6 @@ class FactorAnalysis(LinearGaussianModel):
         return self.add_statistics({}, chunk, posterior)
 
     def add_statistics(self, total: Statistics, chunk: Chunk, posterior: Posterior) -> Statistics:
-        moment = self._moment(posterior)
-        first = moment[:, self.latent_dim]  # E[u]
         q, m = self.dim + 1, self.observations.shape[1]
         entropy = posterior.entropy()
         if not total:
@@ -231,7 +234,12 @@ class FactorAnalysis(LinearGaussianModel):
                 "offset_square": (),
                 "points": (),
             } | ({} if entropy is None else {"entropy": ()})
-            total = {name: moment.new_zeros(shape) for name, shape in shapes.items()}
+            total = {name: posterior.mean.new_zeros(shape) for name, shape in shapes.items()}
+        if isinstance(chunk, SparseRows):
+            self._add_sparse(total, chunk, posterior)
+            return total
+        moment = self._moment(posterior)
+        first = moment[:, self.latent_dim]  # E[u]
         if chunk.index is None:
             total["second_moment"].view(m, q * q).addmm_(chunk.weight.T, moment.flatten(1))
             total["cross_moment"].addmm_(chunk.values.T, first)
@@ -251,6 +259,24 @@ class FactorAnalysis(LinearGaussianModel):
             total["offset_square"] += moment[:, -1, -1].sum()
         return total
 
+    def _add_sparse(self, total: Statistics, rows: SparseRows, posterior: Posterior) -> None:
+        """The same of sparse rows, in place, from sums over the entries of each column of w = (z, o / sqrt(v), 1)."""
+        sums, order = column_sums(rows, posterior), list(range(self.dim + 1))
+        unit = posterior.mean.new_ones(self.dim + 1)
+        square = (posterior.marginal_variance + posterior.mean.square()).sum(0)
+        if self.offset:
+            assert posterior.frame.scale is not None
+            order = [*order[:-2], self.dim, self.latent_dim]
+            unit[-1] = posterior.frame.scale[-1]
+            total["offset_square"] += unit[-1] ** 2 * square[-1]
+        total["second_moment"] += sums.second[:, order][:, :, order] * (unit[:, None] * unit)
+        total["cross_moment"] += sums.cross[:, order] * unit
+        total["square"] += sums.square
+        total["points"] += len(rows.points)
+        total["latent_square"] += square[: self.latent_dim].sum()
+        if (entropy := posterior.entropy()) is not None:
+            total["entropy"] += entropy.sum()
+
     def _numbers_of_statistics(self, chunk: Chunk, points: int) -> float:
         """E[u u^T] of the data points and what it is made of, entry by entry in the gathered layout, and its sums."""
         each, columns = (self.dim + 2) ** 2, self.observations.shape[1]
@@ -261,6 +287,15 @@ class FactorAnalysis(LinearGaussianModel):
     def _numbers_of_maximum(self) -> float:
         """Four copies of the sums."""
         return 4.0 * (self.dim + 2) ** 2 * self.observations.shape[1]
+
+    def in_sparse_rows(self, block: int, solved: bool = False) -> bool:
+        return self.dim <= (SOLVED_SPARSE_DIM if solved else SPARSE_DIM) and self.observations.is_sparse(block)
+
+    def layout(self, block: int, solved: bool = False) -> list[Chunk]:
+        """Ratings as sparse rows, where sums over packed matrices are cheaper than gathered rows."""
+        if self.in_sparse_rows(block, solved):
+            return self.observations.sparse(block, sparse_part_size(self.dim))
+        return super().layout(block, solved)
 
     def _moment(self, posterior: Posterior) -> Tensor:
         """E[u u^T] of u = (z, 1, o), (n, q, q)."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Dictionary
 from lgm_cli.observations.chunk import SHARED_FROM, Chunk
+from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.observations.units import standardisation
 
 BLOCK_ENTRIES = 1 << 17  # of a dense block: large enough for efficient products, small enough for the cache
@@ -46,6 +47,28 @@ class Observations:
     def longest(self) -> float:
         """Observed entries of the data point that has most."""
         return max(float(chunk.weight.sum(1).max()) for chunk in self.chunks)
+
+    def is_sparse(self, block: int) -> bool:
+        """Whether all data points of a block are in the gathered layout, and the device can work on sparse rows."""
+        gathered = all(chunk.index is not None and chunk.index.dim() == 2 for chunk in self.blocks[block])
+        return gathered and self.device.type != "mps"
+
+    def sparse(self, block: int, size: int) -> list[Chunk]:
+        """The data points of a block of ratings as sparse rows, at most about `size` at a time (remembered)."""
+        if (block, size) not in self._sparse:
+            parts, gathered = [], []
+            for chunk in self.blocks[block]:
+                for part in chunk.split(size):
+                    if gathered and sum(len(each.points) for each in (*gathered, part)) > size:
+                        parts.append(gathered)
+                        gathered = []
+                    gathered.append(part)
+            self._sparse[block, size] = [SparseRows.of(each, self.shape[1]) for each in (*parts, gathered)]
+        return self._sparse[block, size]
+
+    @cached_property
+    def _sparse(self) -> dict[tuple[int, int], list[Chunk]]:
+        return {}
 
     @property
     def chunks(self) -> Iterator[Chunk]:

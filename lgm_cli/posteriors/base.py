@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lgm_cli.solvers.base.nystrom import NystromPreconditioner
 from lgm_cli.solvers.base.preconditioner import Preconditioner
+from lgm_cli.solvers.base.solver import innermost
+
+WRITTEN_OUT = 10  # rows of a matrix up to which products with all of them are written out, element by element
 
 SMALL = 2  # latent dimensions for each right-hand side up to which a solver works on the matrix itself
 
@@ -65,10 +70,26 @@ class MatrixPrecision:
     sketch: NystromPreconditioner | None = None  # what the caller keeps of it from step to step
 
     def __init__(self, matrix: Tensor) -> None:
-        self.matrix, self.dim = matrix, matrix.shape[-1]
+        self.dim = matrix.shape[-1]
+        self.matrix = matrix if self.dim <= WRITTEN_OUT else matrix.contiguous()
 
     def matvec(self, x: Tensor) -> Tensor:
-        return x @ self.matrix  # symmetric
+        if self.dim > WRITTEN_OUT or x.stride(0) != 1:
+            return x @ self.matrix  # symmetric
+        columns, vectors = self._columns, x.permute(2, 1, 0)
+        total = columns[0] * vectors[0]
+        for column, vector in zip(columns[1:], vectors[1:], strict=True):
+            total = torch.addcmul(total, column, vector)
+        return total.permute(2, 1, 0)
+
+    @cached_property
+    def _columns(self) -> Tensor:
+        """Columns of the matrices with the data points innermost in memory, (D, D, 1, n)."""
+        return self.matrix.permute(1, 2, 0).contiguous()[:, :, None]
+
+    def arrange(self, right: Tensor) -> Tensor:
+        """Right-hand sides as products with the matrices are cheapest."""
+        return innermost(right) if self.dim <= WRITTEN_OUT else right
 
     def diagonal(self) -> Tensor:
         return self.matrix.diagonal(dim1=-2, dim2=-1)
@@ -117,6 +138,10 @@ class PosteriorPrecision(ABC):
     def preconditioner(self, name: str) -> Preconditioner | None:
         """One of its own for `jacobi` or `auto`; None where it has none."""
         return None
+
+    def arrange(self, right: Tensor) -> Tensor:
+        """Right-hand sides as products with A_n are cheapest."""
+        return right
 
     def to_solve(self, systems: int) -> PosteriorPrecision | MatrixPrecision:
         """The cheaper form for an iterative solver with so many right-hand sides for each data point: the matrix itself

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.observations.sparse_rows import SparseRows
 
 EXACT_ELEMENTS = 1 << 24  # numbers that the posteriors of one part of a chunk may take (64 MiB in float32)
 
+
+SPARSE_COPIES = 5  # of the packed precision and of the moments, held at once by a posterior of sparse rows
+
+SPARSE_SUMS = 4  # copies of the matrices of all columns
 
 EXACT_PARTS = 4  # but at least so many data points, however large they are
 
 
 def exact_part_size(chunk: Chunk, dim: int) -> int:
     """How many data points to factorise at once."""
+    if isinstance(chunk, SparseRows):
+        return len(chunk.points)  # which are as many as `sparse_part_size` says
     if chunk.index is not None and chunk.index.dim() == 1:
         return max(EXACT_PARTS, EXACT_ELEMENTS // (4 * dim * len(chunk.index)))  # they share one factorisation
     width = chunk.width
@@ -19,3 +26,21 @@ def exact_part_size(chunk: Chunk, dim: int) -> int:
     if chunk.index is not None:
         each += width * (dim + 2) ** 2  # the statistics of a closed-form update, entry by entry
     return max(EXACT_PARTS, EXACT_ELEMENTS // each)
+
+
+def sparse_part_size(dim: int) -> int:
+    """How many data points sparse rows may hold."""
+    return max(EXACT_PARTS, EXACT_ELEMENTS // (SPARSE_COPIES * (dim * (dim + 3) // 2)))
+
+
+def sparse_numbers(dim: int, points: int, columns: int) -> float:
+    """Numbers that a step on sparse rows takes at its peak: packed matrices of the data points and of the columns, and
+    whole ones of the columns."""
+    packed, points = dim * (dim + 3) // 2, min(points, sparse_part_size(dim))
+    return SPARSE_COPIES * packed * points + packed * columns + SPARSE_SUMS * (dim + 1) ** 2 * columns
+
+
+def sparse_rows_numbers(observed: float, size: int) -> float:
+    """What sparse rows with so many entries take, in numbers of so many bytes: values and places in both orders, and
+    weights in double precision."""
+    return observed * (4.0 if size == 4 else 5.0)

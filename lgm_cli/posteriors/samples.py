@@ -39,3 +39,8 @@ class SamplePosterior:
     def covariance(self) -> Tensor:
         """(n, D, D)."""
         return self.samples.mT @ self.samples / self.samples.shape[1]
+
+    @property
+    def marginal_variance(self) -> Tensor:
+        """(n, D)."""
+        return self.samples.square().mean(1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from lgm_cli.evaluation.evaluator import Evaluator, Scores
 from lgm_cli.methods.saved_state import require
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.observations.chunk import Chunk
 
 FIRST = 20  # steps after which variances are looked at, and then each time that the steps have doubled
 FALL = 1.2  # factor by which a variance that goes to none falls meanwhile, at least: by two like 1 / steps
@@ -125,13 +127,19 @@ class Boundary:
             lowered[name] = _variance(name, flat.view_as(variance))
         return lowered
 
+    @cached_property
+    def _chunks(self) -> list[Chunk]:
+        """All data points as steps of EM work on them."""
+        model = self.model
+        return [chunk for block in range(len(model.observations.blocks)) for chunk in model.layout(block)]
+
     @torch.no_grad()
     def _scored(self, parameters: Parameters) -> tuple[Parameters, Scores] | None:
         """After a few steps of EM."""
         try:
             for _ in range(self.steps):
                 total = {}
-                for part, posterior in self.evaluator.posteriors(parameters):
+                for part, posterior in self.evaluator.posteriors(parameters, self._chunks):
                     total = self.model.add_statistics(total, part, posterior)
                 parameters = self.model.maximise(parameters, total)
             scores = self.evaluator.score(parameters)

@@ -72,9 +72,9 @@ class Landscape:
     def _sum(self, parameters: Parameters, leaves: Parameters | None) -> float:
         """The log-likelihood; with leaves, the gradient of the complete loss in them instead."""
         total, observations = 0.0, self.model.observations
-        for number, block in enumerate(observations.blocks):
-            record = SolverRecord()
-            for chunk, posterior, _ in self._expectation.posteriors(parameters, number, block, 0, record):
+        for number in range(len(observations.blocks)):
+            record, chunks = SolverRecord(), self._expectation.layout(number)
+            for chunk, posterior, _ in self._expectation.posteriors(parameters, number, chunks, 0, record):
                 if leaves is not None:
                     self.model.complete_loss(leaves, chunk, posterior).backward()
                 else:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lgm_cli.solvers.base.choose import preconditioner_of
-from lgm_cli.solvers.base.solver import Precision, Solution, Solver, Watch, divide, norm
+from lgm_cli.solvers.base.solver import Precision, Solution, Solver, Watch, divide, dot, norm
 
 
 class ConjugateGradient(Solver):
@@ -27,20 +27,20 @@ class ConjugateGradient(Solver):
             x, r, products = x0, b - precision.matvec(x0), preconditioner.products + systems
         z = preconditioner.solve(r)
         p = z
-        rz = (r * z).sum(-1, keepdim=True)
+        rz = dot(r, z)
         watch = Watch(precision, b, self.tolerance)
-        finished = watch.done(norm(r))
+        finished = watch.done(rz.sqrt() if z is r else norm(r))
         for _ in range(self.max_iterations):
             if finished:
                 break
             image = precision.matvec(p)
             products += systems
-            step = watch.active * divide(rz, (p * image).sum(-1, keepdim=True))
+            step = watch.active * divide(rz, dot(p, image))
             x = torch.addcmul(x, step, p)
             r = torch.addcmul(r, step, image, value=-1)
             watch.count()
-            finished = watch.done(norm(r))
             z = preconditioner.solve(r)
-            rz, before = (r * z).sum(-1, keepdim=True), rz
+            rz, before = dot(r, z), rz
+            finished = watch.done(rz.sqrt() if z is r else norm(r))
             p = torch.addcmul(z, watch.active * divide(rz, before), p)
         return watch.solution(x, products)

@@ -43,9 +43,10 @@ class Nesterov(Solver):
             root = (largest / smallest).sqrt()
             ahead = v + r / largest
             moved = ahead + ((root - 1) / (root + 1)) * (ahead - x)
-            x = torch.where(watch.active, ahead, x)
-            moved = torch.where(watch.active, moved, v)
-            residual = torch.where(watch.active, target - system.matvec(moved), r)
+            running = watch.active > 0
+            x = torch.where(running, ahead, x)
+            moved = torch.where(running, moved, v)
+            residual = torch.where(running, target - system.matvec(moved), r)
             products += systems
             smallest, largest = refine(smallest, largest, r - residual, moved - v, scale)
             v, r = moved, residual

@@ -55,6 +55,7 @@ SPARSE = {"noise_variance": "auto", "learn_noise": False, "smallest_variance": 0
 CASES = [
     ("factor_analysis", {"latent_dim": 60, "offset": True, **FLOOR}, table(100, 600, 0.9)),
     ("factor_analysis", {"latent_dim": 20, "offset": False, **FLOOR}, table(1200, 2000, 0.05)),
+    ("factor_analysis", {"latent_dim": 2, "offset": True, **FLOOR}, table(9000, 700, 0.02)),
     ("ppca", {"latent_dim": 60, **FLOOR}, table(30, 3000, 0.9)),
     ("ppca", {"latent_dim": 150, **FLOOR}, table(160, 160, 0.9)),
     ("linear_regression", FLOOR, regression(3000, 300)),
@@ -118,6 +119,6 @@ def test_estimates_of_memory_are_within_30_percent_of_the_peak() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(found) == 21
+    assert len(found) == 22
     for name, gradient, expected, measured in found:
         assert expected == pytest.approx(measured, rel=0.3, abs=5e6), (name, gradient, expected, measured)

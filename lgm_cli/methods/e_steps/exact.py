@@ -21,6 +21,9 @@ class Exact(EStep):
     def __init__(self, model: LatentVariableModel) -> None:
         self.model = model
 
+    def layout(self, block: int) -> list[Chunk]:
+        return self.model.layout(block)
+
     def posteriors(
         self, parameters: Parameters, block: int, chunks: list[Chunk], step: int, record: SolverRecord
     ) -> Iterator[tuple[Chunk, Posterior, Tensor | None]]:

@@ -16,7 +16,9 @@ from lgm_cli.methods.saved_state import require
 from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel
 from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.numerics.random_signs import random_signs
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.base import MatrixPrecision, PosteriorPrecision, is_small
 from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.randomness import generator
@@ -54,15 +56,21 @@ class MonteCarlo(EStep):
         self._sketches = KeptSketches(solver, seed, sum(len(block) for block in model.observations.blocks))
 
     def noise(self, chunk: Chunk, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-        """e (n, K, D) and e' (n, K, m)."""
+        """e (n, K, D) and e' (n, K, m); of sparse rows patterns of signs e', a few for each entry."""
         n, like = len(chunk.points), {"dtype": chunk.values.dtype, "device": chunk.values.device}
-        sizes = [(n, self.num_samples, self.model.dim), (n, self.num_samples, chunk.values.shape[1])]
+        sizes = [(n, self.num_samples, self.model.dim), (n, self.num_samples, chunk.values.shape[-1])]
+        if isinstance(chunk, SparseRows):
+            return random_signs(sizes[0], chunk.values.dtype, draw), chunk.sign_patterns(self.num_samples, draw)
         if self.model.choices.get("noise") == "signs":
             signs = (torch.randint(2, size, generator=draw, device=like["device"]) for size in sizes)
             latent, observed = ((2 * sign - 1).to(like["dtype"]) for sign in signs)
         else:
             latent, observed = (torch.randn(size, generator=draw, **like) for size in sizes)
         return latent, observed
+
+    def layout(self, block: int) -> list[Chunk]:
+        """The data points of a block as solving for them is cheapest; gathered where gradients flow through that."""
+        return self.model.observations.blocks[block] if self.differentiable else self.model.layout(block, solved=True)
 
     def posteriors(
         self, parameters: Parameters, block: int, chunks: list[Chunk], step: int, record: SolverRecord
@@ -94,7 +102,8 @@ class MonteCarlo(EStep):
             systems, rights, precisions, targets = zip(*found, strict=True)
             sizes = [len(right) for right in rights]
             matrices = [system.dense().expand(n, -1, -1) for system, n in zip(systems, sizes, strict=True)]
-            joined, right = MatrixPrecision(torch.cat(matrices)), torch.cat(rights)
+            joined = MatrixPrecision(torch.cat(matrices))
+            right = joined.arrange(torch.cat(rights))
             x = self._solve(joined, right, _joined(starts, sizes, right), record).x
             perturbations = (each[:, 1:] for each in rights)
             yield from zip(perturbations, x.split(sizes), precisions, targets, strict=True)
@@ -117,7 +126,8 @@ class MonteCarlo(EStep):
             latent, observed = self.noise(chunk, draw)
         with torch.set_grad_enabled(self.differentiable):
             delta = precision.perturbation(latent, observed)
-            return precision.to_solve(1 + self.num_samples), torch.cat([b, delta], dim=1), precision, targets
+            system = precision.to_solve(1 + self.num_samples)
+            return system, system.arrange(torch.cat([b, delta], dim=1)), precision, targets
 
     def _solve(
         self, system: MatrixPrecision | PosteriorPrecision, right: Tensor, start: Tensor | None, record: SolverRecord
@@ -152,12 +162,12 @@ class MonteCarlo(EStep):
         return kept | ({"num_samples": self.num_samples} if self.growth > 1 else {})
 
     def load_state(self, state: dict[str, Any]) -> None:
-        blocks, dtype = self.model.observations.blocks, self.model.observations.dtype
+        dtype, total = self.model.observations.dtype, len(self.model.observations.blocks)
         sketches = {name: x for name, x in state.items() if name.startswith("sketch.")}
         sizes = {
             (block, number): (len(chunk.points), self.model.dim)
-            for block, chunks in enumerate(blocks)
-            for number, chunk in enumerate(chunks)
+            for block in range(total)
+            for number, chunk in enumerate(self.layout(block))
         }
         self._sketches.load_state(sketches, sizes, dtype, self.model.observations.device)
         if self.growth > 1:
@@ -166,10 +176,11 @@ class MonteCarlo(EStep):
             if name in sketches or (name == "num_samples" and self.growth > 1):
                 continue
             block, number, when = map(int, name.split("."))
-            if not (0 <= block < len(blocks) and 0 <= number < len(blocks[block])):
+            chunks = self.layout(block) if 0 <= block < total else []
+            if not 0 <= number < len(chunks):
                 raise ValueError(f"expectation.{name}")
             width = 1 if x.shape[1] == 1 else 1 + self.num_samples
-            like = torch.empty(len(blocks[block][number].points), width, self.model.dim, dtype=dtype)
+            like = torch.empty(len(chunks[number].points), width, self.model.dim, dtype=dtype)
             require(x, like, f"expectation.{name}")
             self._start[block, number] = (when, x)
 

@@ -52,6 +52,11 @@ class LatentVariableModel(ABC):
     def prepare(self, observations: Observations) -> None:  # noqa: B027
         """Work out, once, whatever the model needs of the data that it is bound to."""
 
+    def layout(self, block: int, solved: bool = False) -> list[Chunk]:
+        """The data points of a block, laid out as the posteriors and updates of a step are cheapest. solved: the
+        posteriors are those of an iterative solver."""
+        return self.observations.blocks[block]
+
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
     has_system = False  # whether posteriors are those of linear systems, as method=unroll needs (LatentGaussianModel)
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed

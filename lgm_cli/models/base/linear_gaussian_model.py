@@ -15,10 +15,12 @@ from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.base import PosteriorPrecision
-from lgm_cli.posteriors.costs import exact_part_size
+from lgm_cli.posteriors.costs import exact_part_size, sparse_numbers, sparse_rows_numbers
 from lgm_cli.posteriors.dense import DensePosterior, DensePrecision
 from lgm_cli.posteriors.samples import SamplePosterior
+from lgm_cli.posteriors.sparse import Columns, SparsePosterior, SparsePrecision, column_sums, sparse_loss
 
 
 class LinearGaussianModel(LatentGaussianModel):
@@ -58,17 +60,34 @@ class LinearGaussianModel(LatentGaussianModel):
             rows, (root, shift, log_noise) = packed[..., : self.dim], packed[..., self.dim :].unbind(-1)
         return rows, torch.addcmul(root * chunk.values, shift, chunk.weight, value=-1), log_noise
 
+    def _weighted(self, parameters: Parameters) -> Columns:
+        """What posteriors of sparse rows need of the columns."""
+        root = self.noise_of_columns(parameters).rsqrt()
+        rows = self.whitened_loadings(parameters) * root[:, None]
+        return Columns(rows, root, self.mean_of_columns(parameters) * root)
+
     def system(self, parameters: Parameters, chunk: Chunk) -> tuple[PosteriorPrecision, Tensor]:
+        if isinstance(chunk, SparseRows):
+            precision = SparsePrecision(self._weighted(parameters), chunk)
+            return precision, precision.targets
         rows, targets, _ = self._columns(parameters, chunk)
         return DensePrecision(rows, chunk.mask), targets
 
     def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Reference:
+        if isinstance(chunk, SparseRows):
+            sparse = SparsePosterior(self._weighted(parameters), chunk, inverse_temperature)
+            sparse.frame = self.frame(parameters)
+            return sparse
         rows, targets, _ = self._columns(parameters, chunk.gathered)
         found = DensePosterior(
             rows if rows.dim() == 3 else rows[None], targets, self.double_precision, inverse_temperature
         )
         found.frame = self.frame(parameters)
         return found
+
+    def in_sparse_rows(self, block: int, solved: bool = False) -> bool:
+        """Whether steps work on the data points of a block as sparse rows."""
+        return False
 
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
         """Of the primal or the dual form, whichever is the cheaper."""
@@ -81,10 +100,18 @@ class LinearGaussianModel(LatentGaussianModel):
 
     def exact_bytes(self, gradient: bool = False) -> float:
         """Copies of the rows of all columns and of those that each data point of a part observes, factors and their
-        inverses; while a part is factorised, the posterior of the part before is still there."""
+        inverses; while a part is factorised, the posterior of the part before is still there. Blocks that a step works
+        on as sparse rows are gathered for an evaluation alone."""
         chunks, size = list(self.observations.chunks), self.observations.dtype.itemsize
         columns = 3 * self.observations.shape[1] * (self.dim + 3)
         peaks, posterior, points = [0.0], 0, 1
+        sparse, kept = set(), 0.0
+        for number, block in enumerate(self.observations.blocks):
+            if self.in_sparse_rows(number):
+                sparse |= {id(chunk) for chunk in block}
+                together, seen = sum(len(chunk.points) for chunk in block), sum(chunk.observed for chunk in block)
+                kept += sparse_rows_numbers(seen, size)
+                peaks.append(sparse_numbers(self.dim, together, self.observations.shape[1]))
         for chunk in chunks:
             points = min(exact_part_size(chunk, self.dim), len(chunk.points))
             shared = chunk.index is not None and chunk.index.dim() == 1
@@ -93,6 +120,8 @@ class LinearGaussianModel(LatentGaussianModel):
             posterior = rows + 2 * factor + rows * (chunk.width <= self.dim)
             before = posterior * (len(chunks) > 1 or points < len(chunk.points))
             peaks.append(4 * (rows + factor) if self.double_precision else before + columns + rows + 3 * factor)
+            if id(chunk) in sparse:
+                continue
             if gradient:
                 peaks.append(max(columns + 3 * rows, 5.25 * rows) + 2 * factor)
             else:
@@ -100,7 +129,7 @@ class LinearGaussianModel(LatentGaussianModel):
         if not gradient:
             last = (len(chunks[-1].points) - 1) % points + 1
             peaks.append(posterior * last / points + self._numbers_of_maximum())
-        return float(size * max(peaks))
+        return float(size * (kept + max(peaks)))
 
     @abstractmethod
     def _numbers_of_statistics(self, chunk: Chunk, points: int) -> float:
@@ -115,6 +144,9 @@ class LinearGaussianModel(LatentGaussianModel):
 
         The last two depend on the parameters only through the solver, and are left out for a posterior held fixed.
         """
+        if isinstance(chunk, SparseRows):
+            noise = self.noise_of_columns(parameters)
+            return sparse_loss(self._weighted(parameters), noise, column_sums(chunk, posterior))
         if isinstance(posterior, DensePosterior):
             chunk = chunk.gathered
         rows, targets, log_noise = self._columns(parameters, chunk)
@@ -127,9 +159,11 @@ class LinearGaussianModel(LatentGaussianModel):
             loss = loss + 0.5 * (posterior.mean.square().sum() + samples.square().sum() / samples.shape[1])
         return loss
 
-    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: DensePosterior) -> Tensor:
-        chunk = chunk.gathered
+    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: Reference) -> Tensor:
         log_scale = 0.5 * (self.noise_of_columns(parameters).log() + math.log(2 * math.pi)) + self._log_scale
+        if isinstance(chunk, SparseRows):
+            return posterior.log_density() - chunk.over_columns(log_scale[:, None])[:, 0]
+        chunk = chunk.gathered
         return posterior.log_density() - (chunk.weight * chunk.take(log_scale)).sum(1)
 
     def predict(self, parameters: Parameters, posterior: DensePosterior, index: Tensor) -> Predictive:

@@ -12,6 +12,8 @@ from torch import Tensor
 AUTO_MAX_ITERATIONS = 100
 AUTO_TOLERANCE = 1e-2
 
+SHORT = 16  # coordinates of a vector up to which sums over them are written out
+
 
 class Precision(Protocol):
     """Symmetric positive definite matrices A_n (D x D), n = 1..N, known by what they do to vectors."""
@@ -77,8 +79,26 @@ class Solver(ABC):
         """Solve for b of shape (N, R, D), starting from x0 (zero when None)."""
 
 
+def innermost(x: Tensor) -> Tensor:
+    """The same (N, R, D) with the data points innermost in memory, which elementwise operations keep: sums over a short
+    last dimension are then sums of long vectors."""
+    return x.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+
+
+def dot(x: Tensor, y: Tensor) -> Tensor:
+    """Inner products over the last dimension, kept: (N, R, 1)."""
+    if x.stride(0) == 1 < len(x) and x.shape[-1] <= SHORT:
+        total = x[..., :1] * y[..., :1]
+        for d in range(1, x.shape[-1]):
+            total = torch.addcmul(total, x[..., d : d + 1], y[..., d : d + 1])
+        return total
+    return (x * y).sum(-1, keepdim=True)
+
+
 def norm(x: Tensor) -> Tensor:
     """Euclidean norms of the last dimension, kept: (N, R, 1)."""
+    if x.stride(0) == 1 < len(x) and x.shape[-1] <= SHORT:
+        return dot(x, x).sqrt()
     return torch.linalg.vector_norm(x, dim=-1, keepdim=True)
 
 
@@ -87,6 +107,10 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 
     The denominator is replaced before dividing: a where() on the quotient alone would leave NaN gradients.
     """
+    if not (numerator.requires_grad or denominator.requires_grad):
+        # The same without vectors of bool, with which arithmetic takes several times as long.
+        zero = torch.eq(denominator, 0, out=torch.empty_like(denominator))
+        return numerator / (denominator + zero) * (1 - zero)
     zero = denominator == 0
     return torch.where(zero, 0.0, numerator / torch.where(zero, 1.0, denominator))
 
@@ -97,15 +121,15 @@ class Watch:
     def __init__(self, precision: Precision, b: Tensor, tolerance: float) -> None:
         self.scale = getattr(precision, "residual_scale", norm)(b.detach())
         self.limit = max(tolerance, torch.finfo(b.dtype).eps) * self.scale
-        self.active = torch.ones_like(self.scale, dtype=torch.bool)
+        self.active = torch.ones_like(self.scale)  # 1 or 0
         self.iterations = torch.zeros_like(self.scale)
         self.residual = self.scale
 
     def done(self, residual_norm: Tensor) -> bool:
         """Take note of |b - A x| (N, R, 1); True once every system has met its tolerance."""
-        self.residual = torch.where(self.active, residual_norm.detach(), self.residual)
-        self.active = self.active & (self.residual > self.limit)
-        return not bool(self.active.any())
+        self.residual = torch.lerp(self.residual, residual_norm.detach(), self.active)
+        self.active = self.active * torch.gt(self.residual, self.limit, out=torch.empty_like(self.active))
+        return not bool(self.active.count_nonzero())
 
     def count(self) -> None:
         """One more step was taken by every active system."""

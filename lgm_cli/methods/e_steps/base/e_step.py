@@ -32,6 +32,10 @@ class EStep(ABC):
         return ()
 
     @abstractmethod
+    def layout(self, block: int) -> list[Chunk]:
+        """The data points of a block as their posteriors are cheapest."""
+
+    @abstractmethod
     def posteriors(
         self, parameters: Parameters, block: int, chunks: list[Chunk], step: int, record: SolverRecord
     ) -> Iterator[tuple[Chunk, Posterior, Tensor | None]]:
