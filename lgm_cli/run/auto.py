@@ -8,6 +8,7 @@ from typing import Any
 
 from lgm_cli.errors import UserError
 from lgm_cli.evaluation.memory import available_memory
+from lgm_cli.methods.acceleration import AcceleratedMethod
 from lgm_cli.methods.e_steps.exact import Exact
 from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
 from lgm_cli.methods.m_steps.closed_form import ClosedForm
@@ -102,7 +103,9 @@ def method(
         chosen |= {} if betas is None else {"betas": list(betas)}
         retreats = RETREATS if options["learning_rate"] == "auto" else 0
         update = Gradient(model, parameters, optimizer, chosen["learning_rate"], betas, retreats)
-    return Method(model, expectation, update, per_step, seed), chosen
+    made = Method(model, expectation, update, per_step, seed)
+    acceleration = options.get("acceleration", "none")  # of runs recorded before there was any, too
+    return (made if acceleration == "none" else AcceleratedMethod(made, acceleration)), chosen
 
 
 def _refuse_what_does_not_fit(model: LatentVariableModel, gradient: bool) -> None:

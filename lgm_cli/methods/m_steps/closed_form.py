@@ -42,8 +42,8 @@ class ClosedForm:
         return False
 
     def move(self, parameters: Parameters) -> None:
-        """Go on from these parameters."""
-        self.parameters = parameters
+        """Go on from these parameters; statistics taken at others are dropped."""
+        self.parameters, self._total = parameters, None
 
     def state(self) -> dict[str, Any]:
         return {"parameters": self.parameters}
