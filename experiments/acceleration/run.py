@@ -4,7 +4,8 @@
 
 One process, one thread. Each run is `lgm-run method=em method.acceleration=..` at its defaults; what is reported is of
 its files. The clock of learning is that of the processor here, which depends less on what else a machine does; runs of
-a problem take turns, and the fastest of the repeats counts. results.csv has a row for each problem and acceleration, README.md the table that is made from it.
+a problem take turns, and the fastest of the repeats counts. results.csv has a row for each problem and acceleration,
+README.md the table that is made from it.
 """
 
 from __future__ import annotations
