@@ -21,6 +21,7 @@ from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.observations.blocks import Observations, observe
+from lgm_cli.observations.units import plain_units
 from lgm_cli.run.build import of_name
 
 CPU = torch.device("cpu")
@@ -82,7 +83,8 @@ def bind(
 ) -> LatentVariableModel:
     """The model with the data laid out for it."""
     data = data if isinstance(data, Data) else as_data(data)
-    return model.bind(observe(data, seed, dtype, CPU, block_size))
+    units = None if model.standardise else plain_units(data)
+    return model.bind(observe(data, seed, dtype, CPU, block_size, units))
 
 
 def variants(name: str) -> list[dict[str, Any]]:
@@ -108,6 +110,13 @@ def perturbed(parameters: Parameters, seed: int = 0, size: float = 0.1) -> Param
         noise = torch.randn(value.shape, generator=draw, dtype=torch.float64).to(value)
         moved[name] = value * (size * noise).exp() if bool((value > 0).all()) else value + size * noise
     return moved
+
+
+def moved(model: LatentVariableModel, parameters: Parameters, seed: int = 0, size: float = 0.1) -> Parameters:
+    """`perturbed`, or where parameters have a domain, such as probabilities and matrices: in free coordinates."""
+    if model.has_system:
+        return perturbed(parameters, seed, size)
+    return model.constrain(perturbed(model.free(parameters), seed, size))
 
 
 def leaves(parameters: Parameters) -> Parameters:

@@ -60,8 +60,10 @@ CHOICES = {
     "solvers": ("solver", "name"),
     "data": ("data", "name"),
     "methods/e_steps": ("method", "posterior"),
+    "methods/statistics": ("method", "statistics"),
     "methods/m_steps": ("method", "update"),
 }
+DEFAULTS = {"statistics": "fresh"}  # of a YAML that does not name one
 
 
 def name_of(path: Path) -> str:
@@ -146,7 +148,8 @@ def test_a_file_in_a_folder_of_choices_is_a_word_of_a_yaml(folder: str, where: t
     words = set()
     for path in (ROOT / "conf" / group).glob("*.yaml"):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        words |= {path.stem} if key == "name" else {content.get(key)}
+        rule = content.get("allowed", {}).get(key, "").removeprefix("one of ").partition(", or ")[0]
+        words |= {path.stem} if key == "name" else {content.get(key, DEFAULTS.get(key)), *rule.split(", ")}
     files = {path.stem for path in (PACKAGE / folder).glob("*.py")} - {"__init__"}
     assert files <= words, "what is no choice belongs into base/, parts/ or families/"
 

@@ -39,17 +39,19 @@ from lgm_cli.run import auto
 class SingleSparseBayes(SparseBayes):
     """With the structured dual form in single precision throughout, as the other two; `method=em` takes more digits."""
 
-    def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Reference:
         root = self._noise.rsqrt()
-        return OperatorPosterior(
+        found = OperatorPosterior(
             self.operator, parameters["precisions"], root, root * chunk.values, inside=torch.float32
         )
+        found.frame = self.frame(parameters)
+        return found
 
 
 class DenseSparseBayes(SparseBayes):
     """With the exact posterior by matrix products."""
 
-    def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Reference:
         return LinearGaussianModel.posterior(self, parameters, chunk)
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from lgm_cli.command import choices, rules
 from lgm_cli.errors import ANEW, UserError, nearest
-from lgm_cli.results.run_folder import OPEN, key_of, status_of
+from lgm_cli.results.run_folder import OPEN, key_of, status_of, with_later_keys
 
 LIMITS = ("max_steps", "max_seconds")
 
@@ -86,7 +86,7 @@ def recorded_in(folder: Path, complete: bool = False) -> tuple[dict[str, Any], l
         )
         for key in OPEN:
             _get(recorded, key)
-        recorded, overrides = dict(recorded), [str(item) for item in overrides]
+        recorded, overrides = with_later_keys(recorded), [str(item) for item in overrides]
     except (OSError, ValueError, TypeError, LookupError, RecursionError, yaml.YAMLError):  # not there, or not a run's
         runs = sorted(path.parent.name for path in folder.glob("*/.hydra"))
         mend = f"it holds runs: {', '.join(runs[:3])}" if runs else "give a folder that lgm-run has written"

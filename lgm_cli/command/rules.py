@@ -238,7 +238,7 @@ def _check_combination(config: Mapping[str, Any]) -> None:
     """Refuse choices that are each allowed but have no meaning together."""
     method, solver = config["method"], config["solver"]
     iterative = "max_iterations" in solver
-    if method["posterior"] == "exact" and iterative:
+    if method["posterior"] in ("exact", "tempered") and iterative:
         raise UserError(
             f"method={method['name']} takes the exact posterior, which solver={solver['name']} only nears",
             f"leave solver out, or use method=unroll solver={solver['name']}",

@@ -13,8 +13,10 @@ from torch import Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.evaluation.entries import EntriesByPoint
 from lgm_cli.evaluation.subset import needs_iterations, select_points
+from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Reference
 from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.costs import EXACT_ELEMENTS, exact_part_size
 from lgm_cli.posteriors.iterative import IterativePosterior
@@ -119,6 +121,7 @@ class Evaluator:
         for chunk in self._chunks if chunks is None else chunks:
             for part in chunk.split(exact_part_size(chunk, self.model.dim)):
                 if self.iterative:
+                    assert isinstance(self.model, LatentGaussianModel)
                     yield part, IterativePosterior(*self.model.system(parameters, part), self.seed)
                 else:
                     yield part, self.model.posterior(parameters, part)
@@ -138,10 +141,12 @@ class Evaluator:
                 settling.append(self.model.settling(parameters, posterior))
             for name, value in self.model.measure(parameters, part, posterior).items():
                 sums[name] = sums.get(name, 0.0) + value
-            for position, mean, variance in self._predict(parameters, part, posterior, self._truth):
-                error[position] = self._test_values[position] - mean.numpy()
-                spread = variance.numpy()
-                density[position] = -0.5 * (error[position] ** 2 / spread + np.log(2 * math.pi * spread))
+            for position, predicted in self._predict(parameters, part, posterior, self._truth):
+                real = torch.as_tensor(position >= 0)
+                true = torch.as_tensor(np.where(position >= 0, self._test_values[position], np.nan))
+                at = position[position >= 0]
+                error[at] = (true - predicted.mean)[real].numpy()
+                density[at] = predicted.log_density(true)[real].numpy()
         likelihood, count = torch.cat(likelihoods), torch.cat(counts)
         mean = float(likelihood.sum() / count.sum())
         uncertain = None
@@ -170,16 +175,14 @@ class Evaluator:
 
     def _predict(
         self, parameters: Parameters, part: Chunk, posterior: Reference, wanted: EntriesByPoint
-    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        """Positions among the wanted entries, means and variances (float64, in the data's units)."""
+    ) -> Iterator[tuple[np.ndarray, Predictive]]:
+        """Positions among the wanted entries, (n, t) and negative where there is none, and their predictions."""
         all_columns, all_positions = wanted.of(part.points.cpu().numpy())
         size = max(1, EXACT_ELEMENTS // (len(part.points) * self.model.dim))  # entries of each data point at a time
         for start in range(0, all_positions.shape[1], size):
             position = all_positions[:, start : start + size]
             index = torch.as_tensor(all_columns[:, start : start + size], device=part.points.device)
-            mean, variance = self.model.predict(parameters, posterior, index)
-            real = torch.as_tensor(position >= 0)
-            yield position[position >= 0], mean[real], variance[real]
+            yield position, self.model.predict(parameters, posterior, index)
 
     @torch.no_grad()
     def predict(self, parameters: Parameters, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -189,8 +192,10 @@ class Evaluator:
         chosen = wanted.lengths > 0
         chunks = [part for chunk in self._chunks if (part := select_points(chunk, chosen)) is not None]
         for part, posterior in self.posteriors(parameters, chunks):
-            for position, m, v in self._predict(parameters, part, posterior, wanted):
-                mean[position], variance[position] = m.numpy(), v.numpy()
+            for position, predicted in self._predict(parameters, part, posterior, wanted):
+                real = position >= 0
+                mean[position[real]] = predicted.mean.numpy()[real]
+                variance[position[real]] = predicted.variance.numpy()[real]
         return mean, np.sqrt(variance)
 
     @torch.no_grad()

@@ -12,7 +12,8 @@ from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIss
 
 from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
 from lgm_cli.methods.extrapolation import SCHEMES, Scheme
-from lgm_cli.methods.m_steps.closed_form import ClosedForm
+from lgm_cli.methods.m_steps.base.from_statistics import FromStatistics
+from lgm_cli.methods.m_steps.base.m_step import MStep
 from lgm_cli.methods.method import Method, StepInfo
 from lgm_cli.methods.saved_state import require
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
@@ -35,7 +36,7 @@ class Coordinates:
         self.model, self._like = model, model.free(like)
         scale = model.gradient_scale()
         self._unit = {name: math.sqrt(scale.get(name, 1.0)) for name in self._like}
-        self._positive = [name for name in self._like if name.endswith(POSITIVE)]
+        self._positive = [name for name in self._like if name.endswith(POSITIVE)]  # each has a free form of its own
 
     def vector(self, parameters: Parameters) -> Tensor:
         free = self.model.free(parameters)
@@ -65,8 +66,8 @@ class Coordinates:
         }
 
 
-class Accelerated:
-    """An update theta <- F(theta) whose E-steps are taken at extrapolated points, where these are no worse.
+class Accelerated(MStep):
+    """An M-step theta <- F(theta) whose E-steps are taken at extrapolated points, where these are no worse.
 
     A step is one E-step, and its likelihood is that of the point. If that has fallen below the highest at the points
     accepted so far, the point is refused: the next E-step is taken at `learned`, the image of the last accepted
@@ -74,25 +75,25 @@ class Accelerated:
     extrapolated points are seen by no one else until their likelihood is known.
     """
 
-    def __init__(self, inner: ClosedForm, scheme: Scheme) -> None:
+    def __init__(self, inner: FromStatistics, scheme: Scheme) -> None:
         self.inner, self.scheme, self.model = inner, scheme, inner.model
         self.coordinates = Coordinates(self.model, inner.parameters)
-        self.learned = inner.parameters
+        self.learned, self.measured = inner.parameters, inner.measured
         self.highest: float | None = None  # log-likelihood of the points accepted so far
         self.extrapolated = False  # whether the next E-step is at another point than `learned`
         self.refusals = 0
         self._log_likelihood = 0.0  # of the data points that were added
 
     @property
-    def parameters(self) -> Parameters:
+    def parameters(self) -> Parameters:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Where the next E-step is taken."""
         return self.inner.parameters
 
-    def add(self, chunk: Chunk, posterior: Posterior, pairing: Tensor | None) -> None:
+    def add(self, block: int, chunk: Chunk, posterior: Posterior, pairing: Tensor | None) -> None:
         with torch.no_grad():
             found = self.model.log_likelihood(self.parameters, chunk, posterior)
         self._log_likelihood += float(found.cpu().double().sum())
-        self.inner.add(chunk, posterior, pairing)
+        self.inner.add(block, chunk, posterior, pairing)
 
     @torch.no_grad()
     def apply(self, observed: float) -> float | None:
@@ -124,12 +125,6 @@ class Accelerated:
         self.inner.move(self.learned)
         self.scheme.refused()
         self.extrapolated, self._log_likelihood, self.refusals = False, 0.0, self.refusals + 1
-
-    def anneal(self) -> bool:
-        return self.inner.anneal()
-
-    def retreat(self, parameters: Parameters) -> bool:
-        return self.inner.retreat(parameters)
 
     def move(self, parameters: Parameters) -> None:
         """Go on from these parameters; what was known of the way to others tells nothing of them."""
@@ -164,7 +159,7 @@ class AcceleratedMethod(Method):
     update: Accelerated  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, method: Method, scheme: str) -> None:
-        assert isinstance(method.update, ClosedForm)
+        assert isinstance(method.update, FromStatistics)
         super().__init__(method.model, method.expectation, method.update, method.blocks_per_step, method.seed)
         self.update = Accelerated(method.update, SCHEMES[scheme]())
 

@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from lgm_cli.methods.e_steps.base.e_step import EStep
 from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
-from lgm_cli.methods.e_steps.exact import Exact
-from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
-from lgm_cli.methods.m_steps.closed_form import ClosedForm
-from lgm_cli.methods.m_steps.gradient import Gradient
+from lgm_cli.methods.m_steps.base.m_step import MStep
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import Parameters
 
@@ -26,37 +24,56 @@ class StepInfo:
 
 
 class Method:
-    """An expectation and an update over the blocks of `model.observations`.
+    """An E-step and an M-step over the blocks of `model.observations`.
 
     Minibatches are whole blocks, drawn without replacement; every epoch's order is keyed to the seed and the epoch.
     """
 
-    def __init__(self, model: LatentVariableModel, expectation: Exact | MonteCarlo,
-                 update: ClosedForm | Gradient, blocks_per_step: int, seed: int) -> None:  # fmt: skip
+    def __init__(
+        self, model: LatentVariableModel, expectation: EStep, update: MStep, blocks_per_step: int, seed: int
+    ) -> None:
         self.model, self.expectation, self.update = model, expectation, update
         self.blocks_per_step, self.seed, self.steps = blocks_per_step, seed, 0
+        update.measured = update.measured or expectation.needs_free_energy
 
     @property
     def parameters(self) -> Parameters:
         return {name: value.detach() for name, value in self.update.parameters.items()}
 
+    @property
+    def tempered(self) -> bool:
+        """Whether the posteriors are not those of the model yet: its likelihood says nothing about the steps."""
+        return self.expectation.tempered
+
     def step(self) -> StepInfo:
         """Take one step. Every data point counts the same: a sum over a batch is scaled by the share of the blocks that
         are in it, not of the entries, which would favour those of a small block."""
-        record = SolverRecord()
+        record, norm = SolverRecord(), None
+        self.update.held = self.expectation.held
+        for _ in range(self.update.parts):
+            norm = self._part(record)
+        self.steps += 1
+        self.expectation.finish(self.update)
+        return StepInfo(norm, record)
+
+    def _part(self, record: SolverRecord) -> float | None:
+        """An E-step and what the M-step makes of it."""
         observations, batch = self.model.observations, self._batch()
         for number in batch:
             for chunk, posterior, pairing in self.expectation.posteriors(
                 self.update.parameters, number, observations.blocks[number], self.steps, record
             ):
-                self.update.add(chunk, posterior, pairing)
-        self.steps += 1
-        return StepInfo(self.update.apply(observations.observed * len(batch) / len(observations.blocks)), record)
+                self.update.add(number, chunk, posterior, pairing)
+        return self.update.apply(observations.observed * len(batch) / len(observations.blocks))
+
+    def quieter(self) -> bool:
+        """Shorten the steps, or lower the noise of the posteriors; False where neither is possible."""
+        return self.update.anneal() or self.expectation.quieter()
 
     def _batch(self) -> list[int]:
         """Numbers of the blocks of this step."""
         total = len(self.model.observations.blocks)
-        if self.blocks_per_step >= total:
+        if self.blocks_per_step >= total or self.update.everything:
             return list(range(total))
         per_epoch = total // self.blocks_per_step
         epoch, place = divmod(self.steps, per_epoch)

@@ -13,8 +13,10 @@ from torch import Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.latent_variable_model import ACCURATE, LatentVariableModel
+from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel, refuse_a_temperature
+from lgm_cli.models.base.latent_variable_model import ACCURATE
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
+from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.parts.autoregressive_maximisation import (
     Windows,
@@ -35,6 +37,7 @@ from lgm_cli.numerics.durbin_levinson import (
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.banded import BLOCK, BandedPosterior, BandedPrecision
+from lgm_cli.posteriors.base import Frame
 from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.randomness import generator
 
@@ -43,7 +46,7 @@ LARGEST_START = 0.9  # of the reflection coefficients at the start
 SEVERAL = 4  # latent dimensions that the step size is chosen for, by measurement: coefficients act on each other
 
 
-class Autoregressive(LatentVariableModel):
+class Autoregressive(LatentGaussianModel):
     """y_t = mean + z_t + noise on the observed steps,  noise ~ N(0, s),
 
         z_t = a_1 z_(t-1) + .. + a_p z_(t-p) + innovation,  innovation ~ N(0, q),
@@ -66,6 +69,7 @@ class Autoregressive(LatentVariableModel):
     """
 
     pictures = ("autoregression",)
+    expanded = True
 
     kind = "series"
     double_precision = True  # a peaked spectrum and little noise are ill-conditioned, and there is one posterior
@@ -188,11 +192,12 @@ class Autoregressive(LatentVariableModel):
     def system(self, parameters: Parameters, chunk: Chunk) -> tuple[BandedPrecision, Tensor]:
         return self._system(parameters, chunk, chunk.values.device, chunk.values.dtype)
 
-    def posterior(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, parameters: Parameters, chunk: Chunk
-    ) -> BandedPosterior:
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> BandedPosterior:
+        refuse_a_temperature(inverse_temperature)
         cpu = {"device": torch.device("cpu"), "dtype": torch.float64}
-        return BandedPosterior(*self._system({k: v.cpu() for k, v in parameters.items()}, chunk, **cpu))
+        found = BandedPosterior(*self._system({k: v.cpu() for k, v in parameters.items()}, chunk, **cpu))
+        found.frame = self.frame(parameters)
+        return found
 
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
         """About 4 B^2 for each step: the factorisation and what it takes to go back through it."""
@@ -206,15 +211,14 @@ class Autoregressive(LatentVariableModel):
     def product_operations(self, observed: np.ndarray) -> np.ndarray:
         return np.full(len(observed), self.dim * (2.0 * self.order + 1))
 
-    def statistics(
-        self,
-        parameters: Parameters,
-        chunk: Chunk,
-        posterior: Any,  # BandedPosterior or SamplePosterior
-        total: Statistics | None = None,
-    ) -> Statistics:
+    def frame(self, parameters: Parameters) -> Frame:
+        """z is the series about the mean."""
+        return Frame(shift=parameters["mean"].detach().cpu().double())
+
+    def statistics(self, chunk: Chunk, posterior: Any) -> Statistics:
         """Moments of the windows (`Windows` of models/parts/autoregressive_maximisation.py), second and first; and of
-        the observed steps, observed (3, 3): sums of E[v v^T] for v = (1, z_t, y_t - mean - z_t)."""
+        the observed steps, observed (3, 3): sums of E[v v^T] for v = (1, z_t, y_t - level - z_t), with the level that z
+        is about."""
         if isinstance(posterior, SamplePosterior):
             samples = posterior.samples[0].cpu().double() / math.sqrt(posterior.samples.shape[1])
             draws = torch.cat([posterior.mean.cpu().double(), samples])
@@ -225,27 +229,38 @@ class Autoregressive(LatentVariableModel):
         mean = draws[0]
         index, weight, values = self._entries(chunk)
         z, spread = mean[index], weight * variance[index]
-        rest = values - parameters["mean"].detach().cpu().double() - z
+        level = posterior.frame.shift
+        assert level is not None
+        rest = values - level - z
         vectors = torch.stack([torch.ones_like(z), z, rest])
         change = torch.tensor([0.0, 1.0, -1.0], dtype=torch.float64)
         observed = (weight * vectors) @ vectors.mT + spread.sum() * torch.outer(change, change)
         found = {"second": second, "first": window_sums(mean, self.order), "observed": observed}
-        return found if total is None else {name: total[name] + value for name, value in found.items()}
+        found["level"] = level
+        entropy = posterior.entropy()
+        return found if entropy is None else found | {"entropy": entropy.sum()}
 
-    def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Any) -> Tensor:
-        """1/2 (E|F z|^2 - log det F^T F + E|Omega (y - mean - z)|^2 / s + m log s), from the statistics: log det F^T F
-        = -T log q - 2 sum_i i log cosh u_i. The prior's terms stay, whatever the posterior: F has parameters."""
-        found, inside = self.statistics(parameters, chunk, posterior), _local(parameters)
+    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
+        """1/2 (E|F z|^2 - log det F^T F + E|Omega (y - mean - z)|^2 / s + m log s), and the constants: log det F^T F =
+        -T log q - 2 sum_i i log cosh u_i."""
+        found, inside = statistics, _local(parameters)
         u, q, noise = (inside[name] for name in ("reflection", "innovation_variance", "noise_variance"))
         rows = whitening_rows(u)
         prior = torch.einsum("ki,kij,kj->", rows, found["second"], rows) / q
         order = torch.arange(1, self.order + 1, dtype=torch.float64)
-        shift = torch.stack([inside["mean"].detach() - inside["mean"], u.new_zeros(()), u.new_ones(())])
+        shift = torch.stack([found["level"] - inside["mean"], u.new_zeros(()), u.new_ones(())])
         misfit = shift @ found["observed"] @ shift / noise
-        scales = self.dim * q.log() + 2 * (order * log_cosh(u)).sum() + found["observed"][0, 0] * noise.log()
-        return (0.5 * (prior + misfit + scales)).to(chunk.values)
+        count = found["observed"][0, 0]
+        scales = self.dim * q.log() + 2 * (order * log_cosh(u)).sum() + count * noise.log()
+        return 0.5 * (prior + misfit + scales + (self.dim + count) * math.log(2 * math.pi))
 
-    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+    def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Any) -> Tensor:
+        """From the statistics. The prior's terms stay, whatever the posterior: F has parameters."""
+        return self.expected_loss(parameters, self.statistics(chunk, posterior)).to(chunk.values)
+
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
         """y = c + l z + noise by least squares on the expected moments of the observed steps, s the mean square of what
         is left; z = AR about m; all written as the model again."""
         observed = statistics["observed"].numpy()
@@ -261,7 +276,7 @@ class Autoregressive(LatentVariableModel):
         found = {
             "reflection": torch.as_tensor(u),
             "innovation_variance": torch.tensor(max(slope**2 * q, self._floor), dtype=torch.float64),
-            "mean": float(shift + slope * mean) + parameters["mean"].detach().cpu().double(),
+            "mean": float(shift + slope * mean) + statistics["level"],
             "noise_variance": torch.tensor(noise, dtype=torch.float64),
         }
         return {name: found[name].to(value) for name, value in parameters.items()}
@@ -271,11 +286,11 @@ class Autoregressive(LatentVariableModel):
         each = 0.5 * (noise.log() + math.log(2 * math.pi)) + math.log(self._scale)
         return posterior.log_density() - chunk.weight.sum(1).cpu().double() * each
 
-    def predict(self, parameters: Parameters, posterior: Any, index: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, parameters: Parameters, posterior: Any, index: Tensor) -> Predictive:
         index, inside = index.cpu(), _local(parameters)
         mean = inside["mean"] + posterior.mean[0][index]
         variance = inside["noise_variance"] + posterior.marginal_variance[0][index]
-        return self.observations.center.cpu()[index] + self._scale * mean, self._scale**2 * variance
+        return Predictive(self.observations.center.cpu()[index] + self._scale * mean, self._scale**2 * variance)
 
     def latents(self, parameters: Parameters, posterior: Any) -> tuple[Tensor, Tensor]:
         """z in the data's own units, (T, 1)."""

@@ -19,6 +19,7 @@ from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.posteriors.base import Frame
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.randomness import generator
 
@@ -47,6 +48,7 @@ class FactorAnalysis(LinearGaussianModel):
     """
 
     pictures = ("loadings",)
+    blocks = (("loadings", "mean", "offset_variance"), ("noise_variance",))
 
     largest_communality = 0.8  # of a column at the start: a noise variance of its own is not to begin near zero
 
@@ -203,22 +205,32 @@ class FactorAnalysis(LinearGaussianModel):
         column = parameters["offset_variance"].sqrt() * self._offset_rows
         return torch.cat([parameters["loadings"], column[:, None]], dim=1)
 
-    def statistics(
-        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
-    ) -> Statistics:
-        """With u = (z, 1, o): sum omega E[u u^T] (M, q, q), sum omega y E[u] (M, q), sum omega y^2 (M,), sum E[o^2] and
-        the number of data points."""
-        moment = self._moment(parameters, posterior)
+    def frame(self, parameters: Parameters) -> Frame:
+        """Of the latents (z, o), whose last one is whitened by the offset's standard deviation."""
+        if not self.offset:
+            return Frame()
+        scale = parameters["loadings"].new_ones(self.dim)
+        return Frame(torch.cat([scale[:-1], parameters["offset_variance"].sqrt()[None]]))
+
+    def statistics(self, chunk: Chunk, posterior: Posterior) -> Statistics:
+        """With u = (z, 1, o): sum omega E[u u^T] (M, q, q), sum omega y E[u] (M, q), sum omega y^2 (M,), sum E|z|^2,
+        sum E[o^2] and the number of data points."""
+        return self.add_statistics({}, chunk, posterior)
+
+    def add_statistics(self, total: Statistics, chunk: Chunk, posterior: Posterior) -> Statistics:
+        moment = self._moment(posterior)
         first = moment[:, self.latent_dim]  # E[u]
         q, m = self.dim + 1, self.observations.shape[1]
-        if total is None:
+        entropy = posterior.entropy()
+        if not total:
             shapes = {
                 "second_moment": (m, q, q),
                 "cross_moment": (m, q),
                 "square": (m,),
+                "latent_square": (),
                 "offset_square": (),
                 "points": (),
-            }
+            } | ({} if entropy is None else {"entropy": ()})
             total = {name: moment.new_zeros(shape) for name, shape in shapes.items()}
         if chunk.index is None:
             total["second_moment"].view(m, q * q).addmm_(chunk.weight.T, moment.flatten(1))
@@ -231,6 +243,10 @@ class FactorAnalysis(LinearGaussianModel):
             chunk.add_to_columns(total["cross_moment"], chunk.values[:, :, None] * first[:, None])
         chunk.add_to_columns(total["square"], chunk.values**2)
         total["points"] += len(moment)
+        d = self.latent_dim
+        total["latent_square"] += moment[:, :d, :d].diagonal(dim1=1, dim2=2).sum()
+        if entropy is not None:
+            total["entropy"] += entropy.sum()
         if self.offset:
             total["offset_square"] += moment[:, -1, -1].sum()
         return total
@@ -246,7 +262,7 @@ class FactorAnalysis(LinearGaussianModel):
         """Four copies of the sums."""
         return 4.0 * (self.dim + 2) ** 2 * self.observations.shape[1]
 
-    def _moment(self, parameters: Parameters, posterior: Posterior) -> Tensor:
+    def _moment(self, posterior: Posterior) -> Tensor:
         """E[u u^T] of u = (z, 1, o), (n, q, q)."""
         d, mean = self.latent_dim, posterior.mean
         second = posterior.covariance + mean[:, :, None] * mean[:, None, :]
@@ -254,13 +270,33 @@ class FactorAnalysis(LinearGaussianModel):
         moment[:, :d, :d] = second[:, :d, :d]
         moment[:, :d, d] = moment[:, d, :d] = mean[:, :d]
         if self.offset:
-            root = parameters["offset_variance"].sqrt()  # the latent coordinate is o / sqrt(v)
+            assert posterior.frame.scale is not None
+            root = posterior.frame.scale[-1]  # the latent coordinate is o / sqrt(v)
             moment[:, :d, -1] = moment[:, -1, :d] = root * second[:, :d, -1]
             moment[:, d, -1] = moment[:, -1, d] = root * mean[:, -1]
             moment[:, -1, -1] = root**2 * second[:, -1, -1]
         return moment
 
-    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
+        """1/2 sum omega [psi E(y - phi z - eta - c o)^2 - log psi] + 1/2 sum (E|z|^2 + E[o^2] / v + log v), and the
+        constants."""
+        noise, second = self.noise_of_columns(parameters), statistics["second_moment"]
+        count, points = second[:, self.latent_dim, self.latent_dim], statistics["points"]
+        row = torch.cat([parameters["loadings"], parameters["mean"][:, None]], dim=1)
+        if self.offset:
+            row = torch.cat([row, self._offset_rows[:, None]], dim=1)
+        fitted = (row[:, None] @ second @ row[:, :, None]).flatten()
+        residual = statistics["square"] - 2 * (row * statistics["cross_moment"]).sum(1) + fitted
+        loss = (residual / noise + count * (2 * math.pi * noise).log()).sum()
+        loss = loss + statistics["latent_square"] + points * self.latent_dim * math.log(2 * math.pi)
+        if self.offset:
+            v = parameters["offset_variance"]
+            loss = loss + statistics["offset_square"] / v + points * (2 * math.pi * v).log()
+        return 0.5 * loss
+
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
         """Row m of [Phi, eta] solves  sum omega E[u u^T] [phi_m; eta_m] = sum omega E[(y - c_m o) u],  u = (z, 1): the
         covariance of the factors and the offset included. The noise variance is the mean residual second moment with
         the new loadings, not below its floor; v = mean E[o^2]."""
@@ -275,6 +311,8 @@ class FactorAnalysis(LinearGaussianModel):
         system = second[:, : d + 1, : d + 1]
         empty = (count == 0)[:, None, None] * torch.eye(d + 1, dtype=second.dtype, device=second.device)
         solution = torch.cholesky_solve(right[:, :, None], torch.linalg.cholesky(system + empty)).squeeze(-1)
+        if block is not None and "loadings" not in block:
+            solution = torch.cat([parameters["loadings"], parameters["mean"][:, None]], dim=1)
         row = torch.cat([solution, known], dim=1)  # coefficients of u = (z, 1[, o])
         residual = statistics["square"] - 2 * (row * cross).sum(1) + (row[:, None] @ second @ row[:, :, None]).flatten()
         new = {
@@ -285,7 +323,7 @@ class FactorAnalysis(LinearGaussianModel):
         if self.offset:
             offset = statistics["offset_square"] / statistics["points"]
             new["offset_variance"] = torch.maximum(offset, self._offset_floor)
-        return new
+        return new if block is None else {name: (new if name in block else parameters)[name] for name in new}
 
     def _maximise_noise(self, parameters: Parameters, residual: Tensor, count: Tensor) -> Tensor:
         """From the residual second moments, summed over the entries of each column, and the numbers of these."""

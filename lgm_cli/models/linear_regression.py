@@ -18,6 +18,7 @@ from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.posteriors.base import Frame
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.randomness import generator
 
@@ -203,38 +204,51 @@ class LinearRegression(LinearGaussianModel):
         noise, weight = torch.tensor([self.noise_floor, LEAST_WEIGHT], **like)
         return {"noise_variance": noise, "weight_precision": weight}
 
-    def statistics(
-        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
-    ) -> Statistics:
-        """E|z|^2 of the whitened weights; sums over the responses of 1, of r = y - X E[w] - c with the intercept as it
-        is, of r^2 and of Var(x w)."""
-        chunk = chunk.gathered
-        rows, targets, _ = self._columns(parameters, chunk)
-        noise = parameters["noise_variance"]
+    def frame(self, parameters: Parameters) -> Frame:
+        """Of the weights, which are whitened by the deviation of their prior."""
+        root = parameters["weight_precision"].rsqrt()
+        return Frame(root, parameters["intercept"], parameters["noise_variance"].sqrt())
+
+    def statistics(self, chunk: Chunk, posterior: Posterior) -> Statistics:
+        """E|w|^2; sums over the responses of 1, of r = y - X E[w], of r^2 and of Var(x w)."""
+        chunk, frame = chunk.gathered, posterior.frame
+        assert frame.scale is not None and frame.shift is not None and frame.unit is not None
         if isinstance(posterior, DensePosterior):
             residual, spread = posterior.residual, posterior.marginal_variance.sum()
+            variance = posterior.observed_variance(posterior.rows)
         else:
-            residual = targets - (posterior.mean[:, None, :] @ rows.mT).squeeze(1)
+            assert posterior.precision is not None and posterior.targets is not None
+            fitted = posterior.precision.forward(torch.cat([posterior.mean[:, None], posterior.samples], 1))
+            residual, variance = posterior.targets - fitted[:, 0], fitted[:, 1:].square().mean(1)
             spread = posterior.samples.square().sum() / posterior.samples.shape[1]
-        residual = chunk.weight * residual * noise.sqrt()
+        residual = chunk.weight * (residual * frame.unit + frame.shift)
         found = {
-            "square": posterior.mean.square().sum() + spread,
+            "square": frame.scale**2 * (posterior.mean.square().sum() + spread),
             "count": chunk.weight.sum(),
             "residual": residual.sum(),
             "residual_square": residual.square().sum(),
-            "variance": noise * (chunk.weight * posterior.observed_variance(rows)).sum(),
+            "variance": frame.unit**2 * (chunk.weight * variance).sum(),
         }
-        return found if total is None else {name: total[name] + value for name, value in found.items()}
+        entropy = posterior.entropy()
+        return found if entropy is None else found | {"entropy": entropy.sum()}
 
-    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
+        """1/2 (alpha E|w|^2 - p log alpha) + 1/2 (psi E|y - X w - c|^2 - N log psi), and the constants."""
+        alpha, c, noise = (parameters[name] for name in ("weight_precision", "intercept", "noise_variance"))
+        count = statistics["count"]
+        square = statistics["residual_square"] - 2 * c * statistics["residual"] + count * c**2 + statistics["variance"]
+        prior = alpha * statistics["square"] - self.dim * (alpha / (2 * math.pi)).log()
+        return 0.5 * (prior + square / noise + count * (2 * math.pi * noise).log())
+
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
         """alpha = p / E|w|^2,  c = mean of y - X E[w],  1 / psi = E|y - X w - c|^2 / N."""
-        count, change = statistics["count"], statistics["residual"] / statistics["count"]
-        square = statistics["residual_square"] - count * change**2 + statistics["variance"]
+        count, intercept = statistics["count"], statistics["residual"] / statistics["count"]
+        square = statistics["residual_square"] - count * intercept**2 + statistics["variance"]
         return {
-            "weight_precision": (parameters["weight_precision"] * self.dim / statistics["square"]).clamp_max(
-                1 / LEAST_WEIGHT
-            ),
-            "intercept": parameters["intercept"] + change,
+            "weight_precision": (self.dim / statistics["square"]).clamp_max(1 / LEAST_WEIGHT),
+            "intercept": intercept,
             "noise_variance": (square / count).clamp_min(self.noise_floor),
         }
 

@@ -14,21 +14,21 @@ from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_variable_model import Posterior, Reference
-from lgm_cli.models.base.linear_gaussian_model import LinearGaussianModel
-from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
+from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.parts.signal_dictionary import bands_of, basis_of, group_of, operator_of
-from lgm_cli.models.parts.sparse_bayes_simulation import decibels, simulated_signals
+from lgm_cli.models.parts.sparse_bayes_scores import SignalScores
+from lgm_cli.models.parts.sparse_bayes_simulation import simulated_signals
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.operators.base import LinearOperator, Squares
 from lgm_cli.operators.cosine import subsampled_cosine
 from lgm_cli.operators.entries import Dense, Masked
-from lgm_cli.operators.fourier import subsampled_fourier
 from lgm_cli.operators.wavelet import Wavelet
+from lgm_cli.posteriors.base import Frame
 from lgm_cli.posteriors.costs import EXACT_PARTS
 from lgm_cli.posteriors.dense import DensePosterior
-from lgm_cli.posteriors.iterative import IterativePosterior
 from lgm_cli.posteriors.operator import OperatorPosterior, OperatorPrecision
 from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.randomness import generator
@@ -40,7 +40,7 @@ WEAKEST_COLUMN = 0.05  # squared length of a column, of the average, that sets t
 PROBES = 256  # behind an estimate of them: each is known to 9%
 
 
-class SparseBayes(LinearGaussianModel):
+class SparseBayes(SignalScores):
     """y_j = Phi w_j + noise,  w_jd ~ N(0, 1 / alpha_d),  noise ~ N(0, I / psi),  j = 1..J signals (tasks).
 
     Phi = H B^T, (M, D), is known: measurements H of a signal with the coefficients w in a basis B. The precisions
@@ -229,17 +229,24 @@ class SparseBayes(LinearGaussianModel):
         precision = OperatorPrecision(self.operator, self._each(parameters), root, norms, chunk.index, chunk.weight)
         return precision, root * chunk.values
 
-    def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Reference:
         """By the operator's own products where data points observe the same m <= D entries, else by its matrix."""
         chunk = chunk.gathered
         index = chunk.index
-        if self._alike(chunk) and chunk.width <= self.dim and not isinstance(self.operator, Dense):
+        if (
+            inverse_temperature == 1
+            and self._alike(chunk)
+            and chunk.width <= self.dim
+            and not isinstance(self.operator, Dense)
+        ):
             root, index = (
                 self._noise_of(parameters).rsqrt(),
                 index[0] if index is not None and index.dim() == 2 else index,
             )
-            return OperatorPosterior(self._rows(index), self._each(parameters), root, root * chunk.values)
-        return super().posterior(parameters, chunk)
+            found = OperatorPosterior(self._rows(index), self._each(parameters), root, root * chunk.values)
+            found.frame = self.frame(parameters)
+            return found
+        return super().posterior(parameters, chunk, inverse_temperature)
 
     @staticmethod
     def _alike(chunk: Chunk) -> bool:
@@ -255,32 +262,36 @@ class SparseBayes(LinearGaussianModel):
             return subsampled_cosine(self.dictionary.shape, torch.as_tensor(self.dictionary.kept)[index.cpu()])
         return Masked(index, self.operator.out_dim) @ self.operator
 
+    @staticmethod
+    def _square(posterior: Posterior) -> Tensor:
+        """sum_n E[v_nd^2] of whitened coefficients v, (D,)."""
+        if isinstance(posterior, SamplePosterior):
+            return posterior.mean.square().sum(0) + posterior.samples.square().mean(1).sum(0)
+        return (posterior.mean.square() + posterior.marginal_variance).sum(0)
+
     def _moments(self, parameters: Parameters, posterior: Posterior) -> Tensor:
         """sum_n E[w_nd^2], summed over what shares a precision, (G,): fixed for a posterior held fixed, else live in
         alpha."""
-        if isinstance(posterior, SamplePosterior):
-            square = posterior.mean.square().sum(0) + posterior.samples.square().mean(1).sum(0)
-        else:
-            square = (posterior.mean.square() + posterior.marginal_variance).sum(0)
         precisions = parameters["precisions"]
-        return self._total(square) / (precisions if posterior.mean.requires_grad else precisions.detach())
+        return self._total(self._square(posterior)) / (
+            precisions if posterior.mean.requires_grad else precisions.detach()
+        )
 
-    def _misfit(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
-        """sum_nm omega_nm E[(y_nm - Phi w_nm)^2], (): fixed for a posterior held fixed, else live in all parameters."""
-        if not posterior.mean.requires_grad:
-            parameters = {name: value.detach() for name, value in parameters.items()}
+    def _misfit(self, chunk: Chunk, posterior: Posterior) -> Tensor:
+        """psi sum_nm omega_nm E[(y_nm - Phi w_nm)^2], (): fixed for a posterior held fixed, else live in all
+        parameters."""
         if isinstance(posterior, SamplePosterior):
-            precision, targets = self.system(parameters, chunk)
-            fitted = precision.forward(torch.cat([posterior.mean[:, None], posterior.samples], 1))
-            residual, spread = targets - fitted[:, 0], fitted[:, 1:].square().mean(1)
+            assert posterior.precision is not None and posterior.targets is not None
+            fitted = posterior.precision.forward(torch.cat([posterior.mean[:, None], posterior.samples], 1))
+            residual, spread = posterior.targets - fitted[:, 0], fitted[:, 1:].square().mean(1)
         elif isinstance(posterior, OperatorPosterior):
             residual = posterior.residual
             spread = posterior.fitted_variance.expand_as(residual)
         else:
             chunk = chunk.gathered
-            rows, _, _ = self._columns(parameters, chunk)
-            residual, spread = posterior.residual, chunk.weight * posterior.observed_variance(rows)
-        return self._noise_of(parameters) * (residual.square().sum() + spread.sum())
+            residual = posterior.residual
+            spread = chunk.weight * posterior.observed_variance(posterior.rows)
+        return residual.square().sum() + spread.sum()
 
     def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
         """1/2 sum_d alpha_d E[w_d^2] - n/2 sum_d log alpha_d + 1/2 (psi E|y - Phi w|^2 - m log psi), summed over data
@@ -290,21 +301,38 @@ class SparseBayes(LinearGaussianModel):
         loss = 0.5 * (precisions * self._moments(parameters, posterior) - n * self._size * precisions.log()).sum()
         if self.learn_noise or posterior.mean.requires_grad:
             noise = self._noise_of(parameters)
-            misfit = self._misfit(parameters, chunk, posterior)
+            live = noise if posterior.mean.requires_grad else noise.detach()
+            misfit = live * self._misfit(chunk, posterior)
             loss = loss + 0.5 * (misfit / noise + chunk.observed * noise.log())
         return loss
 
-    def statistics(
-        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
-    ) -> Statistics:
-        """sum_n E[w_nd^2], the number of data points and of entries, sum E|y - Phi w|^2."""
-        found = {"moments": self._moments(parameters, posterior), "points": torch.tensor(float(len(posterior.mean)))}
-        if self.learn_noise:
-            found["misfit"] = self._misfit(parameters, chunk, posterior)
-            found["entries"] = chunk.weight.sum()
-        return found if total is None else {name: total[name] + value for name, value in found.items()}
+    def frame(self, parameters: Parameters) -> Frame:
+        """Of the coefficients, which are whitened by the deviations of their priors."""
+        return Frame(self._each(parameters).rsqrt(), unit=self._noise_of(parameters).sqrt())
 
-    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
+    def statistics(self, chunk: Chunk, posterior: Posterior) -> Statistics:
+        """sum_n E[w_nd^2], summed over what shares a precision, the number of data points and of entries, and
+        sum E|y - Phi w|^2."""
+        frame = posterior.frame
+        assert frame.scale is not None and frame.unit is not None
+        square = self._total(self._square(posterior) * frame.scale.square())
+        points, entries = torch.tensor(float(len(posterior.mean))), chunk.weight.sum()
+        misfit = frame.unit.square() * self._misfit(chunk, posterior)
+        found = {"moments": square, "points": points, "misfit": misfit, "entries": entries}
+        entropy = posterior.entropy()
+        return found if entropy is None else found | {"entropy": entropy.sum()}
+
+    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
+        """1/2 sum_d (alpha_d E[w_d^2] - log alpha_d) + 1/2 (psi E|y - Phi w|^2 - m log psi), summed over data points,
+        and the constants."""
+        alpha, noise = parameters["precisions"], self._noise_of(parameters)
+        points = statistics["points"].to(self._size)
+        prior = (alpha * statistics["moments"] - points * self._size * (alpha / (2 * math.pi)).log()).sum()
+        return 0.5 * (prior + statistics["misfit"] / noise + statistics["entries"] * (2 * math.pi * noise).log())
+
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
         """alpha_g = J |g| / sum_jd E[w_jd^2],  1 / psi = mean of E(y - Phi w)^2, both within their bounds."""
         variance = statistics["moments"] / (statistics["points"].to(self._size) * self._size)
         maximised = {"precisions": 1 / torch.maximum(variance, self._floor)}
@@ -351,7 +379,7 @@ class SparseBayes(LinearGaussianModel):
     def log_volume(self, parameters: Parameters) -> Tensor:
         return 0.5 * self._each(parameters).log().sum()
 
-    def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> Predictive:
         if isinstance(posterior, DensePosterior):
             return super().predict(parameters, posterior, index)
         scale = self._each(parameters).rsqrt()
@@ -366,48 +394,12 @@ class SparseBayes(LinearGaussianModel):
             variance /= posterior.samples.shape[1]
         variance = variance + self._noise_of(parameters)
         unit = float(self._unit)
-        return unit * mean.cpu().double(), unit**2 * variance.cpu().double()
+        return Predictive(unit * mean.cpu().double(), unit**2 * variance.cpu().double())
 
     def latents(self, parameters: Parameters, posterior: Reference) -> tuple[Tensor, Tensor]:
         """The coefficients w."""
         scale = float(self._unit) * self._each(parameters).rsqrt()
         return scale * posterior.mean, (scale * posterior.marginal_variance.sqrt()).expand_as(posterior.mean)
-
-    def settling(self, parameters: Parameters, posterior: Reference) -> tuple[Tensor, float]:
-        """The coefficients: bases are orthonormal, so that the signal moves as far as they do."""
-        scale = self._each(parameters).rsqrt()
-        if isinstance(posterior, IterativePosterior):
-            variance = (scale * posterior.few_samples).square().mean(1)
-        else:
-            variance = (scale.square() * posterior.marginal_variance).expand_as(posterior.mean)
-        return (scale * posterior.mean).flatten(), float(variance.cpu().double().sum())
-
-    def inferred(self, parameters: Parameters, posterior: Reference) -> dict[str, Tensor]:
-        mean, deviation = self.latents(parameters, posterior)
-        shape = (len(mean), *self.dictionary.shape)
-        signal, spread = self._signal(mean), deviation
-        if self.basis is not None:
-            spread = float(self._unit) * self._signal_variance(parameters, posterior).sqrt().expand_as(signal)
-        signal, spread = ((part[0] if len(part) == 1 else part) for part in (signal.view(shape), spread.reshape(shape)))
-        found = {"latent_mean": mean, "latent_standard_deviation": deviation}
-        return found | {"signal_mean": signal, "signal_standard_deviation": spread}
-
-    def _signal(self, coefficients: Tensor) -> Tensor:
-        return coefficients if self.basis is None else self.basis.transpose(coefficients)
-
-    def _signal_variance(self, parameters: Parameters, posterior: Reference) -> Tensor:
-        """diag(B^T Cov(w) B), (n or 1, n of the signal)."""
-        assert self.basis is not None
-        scale = self._each(parameters).rsqrt()
-        if isinstance(posterior, DensePosterior):
-            covariance = scale[:, None] * posterior.covariance * scale
-            return self.basis.transpose(self.basis.transpose(covariance).mT).diagonal(dim1=-2, dim2=-1).clamp_min(0.0)
-        if isinstance(posterior, OperatorPosterior):
-            return posterior.variance_in(self.basis)[None]
-        return (
-            sum(self._signal(scale * sample).square() for sample in posterior.samples.unbind(1))
-            / posterior.samples.shape[1]
-        )
 
     def export(self, parameters: Parameters) -> Parameters:
         inside = {"noise_variance": self._noise} | parameters | {"precisions": self._each(parameters)}
@@ -437,60 +429,3 @@ class SparseBayes(LinearGaussianModel):
         dense = self.operator.dense(torch.empty(0, dtype=torch.float64)).cpu()
         noise = exported["noise_variance"] * torch.eye(len(dense), dtype=torch.float64)
         return (dense / exported["precisions"]) @ dense.T + noise
-
-    def own_columns(self, data: Data) -> list[str]:
-        known = ["relative_error", "psnr_db"] if data.table.truth and "signal" in data.table.truth else []
-        return [*known, "active"] if known else [*super().own_columns(data), "active"]
-
-    def measure(self, parameters: Parameters, chunk: Chunk, posterior: Reference) -> dict[str, Tensor]:
-        """Squared distance to the true signals, and their squared length."""
-        truth = self.observations.signal
-        if truth is None:
-            return {}
-        found = float(self._unit) * self._signal(self._each(parameters).rsqrt() * posterior.mean)
-        true = truth[chunk.points.cpu()]
-        entries = torch.tensor(float(true.numel()), dtype=torch.float64)
-        return {"error": (found.cpu().double() - true).square().sum(), "power": true.square().sum(), "entries": entries}
-
-    def _active(self, parameters: Parameters) -> int:
-        return int(self._size[1 / parameters["precisions"] > 2 * self._floor].sum())
-
-    def own_scores(self, parameters: Parameters, sums: Mapping[str, Tensor], data: Data) -> dict[str, float]:
-        """relative_error = |x - x0| / |x0|; psnr_db = 10 log10(max |x0|^2 / mean (x - x0)^2); active: coefficients with
-        a prior variance of more than twice its bound."""
-        active: dict[str, float] = {"active": self._active(parameters)} if self.smallest_variance else {}
-        if not sums:
-            return super().own_scores(parameters, sums, data) | active
-        error, power, entries = (float(sums[name]) for name in ("error", "power", "entries"))
-        truth = self.observations.signal
-        assert truth is not None
-        ratio = decibels(float(truth.abs().max()), error / entries)
-        return {"relative_error": math.sqrt(error / power), "psnr_db": ratio} | active
-
-    def zero_filled(self, y: Tensor) -> Tensor:
-        """H^T y, of measured frequencies with the conjugates that a real image gives: the least-squares signal of least
-        norm."""
-        y = y.to(self._norms)
-        if self.dictionary.sensing != "fourier":
-            return self._signal(self.operator.transpose(y))
-        sensing = subsampled_fourier(self.dictionary.shape, torch.as_tensor(self.dictionary.kept, device=y.device))
-        return sensing.least_norm(y)
-
-    def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
-        if not self.learn_noise:
-            return []
-        noise, found = float(self._noise_of(parameters)), []
-        if noise <= NEAR_FLOOR * self.noise_floor:
-            found.append(
-                f"the noise variance ended at its floor, {self.noise_floor:g} of the measurements' mean square: the "
-                "coefficients explain everything; give model.noise_variance with model.learn_noise=false"
-            )
-        active, measured = self._active(parameters), self.observations.observed / self.observations.shape[0]
-        if not found and (active > measured / 3 or noise < 0.1 * float(self._noise)):
-            before, after = (value * float(self._unit) ** 2 for value in (float(self._noise), noise))
-            found.append(
-                f"{active:,} coefficients are active with {measured:,.0f} measurements, and the noise variance went "
-                f"from {before:.3g} to {after:.3g}: it can hardly be told from the prior; give model.noise_variance "
-                "with model.learn_noise=false"
-            )
-        return found

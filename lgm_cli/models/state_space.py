@@ -13,12 +13,15 @@ from torch import Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
+from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel, refuse_a_temperature
+from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
+from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.parts.one_step_variances import one_step_variances
+from lgm_cli.models.parts.state_space_maximisation import expected_loss, maximise, moments
 from lgm_cli.models.parts.state_space_simulation import simulated_states
-from lgm_cli.models.parts.state_space_start import SMALLEST_EXCESS, packed, principal_start, raised_root, unpacked
+from lgm_cli.models.parts.state_space_start import packed, principal_start, raised_root, unpacked
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.chain import Chain, ChainPosterior, ChainPrecision
@@ -27,11 +30,10 @@ from lgm_cli.posteriors.samples import SamplePosterior
 
 MEMORY = 5  # steps that count as one observation of a channel
 NEGLIGIBLE = 0.01  # noise of a channel, in the variance that an innovation gives it: less changes no forecast
-FARTHEST = 1e5  # from zero to the states, in standard deviations of an innovation, that the numbers can bear
 STATE_SCALE = 2.5  # usual standard deviation of a state, in those of its innovation
 
 
-class StateSpace(LatentVariableModel):
+class StateSpace(LatentGaussianModel):
     """z_1 ~ N(m, P),  z_t = G z_{t-1} + N(0, Q),  y_t = C z_t + eta + N(0, diag R),  entries of y missing.
 
     Shumway & Stoffer, An approach to time series smoothing and forecasting using the EM algorithm, J. Time Series
@@ -46,6 +48,7 @@ class StateSpace(LatentVariableModel):
     """
 
     pictures = ("series",)
+    expanded = True
 
     kind = "series"
     least_steps = 3
@@ -187,7 +190,8 @@ class StateSpace(LatentVariableModel):
             mean, root = (value[chunk.index % self.channels] for value in columns.values())
         return ChainPrecision(chain, entries, self.dim_of_table), chunk.weight * (chunk.values - mean) * root
 
-    def posterior(self, parameters: Parameters, chunk: Chunk) -> ChainPosterior:
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> ChainPosterior:
+        refuse_a_temperature(inverse_temperature)
         parameters = {name: _double(value) for name, value in parameters.items()}
         weight, values = self._grid(chunk, parameters["mean"])
         targets = weight * (values - parameters["mean"]) * parameters["noise_variance"].rsqrt()
@@ -221,9 +225,7 @@ class StateSpace(LatentVariableModel):
 
     # Expectation-maximisation ----------------------------------------------------------------------------------
 
-    def statistics(
-        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
-    ) -> Statistics:
+    def statistics(self, chunk: Chunk, posterior: Posterior) -> Statistics:
         """For each channel, sums over its observed steps of E u u^T, y E u and y^2 with u = (z, 1); sums over time of
         E z_t z_t^T, E z_t u_{t-1}^T and E u_{t-1} u_{t-1}^T, t = 2 .. T; the first state's mean and covariance; all
         with z about its mean over time, `level`, since states may be far from zero."""
@@ -239,82 +241,18 @@ class StateSpace(LatentVariableModel):
         else:
             assert isinstance(posterior, ChainPosterior)
             around, across = posterior.blocks, posterior.next_blocks.sum(0)
-        weight, values = self._grid(chunk, mean)
-        second = around + mean[:, :, None] * mean[:, None, :]
-        count, dim = weight.sum(0), self.latent_dim
-        left = mean.new_zeros(self.channels, dim + 1, dim + 1)
-        left[:, :dim, :dim] = (weight.mT @ second.flatten(1)).view(-1, dim, dim)
-        left[:, dim, :dim] = left[:, :dim, dim] = weight.mT @ mean
-        left[:, dim, dim] = count
-        before = left.new_full((dim + 1, dim + 1), self.steps - 1)
-        before[:dim, :dim] = second[:-1].sum(0)
-        before[:dim, dim] = before[dim, :dim] = mean[:-1].sum(0)
-        found = {
-            "left": left,
-            "right": torch.cat([values.mT @ mean, values.sum(0)[:, None]], dim=1),
-            "square": values.square().sum(0),
-            "now": second[1:].sum(0),
-            "across": torch.cat([across + mean[1:].mT @ mean[:-1], mean[1:].sum(0)[:, None]], dim=1),
-            "before": before,
-            "level": level,
-            "first_mean": mean[0],
-            "first_covariance": around[0],
-        }
-        return found if total is None else {name: total[name] + value for name, value in found.items()}
+        found = moments(mean, level, around, across, *self._grid(chunk, mean))
+        entropy = posterior.entropy()
+        return found if entropy is None else found | {"entropy": entropy.sum()}
 
-    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
-        """[C, eta] row by row, R = mean of E (y - C z - eta)^2;  G = E z_t z_{t-1}^T (E z_{t-1} z_{t-1}^T)^-1;
-        m = E z_1;  Q and P together under P >= Q, with S = E (z_t - G z_{t-1})(..)^T / (T - 1) and S_1 = Cov z_1: in
-        axes in which S = I and S_1 = diag(s), an axis with s >= 1 has Q = 1 and P = s, another Q = P = (T - 1 + s) / T.
-        (In precisions, the constrained problem is convex and unchanged by a change of an axis' sign, so its solution is
-        diagonal.) Then the states are taken in axes in which Q = I.
+    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
+        return expected_loss(parameters, statistics, self.steps)
 
-        Parameters are expanded, z_t = G z_{t-1} + a + N(0, Q) with a = 0 in the model: maximising over a too, and
-        taking the states about their mean (I - G)^-1 a, which eta takes over, is EM for the same likelihood (Liu, Rubin
-        & Wu, Biometrika 85 (1998) 755-770). Without, eta hardly moves once R is small. Where that mean is farther than
-        FARTHEST, a stays zero."""
-        left, right = statistics["left"], statistics["right"]
-        ridge = 1e-13 * left.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1.0)
-        identity = torch.eye(self.latent_dim + 1, dtype=left.dtype, device=left.device)
-        rows = torch.linalg.solve(left + ridge[:, None, None] * identity, right)
-        fitted = ((left @ rows[..., None])[..., 0] * rows).sum(1)
-        count = left[:, -1, -1].clamp_min(1.0)
-        noise = (statistics["square"] - 2 * (right * rows).sum(1) + fitted) / count
-        now, across, before, level = (statistics[name] for name in ("now", "across", "before", "level"))
-        g, root = self._regression(now, across, before)
-        center = torch.linalg.solve(identity[:-1, :-1] - g[:, :-1], g[:, -1])
-        if not bool((torch.linalg.solve(root, center + level).abs() < FARTHEST).all()):
-            center, total = -level, across[:, -1]
-            shift = identity.clone()
-            shift[:-1, -1] = level
-            now = (
-                now + torch.outer(level, total) + torch.outer(total, level) + before[-1, -1] * torch.outer(level, level)
-            )
-            across, before = (across + torch.outer(level, before[-1])) @ shift.mT, shift @ before @ shift.mT
-            g, root = self._regression(now, across[:, :-1], before[:-1, :-1])
-        turned = torch.linalg.solve_triangular(root, statistics["first_covariance"], upper=False)
-        turned = torch.linalg.solve_triangular(root, turned.mT, upper=False)
-        size, axes = torch.linalg.eigh((turned + turned.mT) / 2)
-        least = 1 + SMALLEST_EXCESS
-        q = torch.where(size >= least, 1.0, (self.steps - 1 + size / least) / self.steps)
-        inverse = (axes * q.rsqrt()) @ axes.mT @ torch.linalg.inv(root)  # new axes from old
-        outward = root @ (axes * q.sqrt()) @ axes.mT
-        excess = (axes * (size.clamp_min(least) - 1)) @ axes.mT
-        new = {
-            "transition": inverse @ g[:, : self.latent_dim] @ outward,
-            "observation": rows[:, :-1] @ outward,
-            "mean": rows[:, -1] + rows[:, :-1] @ center,
-            "noise_variance": torch.maximum(noise, self._floor.to(noise)),
-            "initial_mean": inverse @ (statistics["first_mean"] - center),
-            **packed(torch.linalg.cholesky(excess)),
-        }
-        return {name: self._placed(value) for name, value in new.items()}
-
-    def _regression(self, now: Tensor, across: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Of states on those of the step before (and 1), and the Cholesky factor of the residuals' covariance."""
-        g = torch.linalg.solve(before, across.mT).mT
-        innovation = now - g @ across.mT - across @ g.mT + g @ before @ g.mT
-        return g, torch.linalg.cholesky((innovation + innovation.mT) / (2 * (self.steps - 1)))
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
+        found = maximise(statistics, self.steps, self._floor)
+        return {name: self._placed(value) for name, value in found.items()}
 
     # What is written -------------------------------------------------------------------------------------------
 
@@ -347,7 +285,7 @@ class StateSpace(LatentVariableModel):
         noise, unit = parameters["noise_variance"].to(density), self._unit.to(density)
         return density - (weight.sum(0) * (0.5 * (noise.log() + math.log(2 * math.pi)) + unit.log())).sum()
 
-    def predict(self, parameters: Parameters, posterior: DensePosterior, index: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, parameters: Parameters, posterior: DensePosterior, index: Tensor) -> Predictive:
         assert isinstance(posterior, ChainPosterior)
         index = index.to(posterior.states.device)
         steps, channels = index[0] // self.channels, index[0] % self.channels
@@ -356,7 +294,7 @@ class StateSpace(LatentVariableModel):
         mean = inside["mean"][channels] + (rows * posterior.forecast[0][steps]).sum(1)
         variance = inside["noise_variance"][channels] + posterior.step_variance(rows, steps)
         center, scale = (x.cpu()[index[0].cpu()] for x in (self.observations.center, self.observations.scale))
-        return (center + scale * mean.cpu())[None], (scale**2 * variance.cpu())[None]
+        return Predictive((center + scale * mean.cpu())[None], (scale**2 * variance.cpu())[None])
 
     def latents(self, parameters: Parameters, posterior: DensePosterior) -> tuple[Tensor, Tensor]:
         """The states, (T, D), in standard deviations of their innovations."""

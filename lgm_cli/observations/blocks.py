@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Dictionary
-from lgm_cli.observations.chunk import Chunk
+from lgm_cli.observations.chunk import SHARED_FROM, Chunk
 from lgm_cli.observations.units import standardisation
 
 BLOCK_ENTRIES = 1 << 17  # of a dense block: large enough for efficient products, small enough for the cache
@@ -20,8 +20,6 @@ BLOCK_ENTRIES = 1 << 17  # of a dense block: large enough for efficient products
 SPARSE_BLOCK_ENTRIES = 1 << 18  # of a block of ratings, in which data points of similar length are put together
 
 DENSE_FROM = 0.15  # share of observed entries from which masked products over all columns are faster than gathered ones
-
-SHARED_FROM = 8  # data points with one mask that are worth a chunk of their own
 
 BUCKET_RATIO = 1.5  # widest over narrowest data point of a gathered chunk
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
+SHARED_FROM = 8  # data points with one mask that are worth a chunk of their own
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -68,9 +70,42 @@ class Chunk:
         index = torch.where(weight > 0, order, self.weight.shape[1])
         return Chunk(self.points, index, weight, self.values.gather(1, order))
 
+    @cached_property
+    def alike(self) -> list[tuple[Tensor, Chunk]]:
+        """The same data points in groups, each with the places (n,) of its members in this chunk.
+
+        Those that observe the same columns are a shared chunk where there are at least SHARED_FROM of them; all others
+        are one gathered chunk.
+        """
+        everyone = torch.arange(len(self.points), device=self.points.device)
+        if self.index is not None:
+            return [(everyone, self)]
+        _, pattern, size = torch.unique(self.weight, dim=0, return_inverse=True, return_counts=True)
+        groups, rest = [], torch.ones_like(pattern, dtype=torch.bool)
+        for number in torch.nonzero(size >= SHARED_FROM).flatten().tolist():
+            members = torch.nonzero(pattern == number).flatten()
+            index = torch.nonzero(self.weight[members[0]]).flatten()
+            if len(index):
+                part = members[:, None], index
+                groups.append((members, Chunk(self.points[members], index, self.weight[part], self.values[part])))
+                rest[members] = False
+        members = everyone[rest]
+        if len(members):
+            part = Chunk(self.points[members], None, self.weight[members], self.values[members])
+            groups.append((members, part.gathered))
+        return groups
+
+    @cached_property
+    def patterns(self) -> tuple[Tensor, Tensor]:
+        """The different rows (P, m) of the index of a gathered chunk, and which of them is each data point's, (n,)."""
+        assert self.index is not None and self.index.dim() == 2
+        return torch.unique(self.index, dim=0, return_inverse=True)
+
     def scattered(self, width: int) -> tuple[Tensor, Tensor]:
         """weight and values over all `width` columns, (n, width) each, zero where nothing was observed."""
         if self.index is None:
+            return self.weight, self.values
+        if self.index.dim() == 1 and len(self.index) == width and bool((self.index.diff() > 0).all()):
             return self.weight, self.values
         index = self.index.expand(len(self.points), -1)
         whole = self.weight.new_zeros(len(self.points), width + 1)

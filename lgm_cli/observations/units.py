@@ -22,3 +22,8 @@ def standardisation(data: Data) -> tuple[np.ndarray, np.ndarray]:
     if data.table.common_unit:
         return center, np.full(data.shape[1], np.sqrt(square.sum() / len(visible)))
     return center, np.sqrt(square / seen)
+
+
+def plain_units(data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Center and scale of values that are learned from as they are, such as counts."""
+    return np.zeros(data.shape[1]), np.ones(data.shape[1])

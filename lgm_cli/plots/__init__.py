@@ -5,14 +5,17 @@ Every function writes a PNG to `path` and returns its Figure; matplotlib's globa
 
 from lgm_cli.plots.autoregression import fitted_series, spectrum
 from lgm_cli.plots.factors import factor_extremes, latent_scatter, loadings_table
+from lgm_cli.plots.mixtures import component_densities, component_means, component_regions
 from lgm_cli.plots.run import convergence, predictions
 from lgm_cli.plots.series import channels, first_drawn, states
 from lgm_cli.plots.signals import image, signal
+from lgm_cli.plots.states import MOST_CHANNELS, state_bands, window_begin
 from lgm_cli.plots.style import COLOURS, QUIET, STYLE
 from lgm_cli.plots.weights import weights
 
 __all__ = [
-    "COLOURS", "QUIET", "STYLE",
-    "channels", "convergence", "factor_extremes", "first_drawn", "fitted_series", "image", "latent_scatter",
-    "loadings_table", "predictions", "signal", "spectrum", "states", "weights",
+    "COLOURS", "MOST_CHANNELS", "QUIET", "STYLE",
+    "channels", "component_densities", "component_means", "component_regions", "convergence", "factor_extremes",
+    "first_drawn", "fitted_series", "image", "latent_scatter", "loadings_table", "predictions", "signal", "spectrum",
+    "state_bands", "states", "weights", "window_begin",
 ]  # fmt: skip

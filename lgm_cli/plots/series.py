@@ -34,8 +34,8 @@ def states(
         for state, axes in enumerate(grid):
             _band(axes, place, mean[:, state], deviation[:, state], POSITIVE)
             axes.set_ylabel(f"state {state + 1}", fontsize=8)
-            _divide(axes, observed, len(mean))
-        _time(grid[-1], labels, 0, len(mean))
+            divide(axes, observed, len(mean))
+        time_axis(grid[-1], labels, 0, len(mean))
         more = f", the first {shown} of {mean.shape[1]}" if shown < mean.shape[1] else ""
         return save(figure, path, f"Smoothed states{more} [standard deviations of an innovation], with 90% bands")
 
@@ -82,13 +82,13 @@ def channels(
             )  # fmt: skip
             axes.plot(place, known, color=INK, linewidth=0.9, marker=".", markersize=2.5)
             axes.plot(place, hidden[part], "o", color=INK, markersize=2.8, markerfacecolor="white", markeredgewidth=0.8)
-            _divide(axes, ahead if horizon or forecast else None, steps)
+            divide(axes, ahead if horizon or forecast else None, steps)
             if horizon and forecast:
                 axes.axvline(steps - forecast - 0.5, color=FAINT, linewidth=1, linestyle=":")
             axes.set_title(shorten(names[channel], 40))
         for axes in grid[max(0, len(shown) - columns) : len(shown)]:
             axes.tick_params(labelbottom=True)
-            _time(axes, labels, begin, steps, ROOM // columns)
+            time_axis(axes, labels, begin, steps, ROOM // columns)
         handles: list[Artist] = [
             Line2D([], [], color=INK, linewidth=0.9, marker=".", markersize=4, label="learned from"),
             Line2D([], [], color=INK, marker="o", linewidth=0, markersize=3.5, markerfacecolor="white", label="hidden"),
@@ -114,13 +114,13 @@ def _band(axes: Axes, place: np.ndarray, mean: np.ndarray, deviation: np.ndarray
     axes.plot(place, mean, color=colour, linewidth=1)
 
 
-def _divide(axes: Axes, observed: int | None, steps: int) -> None:
+def divide(axes: Axes, observed: int | None, steps: int) -> None:
     """Where forecasts begin."""
     if observed is not None and observed < steps:
         axes.axvline(observed - 0.5, color=FAINT, linewidth=1)
 
 
-def _time(axes: Axes, labels: Sequence[object], begin: int, end: int, room: int = ROOM) -> None:
+def time_axis(axes: Axes, labels: Sequence[object], begin: int, end: int, room: int = ROOM) -> None:
     """Labels of some steps, as many as there is room for in so many characters."""
     longest = max(len(shorten(labels[place], WIDEST)) for place in (begin, end - 1))
     count = min(max(room // (longest + 3), 2), LABELS)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lgm_cli.numerics.band import multiply, slanted, squared
-from lgm_cli.posteriors.base import PosteriorPrecision
+from lgm_cli.posteriors.base import GaussianPosterior, PosteriorPrecision
 
 ROUNDING = 10  # errors of an entry of A, in units of eps (p + 1)
 
@@ -73,7 +73,7 @@ class BandedPrecision(PosteriorPrecision):
         return (torch.diag(self.gram[0]) + lower + lower.mT)[None]
 
 
-class BandedPosterior:
+class BandedPosterior(GaussianPosterior):
     """z | y ~ N(mean, Sigma), Sigma = A^-1, by block Cholesky factorisation of the band, O(T B^2) for blocks of
     B = max(p, 32):
 
@@ -169,5 +169,8 @@ class BandedPosterior:
             self.precision.whiten(self.mean).square().sum()
             + (self.targets - self.precision.forward(self.mean)).square().sum()
         )
-        log_det = 2 * torch.stack([f.diagonal() for f in self._factors]).log().sum()
-        return (self.precision.band[0].log().sum() - 0.5 * (misfit + log_det)).reshape(1)
+        return (self.precision.band[0].log().sum() - 0.5 * (misfit + self.log_determinant)).reshape(1)
+
+    @property
+    def log_determinant(self) -> Tensor:
+        return 2 * torch.stack([f.diagonal() for f in self._factors]).log().sum()[None]

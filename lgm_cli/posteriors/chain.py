@@ -3,7 +3,6 @@ odd-even elimination of the block tridiagonal precision."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +12,8 @@ from torch import Tensor
 from lgm_cli.numerics.block_tridiagonal import eliminate
 from lgm_cli.posteriors.base import PosteriorPrecision
 from lgm_cli.posteriors.dense import DensePosterior
+from lgm_cli.posteriors.steady_state import SteadyStatePreconditioner
+from lgm_cli.solvers.base.preconditioner import BlockPreconditioner, Preconditioner
 
 BLOCK_ELEMENTS = 1 << 27  # numbers of the diagonal blocks of a preconditioner, at most (512 MiB in float32)
 
@@ -116,23 +117,17 @@ class ChainPrecision(PosteriorPrecision):
         return (prior + self.chain.mask @ self.chain.rows.square()).flatten()[None]
 
     @torch.no_grad()
-    def preconditioner_blocks(self, name: str) -> Tensor | None:
-        """jacobi: A_tt, (1, T, D, D). auto: the circulant matrix of the average over time, which sees the long memory
-        of slow states that the diagonal does not; at the frequency w, (1, T // 2 + 1, D, D),
-
-            (I - G e^-iw)^H (I - G e^-iw) + V^T diag(share of the steps that each channel is observed at) V.
-
-        None where they would take too much memory."""
-        if self.dim * self.states > BLOCK_ELEMENTS:
-            return None
+    def preconditioner(self, name: str) -> Preconditioner | None:
+        """jacobi: the blocks A_tt, or None where they would take too much memory. auto: the steady state of a chain
+        whose every step observes the average over time, which sees the long memory of slow states that the diagonal
+        does not."""
+        chain = self.chain
         if name == "jacobi":
-            return self.chain.blocks()[0][None]
-        g, rows = self.chain.transition, self.chain.rows
-        steps = torch.arange(self.steps // 2 + 1, dtype=torch.float64)
-        turn = torch.polar(torch.ones_like(steps), -2 * math.pi / self.steps * steps).to(g.device)[:, None, None]
-        identity = torch.eye(self.states, dtype=g.dtype, device=g.device)
-        moved = identity - g * turn.to(torch.complex64 if g.dtype == torch.float32 else torch.complex128)
-        return (moved.mH @ moved + (rows.mT * self.chain.mask.mean(0)) @ rows)[None]
+            fits = self.dim * self.states <= BLOCK_ELEMENTS
+            return BlockPreconditioner(chain.blocks()[0][None]) if fits else None
+        information = (chain.rows.mT * chain.mask.mean(0)) @ chain.rows
+        start = chain.start_inverse.mT @ chain.start_inverse
+        return SteadyStatePreconditioner(chain.transition, start, information, self.steps)
 
     def dense(self) -> Tensor:
         blocks, below = self.chain.blocks()
@@ -190,6 +185,10 @@ class ChainPosterior(DensePosterior):
     def step_variance(self, rows: Tensor, steps: Tensor) -> Tensor:
         """r^T Sigma_t r, (k,), for rows r (k, D) at the steps t (k,)."""
         return ((self.forecast[1][steps] @ rows[:, :, None])[..., 0] * rows).sum(1).clamp_min(0.0)
+
+    @property
+    def log_determinant(self) -> Tensor:
+        return self._found.log_determinant[None]
 
     def log_density(self) -> Tensor:
         """log N(targets; V m.., V Gamma^-1 V^T + I) of the observed entries, m/2 log(2 pi) left out, (1,): the joint

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
 from lgm_cli.numerics.symmetric import symmetric_product
-from lgm_cli.posteriors.base import PosteriorPrecision
+from lgm_cli.posteriors.base import GaussianPosterior, PosteriorPrecision
 
 
 class DensePrecision(PosteriorPrecision):
@@ -20,6 +20,8 @@ class DensePrecision(PosteriorPrecision):
     rows V: (M, D) shared by all data points, with a mask (n, M); or (n, m, D), or (m, D) with mask None. As a matrix it
     takes 2 m D^2 operations, and each product with that D / (2 m) of those by its rows.
     """
+
+    sketchable = True
 
     def __init__(self, rows: Tensor, mask: Tensor | None) -> None:
         self.rows, self.mask, self.dim = rows, mask, rows.shape[-1]
@@ -57,7 +59,7 @@ class DensePrecision(PosteriorPrecision):
         return identity + (gram if gram.dim() == 3 else gram[None])
 
 
-class DensePosterior:
+class DensePosterior(GaussianPosterior):
     """z_n | y_n ~ N(mean_n, Sigma_n) for y_n = V_n z_n + noise, z_n ~ N(0, I), noise ~ N(0, I), by Cholesky
     factorisation.
 
@@ -67,11 +69,14 @@ class DensePosterior:
     rows V: (n, m, D), or (1, m, D) when all data points share their rows, and so one factorisation; padded rows are
     zero. targets y: (n, m), zero where padded. orthogonal: the factor is that of a QR factorisation of [V; I] or
     [V^T; I], which takes about twice the time and is as exact as V is, however little noise there is: forming A or C
-    leaves nothing of an eigenvalue of one beside those beyond 1 / eps.
+    leaves nothing of an eigenvalue of one beside those beyond 1 / eps. inverse_temperature: beta of the density
+    p(y, z)^beta, which leaves the mean as it is and divides the covariance.
     """
 
-    def __init__(self, rows: Tensor, targets: Tensor, orthogonal: bool = False) -> None:
-        self.rows, self.targets = rows, targets
+    def __init__(
+        self, rows: Tensor, targets: Tensor, orthogonal: bool = False, inverse_temperature: float = 1.0
+    ) -> None:
+        self.rows, self.targets, self.inverse_temperature = rows, targets, inverse_temperature
         _, m, dim = rows.shape
         self.dual = m <= dim
         columns = rows.mT if self.dual else rows
@@ -116,7 +121,7 @@ class DensePosterior:
     @cached_property
     def image(self) -> Tensor:
         """V Sigma, (n or 1, m, D): equal to C^-1 V."""
-        return self.inverse @ self.rows if self.dual else self.rows @ self.inverse
+        return (self.inverse @ self.rows if self.dual else self.rows @ self.inverse) / self.inverse_temperature
 
     def observed_variance(self, rows: Tensor) -> Tensor:
         """diag(V Sigma V^T), (n or 1, m), differentiable in V, which has the values given at construction; Sigma is
@@ -130,24 +135,31 @@ class DensePosterior:
         if self.dual:
             inner = self.rows @ rows.mT
             reduction = torch.linalg.solve_triangular(self.factor, inner, upper=False).square().sum(-2)
-            return (rows.square().sum(-1) - reduction).clamp_min(0.0)
-        return torch.linalg.solve_triangular(self.factor, rows.mT, upper=False).square().sum(-2)
+            return (rows.square().sum(-1) - reduction).clamp_min(0.0) / self.inverse_temperature
+        square = torch.linalg.solve_triangular(self.factor, rows.mT, upper=False).square().sum(-2)
+        return square / self.inverse_temperature
 
     @cached_property
     def covariance(self) -> Tensor:
         """Sigma, (n or 1, D, D)."""
         if not self.dual:
-            return self.inverse
+            return self.inverse / self.inverse_temperature
         product = -self.rows.mT @ self.image
-        product.diagonal(dim1=-2, dim2=-1).add_(1.0)
+        product.diagonal(dim1=-2, dim2=-1).add_(1 / self.inverse_temperature)
         return product
 
     @property
     def marginal_variance(self) -> Tensor:
         """diag(Sigma), (n or 1, D), without forming Sigma in the dual form."""
         if self.dual:
-            return (1 - torch.linalg.vecdot(self.rows, self.image, dim=-2)).clamp_min(0.0)
-        return self.inverse.diagonal(dim1=-2, dim2=-1)
+            known = torch.linalg.vecdot(self.rows, self.image, dim=-2)
+            return (1 / self.inverse_temperature - known).clamp_min(0.0)
+        return self.inverse.diagonal(dim1=-2, dim2=-1) / self.inverse_temperature
+
+    @property
+    def log_determinant(self) -> Tensor:
+        """log det A = log det C, (n or 1,)."""
+        return 2 * self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def log_density(self) -> Tensor:
         """log N(y; 0, C) + m/2 log(2 pi) = -1/2 (y^T C^-1 y + log det A), (n,), with y^T C^-1 y as a sum of squares,
@@ -156,8 +168,7 @@ class DensePosterior:
             square = torch.linalg.solve_triangular(self.factor, self._columns, upper=False).square().sum(1).flatten()
         else:
             square = self.residual.square().sum(-1) + self.mean.square().sum(-1)
-        log_det = 2 * self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return -0.5 * (square + log_det)
+        return -0.5 * (square + self.log_determinant)
 
 
 class _QuadraticForm(torch.autograd.Function):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lgm_cli.operators.base import LinearOperator
 from lgm_cli.operators.entries import Diagonal
-from lgm_cli.posteriors.base import PosteriorPrecision
+from lgm_cli.posteriors.base import GaussianPosterior, PosteriorPrecision
 
 
 class OperatorPrecision(PosteriorPrecision):
@@ -77,7 +77,7 @@ class OperatorPrecision(PosteriorPrecision):
         return self.matvec(identity.expand(len(self.weight), -1, -1))
 
 
-class OperatorPosterior:
+class OperatorPosterior(GaussianPosterior):
     """w_n | y_n in whitened coordinates, as OperatorPrecision, by Cholesky factorisation in the dual form for data
     points that observe the same m rows of Phi:
 
@@ -156,6 +156,10 @@ class OperatorPosterior:
         """Sigma, (1, D, D)."""
         identity = torch.eye(len(self.scale), dtype=self.scale.dtype, device=self.scale.device)
         return (identity - self._transpose(self.forward(identity) @ self.inverse))[None].to(self._dtype)
+
+    @property
+    def log_determinant(self) -> Tensor:
+        return 2 * self.factor.diagonal().log().sum()[None]
 
     def log_density(self) -> Tensor:
         """log N(t; 0, C) + m/2 log(2 pi), (n,)."""

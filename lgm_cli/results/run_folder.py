@@ -18,6 +18,22 @@ OPEN = {"max_steps": "config", "max_seconds": "config", "tolerance": "config", "
 
 BEYOND = {"max_steps": "max_steps", "max_seconds": "max_seconds", "converged": "tolerance"}  # by how a run ended
 
+# Keys that came after the first checkpoints, by group and choice, with values by which runs without them go on.
+LATER_KEYS: dict[tuple[str, str], dict[str, Any]] = {
+    ("solver", name): {"rank": "auto"}
+    for name in ("conjugate_gradient", "gradient_descent", "nesterov", "steepest_descent")
+}
+
+
+def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a run, with the keys that its version of the program did not have."""
+    filled = dict(config)
+    for (group, name), keys in LATER_KEYS.items():
+        part = config.get(group)
+        if isinstance(part, Mapping) and part.get("name") == name:
+            filled[group] = {**keys, **part}
+    return filled
+
 
 def summary_of(folder: Path) -> dict[str, Any] | None:
     """What a run says of its end; None when it was killed before it did. UserError when it cannot be understood."""

@@ -146,10 +146,9 @@ def _work(asked: Applied, summary: dict[str, Any]) -> None:
 
 def _require_fit(run: Path, exported: Mapping[str, Tensor], table: Table, model: LatentVariableModel) -> None:
     """UserError for parameters that are not those of the run's model of the columns that columns.csv names."""
-    from lgm_cli.models.base.parameters import sound
+    from lgm_cli.models.base.parameters import has_shapes, sound
 
-    shapes = {name: tuple(value.shape) for name, value in exported.items()}
-    if table.kind != model.kind or shapes != model.exported_shapes(table):
+    if table.kind != model.kind or not has_shapes(exported, model.exported_shapes(table)):
         raise UserError(f"{run} has no parameters of the columns that it names", LEARN_AGAIN)
     if not sound(exported):
         raise damaged(run / "parameters.safetensors")

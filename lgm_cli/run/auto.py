@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any
 
-from lgm_cli.errors import UserError
-from lgm_cli.evaluation.memory import available_memory
 from lgm_cli.methods.acceleration import AcceleratedMethod
-from lgm_cli.methods.e_steps.exact import Exact
-from lgm_cli.methods.e_steps.monte_carlo import MonteCarlo
-from lgm_cli.methods.m_steps.closed_form import ClosedForm
-from lgm_cli.methods.m_steps.gradient import Gradient
+from lgm_cli.methods.e_steps.base.e_step import EStep
+from lgm_cli.methods.m_steps.base.m_step import MStep
 from lgm_cli.methods.method import Method
+from lgm_cli.methods.statistics.base.sums import Sums
+from lgm_cli.methods.statistics.running import first_update
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.run.build import class_of, solver
+from lgm_cli.run.meaning import (
+    named_parameters,
+    refuse_what_does_not_fit,
+    refuse_what_has_no_meaning,
+    rehearse,
+)
 
-MAX_STEPS = {"closed_form": 2000, "gradient": 5000}
+MAX_STEPS = {"closed_form": 2000, "gradient": 5000, "ascent": 2000, "conditional": 2000}
+
+
+MAX_BATCH_STEPS = 20_000  # of closed-form steps over a minibatch each
 
 
 RETREATS = 4  # from steps that led astray, where their size was left open
@@ -28,6 +36,9 @@ FEW_BLOCKS = 8  # up to so many blocks every step uses all data points
 
 
 BATCH_BLOCKS = 2
+
+
+BATCHES = {"running": 20, "replaced": 10}  # to pass through the data, where statistics of batches are put together
 
 
 COLUMN_SAMPLES = 512  # posterior samples behind a column's gradient, at least, in steps over all data points
@@ -40,16 +51,20 @@ LEARNING_RATE = {"adam": 0.55, "rmsprop": 0.1, "adagrad": 0.5, "sgd": 1.0}  # ti
 
 
 def max_steps(config: Mapping[str, Any]) -> int:
-    given = config["max_steps"]
+    given, options = config["max_steps"], config["method"]
     if given != "auto":
         return given
-    return class_of("models", config["model"]["name"]).choices.get("max_steps", MAX_STEPS[config["method"]["update"]])
+    usual = MAX_BATCH_STEPS if _batched(options) else MAX_STEPS[options["update"]]
+    return class_of("models", config["model"]["name"]).choices.get("max_steps", usual)
 
 
-def block_size(config: Mapping[str, Any]) -> int | None:
-    """Data points of a block: a batch smaller than the usual block is a block of its own."""
-    batch = config["method"].get("batch_size", "auto")
-    return None if batch == "auto" else batch
+def block_size(config: Mapping[str, Any], points: int) -> int | None:
+    """Data points of a block, of so many in all: a batch smaller than the usual block is a block of its own."""
+    options = config["method"]
+    batch = options.get("batch_size", "auto")
+    if batch != "auto":
+        return batch
+    return math.ceil(points / BATCHES[options["statistics"]]) if _batched(options) else None
 
 
 def method(
@@ -57,65 +72,94 @@ def method(
 ) -> tuple[Method, dict[str, Any]]:
     """The method, and what was chosen for the values that were left open.
 
+    E-step, statistics and M-step are the classes that the words `posterior`, `statistics` and `update` name, by file;
+    each is given what its arguments ask for by name, of the method's keys and of what is made here.
+
     The choices were measured on MovieLens (D = 3 with the offset), bfi (D = 5) and simulated data (D = 5 and 400):
     from a third to three times the learning rate, all reach the same likelihood where D is small.
     """
-    options, seed = config["method"], config["seed"]
-    observations = model.observations
-    blocks = len(observations.blocks)
-    largest = max(sum(len(chunk.points) for chunk in block) for block in observations.blocks)
-    if options["update"] == "closed_form":
-        per_step = blocks
-    elif options["batch_size"] == "auto":
-        per_step = blocks if blocks <= FEW_BLOCKS else BATCH_BLOCKS
-    else:
-        per_step = min(blocks, max(1, round(options["batch_size"] / largest)))
-    batch = min(observations.shape[0], per_step * largest)
-    chosen: dict[str, Any] = {"batch_size": batch}
-    if options["posterior"] == "exact" or not model.standard_prior:  # whose parameters are judged by exact ones alone
-        _refuse_what_does_not_fit(model, options["update"] == "gradient")
-    if options["posterior"] == "exact":
-        expectation: Exact | MonteCarlo = Exact(model)
-    else:
-        iterative = solver(config, model)
-        # Minibatches bring noise of their own, which one sample a data point does not much increase.
-        samples = 1 if per_step < blocks else min(MOST_SAMPLES, math.ceil(COLUMN_SAMPLES / model.replicates))
+    options, observations = dict(config["method"]), model.observations
+    chosen: dict[str, Any] = {}
+    if options["posterior"] == "auto":
+        options["posterior"] = chosen["posterior"] = "monte_carlo" if model.has_system else "drawn"
+    name = config.get("model", {}).get("name", type(model).__name__)
+    refuse_what_has_no_meaning(options, model, name)
+    gradient = options["update"] == "gradient"
+    blocks, (per_step, batch) = len(observations.blocks), _batch(config, model)
+    chosen["batch_size"] = batch
+    if options["posterior"] != "monte_carlo" or not model.standard_prior:  # judged by exact posteriors alone
+        refuse_what_does_not_fit(model, gradient or "either" in options)
+    given: dict[str, Any] = options | {
+        "model": model, "parameters": parameters, "seed": config["seed"], "blocks_per_step": per_step,
+    }  # fmt: skip
+    if options["posterior"] in ("monte_carlo", "drawn"):
+        # Minibatches bring noise of their own, which one sample a data point does not much increase; so do averages.
+        few = per_step < blocks or options.get("statistics") == "running"
+        samples = 1 if few else min(MOST_SAMPLES, math.ceil(COLUMN_SAMPLES / model.replicates))
         samples = model.choices.get("num_samples", samples)
         chosen["num_samples"] = _auto(options["num_samples"], samples)
         chosen["refresh_every"] = _auto(options["refresh_every"], 1)
+    if options["posterior"] == "monte_carlo":
+        iterative = given["solver"] = solver(config, model)
         chosen["max_iterations"], chosen["tolerance"] = iterative.max_iterations, iterative.tolerance
-        expectation = MonteCarlo(
-            model,
-            iterative,
-            chosen["num_samples"],
-            chosen["refresh_every"],
-            seed,
-            options["gradient"] == "network",
-        )
-    if options["update"] == "closed_form":
-        update: ClosedForm | Gradient = ClosedForm(model, parameters)
-    else:
+        given["differentiable"] = options.get("gradient") == "network"
+    if gradient:
         optimizer = options["optimizer"]
         rate = LEARNING_RATE[optimizer] * model.step_dim**-0.95
         rate = model.choices.get("learning_rate", {}).get(optimizer, rate)
         chosen["learning_rate"] = _auto(options["learning_rate"], rate)
         betas = model.choices.get("betas") if optimizer == "adam" else None
         chosen |= {} if betas is None else {"betas": list(betas)}
-        retreats = RETREATS if options["learning_rate"] == "auto" else 0
-        update = Gradient(model, parameters, optimizer, chosen["learning_rate"], betas, retreats)
-    made = Method(model, expectation, update, per_step, seed)
+        given |= {"betas": betas, "retreats": RETREATS if options["learning_rate"] == "auto" else 0}
+    if "first_update" in options:
+        entries = observations.observed * per_step / blocks
+        numbers = sum(value.numel() for value in parameters.values())
+        first = first_update(numbers, entries, max(1, blocks // per_step))
+        chosen["first_update"] = _auto(options["first_update"], first)
+    if "either" in options:
+        names = named_parameters(options["either"], "either", model.blocks[-1], parameters)
+        given["either"] = chosen["either"] = names
+    if "hold" in options:
+        names = named_parameters(options["hold"], "hold", getattr(model, "held_when_tempered", ()), parameters)
+        given["hold"] = chosen["hold"] = names
+    given |= {key: value for key, value in chosen.items() if key in options}
+    e_step: EStep = _made("methods.e_steps", options["posterior"], given)
+    if not gradient:
+        kept = {"running": 2, "replaced": blocks + 1}.get(options.get("statistics", "fresh"), 0)
+        if kept or options["posterior"] != "exact":
+            rehearse(options, model, name, _made("methods.e_steps", options["posterior"], given), parameters, kept)
+        sums: Sums = _made("methods.statistics", options.get("statistics", "fresh"), given)
+        given["sums"] = sums
+    m_step: MStep = _made("methods.m_steps", options["update"], given)
+    chosen = {key: list(value) if isinstance(value, tuple) else value for key, value in chosen.items()}
+    made = Method(model, e_step, m_step, per_step, config["seed"])
     acceleration = options.get("acceleration", "none")  # of runs recorded before there was any, too
     return (made if acceleration == "none" else AcceleratedMethod(made, acceleration)), chosen
 
 
-def _refuse_what_does_not_fit(model: LatentVariableModel, gradient: bool) -> None:
-    """UserError when exact posteriors do not fit into the memory that is free."""
-    needed, free = model.exact_bytes(gradient), available_memory(model.observations.device)
-    if needed > free:
-        raise UserError(
-            f"exact posteriors need {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free",
-            "method=unroll" if model.standard_prior else "fewer latent dimensions, or less of the series",
-        )
+def _made(package: str, word: str, given: Mapping[str, Any]) -> Any:
+    """An object of the class that a word names, with those of the given values that its arguments name."""
+    kind: Callable[..., Any] = class_of(package, word)
+    return kind(**{name: given[name] for name in signature(kind).parameters if name in given})
+
+
+def _batched(options: Mapping[str, Any]) -> bool:
+    """Whether statistics of minibatches are put together."""
+    return "batch_size" in options and options.get("statistics", "fresh") != "fresh"
+
+
+def _batch(config: Mapping[str, Any], model: LatentVariableModel) -> tuple[int, int]:
+    """Blocks of a step, and data points."""
+    options, observations = config["method"], model.observations
+    blocks = len(observations.blocks)
+    largest = max(sum(len(chunk.points) for chunk in block) for block in observations.blocks)
+    if "batch_size" not in options:
+        per_step = blocks
+    elif (size := block_size(config, observations.shape[0])) is not None:
+        per_step = min(blocks, max(1, round(size / largest)))
+    else:
+        per_step = blocks if blocks <= FEW_BLOCKS else BATCH_BLOCKS
+    return per_step, min(observations.shape[0], per_step * largest)
 
 
 def _auto(given: Any, choice: Any) -> Any:

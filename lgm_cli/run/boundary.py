@@ -130,10 +130,9 @@ class Boundary:
         """After a few steps of EM."""
         try:
             for _ in range(self.steps):
-                total = None
+                total = {}
                 for part, posterior in self.evaluator.posteriors(parameters):
-                    total = self.model.statistics(parameters, part, posterior, total)
-                assert total is not None
+                    total = self.model.add_statistics(total, part, posterior)
                 parameters = self.model.maximise(parameters, total)
             scores = self.evaluator.score(parameters)
         except (LinAlgError, np.linalg.LinAlgError):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.solvers.base.solver import Solver
 
@@ -28,4 +29,10 @@ def solver(config: Mapping[str, Any], model: LatentVariableModel) -> Solver:
     """The solver of the configuration; what was left open is the model's to choose, and then the solver's."""
     options = dict(config["solver"])
     options |= {key: value for key, value in model.choices.items() if options.get(key) == "auto"}
+    if options.get("preconditioner") == "nystrom" and not model.standard_prior:
+        name = config["model"]["name"]
+        raise UserError(
+            f"solver.preconditioner=nystrom sketches A - I, and the prior of model={name} is no standard normal one",
+            "solver.preconditioner=auto",
+        )
     return of_name("solvers", options["name"], options)

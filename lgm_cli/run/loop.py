@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
+from torch import Tensor
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
 from lgm_cli.errors import ANEW, UserError
@@ -175,16 +176,21 @@ class Learner:
         except LinAlgError:
             return "diverged"
         self.convergence.add(step, scores.train_log_likelihood, scores.settling)
-        if self.convergence.diverged(scores.train_log_likelihood):
+        if self.convergence.diverged(scores.train_log_likelihood, judged=not self.method.tempered):
             self._record(scores, info, progress)
             return "diverged"
         self._good = (step, self.method.parameters, scores)
+        if self.method.tempered:  # steps climb another likelihood: what is judged begins after them
+            self.convergence.restart(scores.train_log_likelihood, scores.settling)
+            self._record(scores, info, progress)
+            self._row = step
+            return None
         scores = self._try_boundary(scores)
         if self.convergence.converged():
             if (better := self._look_around()) is None:
                 return self._finish("converged", info, progress, scores)
             scores = better
-        if self.convergence.should_anneal() and self.method.update.anneal():
+        if self.convergence.should_anneal() and self.method.quieter():
             self.convergence.anneal()
         self._record(scores, info, progress)
         self._row = step
@@ -239,7 +245,7 @@ class Learner:
         try:
             if scores is None:
                 scores = self.evaluator.score(self.method.parameters)
-                if self.convergence.diverged(scores.train_log_likelihood):
+                if self.convergence.diverged(scores.train_log_likelihood, judged=not self.method.tempered):
                     status = "diverged"
             if self.evaluator.sampled:
                 scores = self.evaluator.score(self.method.parameters, final=True)
@@ -314,7 +320,8 @@ class Learner:
         require(good["parameters"], self.method.parameters, "good.parameters")
         device = self.method.model.observations.device
         for tensors in (good["parameters"], method["update"].get("parameters", {}), method["expectation"]):
-            tensors.update({name: value.to(device) for name, value in tensors.items()})
+            here = {name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)}
+            tensors.update(here)
         self.method.load_state(method)
         steps, clock = found["steps"], [state["seconds"], state["earlier_seconds"], *found["values"]]
         if not steps or steps != sorted(set(steps)) or len(steps) != len(found["values"]):

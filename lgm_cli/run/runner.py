@@ -99,6 +99,7 @@ def _run(
     # torch is imported from here on: what can be refused without it has been
     from lgm_cli.evaluation.evaluator import Evaluator
     from lgm_cli.observations.blocks import observe
+    from lgm_cli.observations.units import plain_units
     from lgm_cli.results import write
     from lgm_cli.results.closing import closing
     from lgm_cli.run import auto, build
@@ -111,7 +112,8 @@ def _run(
     model = build.model(config)
     dtype = devices.dtype(config["device"], model)
     model.check(data)
-    model = model.bind(observe(data, config["seed"], dtype, device, auto.block_size(config)))
+    size, units = auto.block_size(config, data.layout[0]), None if model.standardise else plain_units(data)
+    model = model.bind(observe(data, config["seed"], dtype, device, size, units))
     devices.spare_threads(config["device"], model)
     summary["host"] = host() | devices.describe(device, dtype)
     method, chosen = auto.method(config, model, model.start(config["seed"]))
@@ -176,7 +178,8 @@ def _checkpoint(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         require(state["identity"], {"config": dict, "fingerprint": str}, "identity")
     except ValueError as error:
         raise UserError(f"the checkpoint in {folder} is not a run's", ANEW) from error
-    run_folder.verify(config, state["identity"]["config"], folder)
+    saved = run_folder.with_later_keys(state["identity"]["config"])
+    run_folder.verify(config, saved, folder)
     steps, seconds, status = state["method"]["steps"], state["seconds"], run_folder.status_of(folder)
     if status == "max_steps" and steps >= auto.max_steps(config):
         raise UserError(f"{folder} has taken its {steps} steps", f"raise the limit, e.g. max_steps={2 * steps}")

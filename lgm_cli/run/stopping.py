@@ -65,9 +65,13 @@ class Convergence:
     def settled(self) -> bool:
         return self.moved < SETTLED
 
-    def diverged(self, log_likelihood: float) -> bool:
-        """Whether a value is not finite, or clearly worse than the first."""
-        return not math.isfinite(log_likelihood) or log_likelihood < self.values[0] - WORSE
+    def diverged(self, log_likelihood: float, judged: bool = True) -> bool:
+        """Whether a value is not finite or, where it is judged, clearly worse than the first, and than that at the last
+        restart."""
+        first = self.values[0]
+        if self.restarted in self.steps:
+            first = min(first, self.values[self.steps.index(self.restarted)])
+        return not math.isfinite(log_likelihood) or (judged and log_likelihood < first - WORSE)
 
     def converged(self) -> bool:
         now = self.steps[-1]

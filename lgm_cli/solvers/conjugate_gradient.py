@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lgm_cli.solvers.base.preconditioner import Preconditioner
+from lgm_cli.solvers.base.choose import preconditioner_of
 from lgm_cli.solvers.base.solver import Precision, Solution, Solver, Watch, divide, norm
 
 
@@ -19,12 +19,12 @@ class ConjugateGradient(Solver):
     """
 
     def solve(self, precision: Precision, b: Tensor, x0: Tensor | None = None) -> Solution:
-        preconditioner = Preconditioner(precision, self.preconditioner)
+        preconditioner = preconditioner_of(precision, self.preconditioner, self.rank)
         systems = b.shape[0] * b.shape[1]
         if x0 is None:
-            x, r, products = torch.zeros_like(b), b, 0
+            x, r, products = torch.zeros_like(b), b, preconditioner.products
         else:
-            x, r, products = x0, b - precision.matvec(x0), systems
+            x, r, products = x0, b - precision.matvec(x0), preconditioner.products + systems
         z = preconditioner.solve(r)
         p = z
         rz = (r * z).sum(-1, keepdim=True)

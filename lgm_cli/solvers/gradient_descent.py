@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from lgm_cli.solvers.base.choose import preconditioner_of
 from lgm_cli.solvers.base.preconditioner import Scaled
 from lgm_cli.solvers.base.solver import Precision, Solution, Solver, Watch, norm
 from lgm_cli.solvers.base.spectrum import extreme_eigenvalues, refine
@@ -17,8 +18,10 @@ class GradientDescent(Solver):
     """
 
     def solve(self, precision: Precision, b: Tensor, x0: Tensor | None = None) -> Solution:
-        system = Scaled(precision, self.preconditioner)
+        by = preconditioner_of(precision, self.preconditioner, self.rank)
+        system = Scaled(precision, by)
         smallest, largest, products = extreme_eigenvalues(system.matvec, b)
+        products += by.products
         systems = b.shape[0] * b.shape[1]
         if x0 is None:
             y, r = b * 0, system.shrink(b)

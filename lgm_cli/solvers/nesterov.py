@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lgm_cli.solvers.base.choose import preconditioner_of
 from lgm_cli.solvers.base.preconditioner import Scaled
 from lgm_cli.solvers.base.solver import Precision, Solution, Solver, Watch, norm
 from lgm_cli.solvers.base.spectrum import extreme_eigenvalues, refine
@@ -20,8 +21,10 @@ class Nesterov(Solver):
     """
 
     def solve(self, precision: Precision, b: Tensor, x0: Tensor | None = None) -> Solution:
-        system = Scaled(precision, self.preconditioner)
+        by = preconditioner_of(precision, self.preconditioner, self.rank)
+        system = Scaled(precision, by)
         smallest, largest, products = extreme_eigenvalues(system.matvec, b)
+        products += by.products
         systems = b.shape[0] * b.shape[1]
         target = system.shrink(b)
         if x0 is None:

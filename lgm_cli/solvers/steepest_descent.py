@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from lgm_cli.solvers.base.choose import preconditioner_of
 from lgm_cli.solvers.base.preconditioner import Scaled
 from lgm_cli.solvers.base.solver import Precision, Solution, Solver, Watch, divide, norm
 
@@ -15,8 +16,9 @@ class SteepestDescent(Solver):
     """
 
     def solve(self, precision: Precision, b: Tensor, x0: Tensor | None = None) -> Solution:
-        system = Scaled(precision, self.preconditioner)
-        systems, products = b.shape[0] * b.shape[1], 0
+        by = preconditioner_of(precision, self.preconditioner, self.rank)
+        system = Scaled(precision, by)
+        systems, products = b.shape[0] * b.shape[1], by.products
         if x0 is None:
             y, r = b * 0, system.shrink(b)
         else:

@@ -245,10 +245,10 @@ def test_help_lists_every_choice_and_every_key(capsys: pytest.CaptureFixture[str
     settable = [
         key
         for key in choices.all_keys()
-        if key not in ("method.posterior", "method.update")  # facts of a method, not for the user to set
+        if key not in ("method.statistics", "method.update")  # facts of a method, not for the user to set
     ]
     assert all(f"  {key}=" in shown for key in settable)
-    assert "method.posterior" not in shown
+    assert "method.update" not in shown
     assert str(Rule.parse("integer >= 1, or auto")) in shown
     assert max(map(len, shown.splitlines())) <= 110
     assert main(["-h"]) == 0

@@ -17,11 +17,11 @@ import pytest
 import torch
 import yaml
 
-from lgm_cli.command import rules
+from lgm_cli.command import choices, rules
 from lgm_cli.command.cli import main
 from lgm_cli.command.folders import claimed
 from lgm_cli.methods.method import Method
-from lgm_cli.results import checkpoint
+from lgm_cli.results import checkpoint, run_folder
 from lgm_cli.run import runner
 
 ROOT = Path(__file__).parents[2]
@@ -82,9 +82,9 @@ def require_equal(folder: Path, whole: Path) -> None:
 def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Runs that were never stopped, by method."""
     folders = {}
-    for method, choices in METHODS.items():
+    for method, chosen in METHODS.items():
         folders[method] = tmp_path_factory.mktemp("whole") / "run"
-        assert main([*TINY, *choices, f"max_steps={STEPS}", f"hydra.run.dir={folders[method]}"]) == 0
+        assert main([*TINY, *chosen, f"max_steps={STEPS}", f"hydra.run.dir={folders[method]}"]) == 0
     return folders
 
 
@@ -412,6 +412,19 @@ REFUSED: dict[str, tuple[str, Spoil | None, str]] = {
     "row of metrics": ("resume=run max_steps=9", edit("metrics.csv", "\n1,", "\nabc,"), "is not a run's metrics"),
     "no metrics": ("resume=run max_steps=9", lambda run: (run / "metrics.csv").unlink(), "not a run's metrics"),
 }  # fmt: skip
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_the_keys_that_came_since() -> None:
+    """Both its configuration and that in its checkpoint lack them."""
+    before = {"seed": 0, "solver": {"name": "nesterov", "tolerance": 0.1}}
+    after = run_folder.with_later_keys(before)
+    assert after == {"seed": 0, "solver": {"name": "nesterov", "tolerance": 0.1, "rank": "auto"}}
+    assert run_folder.with_later_keys(after | {"solver": after["solver"] | {"rank": 7}})["solver"]["rank"] == 7
+    for (group, name), keys in run_folder.LATER_KEYS.items():
+        for key, value in keys.items():
+            rules.check_value(
+                key, f"{group}/{name}", value, rules.Rule.parse(choices.keys(f"{group}/{name}")[key].rule)
+            )
 
 
 @pytest.mark.parametrize("case", REFUSED)

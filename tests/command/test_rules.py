@@ -204,7 +204,8 @@ def test_the_preset_sets_what_its_name_says(compose: Compose) -> None:
         ("seed=null", "seed=null is not an integer >= 0 and < 4294967296 (e.g. seed=0)"),
         (
             "solver.preconditioner=jacoby",
-            "solver.preconditioner=jacoby is not one of none, jacobi, or auto (e.g. solver.preconditioner=jacobi)",
+            "solver.preconditioner=jacoby is not one of none, jacobi, nystrom, or auto "
+            "(e.g. solver.preconditioner=jacobi)",
         ),
         (
             "method.update=closed_form",

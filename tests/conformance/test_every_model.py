@@ -43,6 +43,11 @@ CASES = [
     if layout != "shared" or not KINDS[cases.build_model(name, options).kind].joint  # one data point shares with none
 ]
 
+# Tests of the linear system, which not every model has.
+systems_alone = pytest.mark.parametrize(
+    "data_and_model", [case for case in CASES if cases.build_model(*case.values[0][:2]).has_system], indirect=True
+)
+
 
 def simulated(name: str, options: dict[str, Any], points: int, dimensions: int) -> dict[str, Any]:
     """What the model draws under the defaults of data=simulated, with no entry hidden."""
@@ -76,7 +81,7 @@ def model(data_and_model: tuple[Data, LatentVariableModel, str]) -> LatentVariab
 
 @pytest.fixture
 def parameters(model: LatentVariableModel) -> Parameters:
-    return cases.perturbed(model.start(0))
+    return cases.moved(model, model.start(0))
 
 
 class Recording(Cholesky):
@@ -91,6 +96,7 @@ class Recording(Cholesky):
         return super().solve(precision, b, x0)
 
 
+@systems_alone
 def test_the_precision_is_positive_definite_and_equal_to_its_dense_form(
     model: LatentVariableModel, parameters: Parameters
 ) -> None:
@@ -115,6 +121,7 @@ def test_the_precision_is_positive_definite_and_equal_to_its_dense_form(
         torch.testing.assert_close(exact.mean, mean, rtol=1e-10, atol=1e-11)
 
 
+@systems_alone
 def test_forward_and_transpose_are_adjoint(model: LatentVariableModel, parameters: Parameters) -> None:
     draw = torch.Generator().manual_seed(1)
     for chunk in model.observations.chunks:
@@ -126,6 +133,7 @@ def test_forward_and_transpose_are_adjoint(model: LatentVariableModel, parameter
         assert float(left) == pytest.approx(float(right), rel=1e-12)
 
 
+@systems_alone
 def test_perturbations_have_the_precision_as_their_covariance(
     model: LatentVariableModel, parameters: Parameters
 ) -> None:
@@ -161,15 +169,16 @@ def test_the_canonical_form_is_the_same_model(model: LatentVariableModel, parame
         before, after = (model.log_likelihood(each, chunk, posterior) for each, posterior in posteriors)
         torch.testing.assert_close(after, before, rtol=1e-10, atol=1e-10)
         before, after = (model.predict(each, posterior, index) for each, posterior in posteriors)
-        torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close((after.mean, after.variance), (before.mean, before.variance), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(model.canonical(canonical), canonical, rtol=1e-7, atol=1e-8)
 
 
+@systems_alone
 def test_joint_less_posterior_is_the_marginal_at_any_latent_value(model: LatentVariableModel) -> None:
     """log p(y, z) - log p(z | y) = log p(y): the same at every z, and but for a constant at every theta."""
     constants = []
     for seed in (0, 1):
-        parameters = cases.perturbed(model.start(0), seed, size=0.3)
+        parameters = cases.moved(model, model.start(0), seed, size=0.3)
         draw = torch.Generator().manual_seed(seed)
         difference = []
         for _ in range(3):
@@ -178,7 +187,10 @@ def test_joint_less_posterior_is_the_marginal_at_any_latent_value(model: LatentV
                 exact = model.posterior(parameters, chunk)
                 z = torch.randn(len(chunk.points), model.dim, generator=draw, dtype=torch.float64)
                 nothing = torch.zeros(len(z), 1, model.dim, dtype=torch.float64)
-                joint = -model.complete_loss(parameters, chunk, SamplePosterior(z.requires_grad_(), nothing)).detach()
+                at = SamplePosterior(
+                    z.requires_grad_(), nothing, model.frame(parameters), *model.system(parameters, chunk)
+                )
+                joint = -model.complete_loss(parameters, chunk, at).detach()
                 covariance = exact.covariance.expand(len(z), model.dim, model.dim)
                 density = torch.distributions.MultivariateNormal(exact.mean, covariance).log_prob(z.detach()).sum()
                 density += len(z) * model.log_volume(parameters)
@@ -190,7 +202,7 @@ def test_joint_less_posterior_is_the_marginal_at_any_latent_value(model: LatentV
 
 
 def test_em_never_lowers_the_likelihood(model: LatentVariableModel) -> None:
-    for start in (model.start(0), cases.perturbed(model.start(1), 1, size=1.0)):
+    for start in (model.start(0), cases.moved(model, model.start(1), 1, size=1.0)):
         method = Method(model, Exact(model), ClosedForm(model, start), len(model.observations.blocks), 0)
         values = [float(cases.log_likelihood(model, start))]
         for _ in range(25):
@@ -207,6 +219,7 @@ def test_fishers_identity(model: LatentVariableModel, parameters: Parameters) ->
     assert float((found - expected).abs().max()) < 1e-10 * float(expected.abs().max())
 
 
+@systems_alone
 @pytest.mark.parametrize("differentiable", [False, True], ids=["output", "network"])
 def test_the_monte_carlo_gradient_is_unbiased(
     model: LatentVariableModel, parameters: Parameters, differentiable: bool
@@ -225,6 +238,7 @@ def test_the_monte_carlo_gradient_is_unbiased(
     torch.testing.assert_close(drawn.mean(0)[~varies], expected[~varies], rtol=1e-8, atol=1e-8)
 
 
+@systems_alone
 def test_network_and_output_gradients_agree_at_an_exact_solution(
     model: LatentVariableModel, parameters: Parameters
 ) -> None:
@@ -235,13 +249,14 @@ def test_network_and_output_gradients_agree_at_an_exact_solution(
     assert float((output - network).abs().max()) < 1e-11 * float(output.abs().max())
 
 
+@systems_alone
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_gradients_stay_finite_and_true_long_past_convergence(
     data_and_model: tuple[Data, LatentVariableModel, str], dtype: torch.dtype
 ) -> None:
     data, model, _ = data_and_model
     model = cases.bind(copy.copy(model), data, dtype)
-    parameters = cases.perturbed(model.start(0))
+    parameters = cases.moved(model, model.start(0))
     exact = cases.flat(cases.expected_gradient(model, MonteCarlo(model, Cholesky(), 3, 1, 0, False), parameters))
     for network in (False, True):
         solver = ConjugateGradient(max_iterations=300, tolerance=1e-30, preconditioner="jacobi")
@@ -254,7 +269,7 @@ def test_single_precision_is_close_to_double(data_and_model: tuple[Data, LatentV
     """Log-likelihood to 1e-5, gradients to 1e-4 and an EM step to 1e-4 of their size."""
     data, model, _ = data_and_model
     single = cases.bind(copy.copy(model), data, torch.float32)
-    start = cases.perturbed(model.start(0))
+    start = cases.moved(model, model.start(0))
     found = []
     for each in (model, single):
         parameters = each.restore(model.export(start))
@@ -308,7 +323,7 @@ def test_a_chunk_may_be_split(model: LatentVariableModel, parameters: Parameters
             for chunk in split(whole):
                 exact = model.posterior(parameters, chunk)
                 found["likelihood"] = found.get("likelihood", 0) + model.log_likelihood(parameters, chunk, exact).sum()
-                for name, value in model.statistics(parameters, chunk, exact).items():
+                for name, value in model.statistics(chunk, exact).items():
                     found[name] = found.get(name, 0) + value
                 model.complete_loss(inputs, chunk, exact).backward()
         return [*found.values(), *(value.grad for value in inputs.values() if value.grad is not None)]
@@ -317,9 +332,61 @@ def test_a_chunk_may_be_split(model: LatentVariableModel, parameters: Parameters
         torch.testing.assert_close(together, apart, rtol=1e-11, atol=1e-11)
 
 
+def test_the_free_energy_touches_the_likelihood_and_is_never_above_it(
+    model: LatentVariableModel, parameters: Parameters
+) -> None:
+    """F of statistics: equal to the log-likelihood, value and gradient, at the parameters of the posterior; below it at
+    any others; and highest where `maximise` says."""
+
+    def summed(at: Parameters) -> dict[str, Tensor]:
+        total: dict[str, Tensor] = {}
+        for chunk in model.observations.chunks:
+            total = model.add_statistics(total, chunk, model.posterior(at, chunk))
+        return total
+
+    def likelihood(at: Parameters) -> Tensor:
+        scales = sum(
+            (chunk.weight * chunk.take(model.observations.scale.log().to(chunk.weight))).sum()
+            for chunk in model.observations.chunks
+        )
+        return cases.log_likelihood(model, at).double() + scales
+
+    def energy(at: Parameters, found: dict[str, Tensor]) -> Tensor:
+        value = model.free_energy(at, found)
+        assert value is not None
+        return value.double()
+
+    found, inputs, direct = summed(parameters), cases.leaves(parameters), cases.leaves(parameters)
+    energies, likelihoods = energy(inputs, found), likelihood(direct)
+    torch.testing.assert_close(energies, likelihoods, rtol=1e-9, atol=1e-8)
+    energies.backward()
+    likelihoods.backward()
+    for name in inputs:
+        torch.testing.assert_close(inputs[name].grad, direct[name].grad, rtol=1e-6, atol=1e-6)
+    for seed in (1, 2, 3):
+        other = cases.moved(model, parameters, seed, size=0.05)
+        assert energy(other, found) < likelihood(other)
+    best = model.maximise(parameters, found)
+    assert likelihood(best) >= energy(best, found) - 1e-8
+    if model.expanded:
+        return
+    assert energy(best, found) >= energy(parameters, found) - 1e-8
+    for seed in (1, 2, 3):
+        assert energy(cases.moved(model, best, seed, size=0.01), found) <= energy(best, found) + 1e-8
+    reached = energy(parameters, found)
+    for block in model.blocks:
+        turned = model.maximise(parameters, found, block)
+        assert all(torch.equal(turned[each], parameters[each]) for each in parameters if each not in block)
+        assert energy(turned, found) >= reached - 1e-8
+        for seed in (1, 2, 3):
+            moved = {each: value for each, value in cases.moved(model, turned, seed, 0.01).items() if each in block}
+            assert energy(turned | moved, found) <= energy(turned, found) + 1e-8
+
+
 @pytest.mark.parametrize("name", choices.choices("model"))
 def test_learning_brings_simulated_data_to_the_likelihood_of_the_truth(name: str) -> None:
-    """Above it on what was learned from; within 0.02 nats of it on new data from the same truth."""
+    """Above it on what was learned from; within 0.02 nats of it on new data from the same truth, or half a nat for each
+    parameter, which is what learning it costs."""
     for options in cases.variants(name):
         if "latent_dim" in options:
             options["latent_dim"] = 2  # as many as the truth has
@@ -340,4 +407,5 @@ def test_learning_brings_simulated_data_to_the_likelihood_of_the_truth(name: str
         assert model.parameter_error(method.parameters, drawn["truth"]) < (0.25 if model.kind == "series" else 0.2)
         fresh = cases.bind(cases.build_model(name, options), data_of(drawn, "masked", slice(1000, None)))
         found, best = (float(cases.log_likelihood(fresh, fresh.restore(p))) for p in (learned, truth))
-        assert found > best - 0.02 * fresh.observations.observed
+        allowed = max(0.02 * fresh.observations.observed, 0.5 * sum(value.numel() for value in learned.values()))
+        assert found > best - allowed

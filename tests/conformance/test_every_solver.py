@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lgm_cli.command import choices
 from lgm_cli.run.build import of_name
+from lgm_cli.solvers.base.nystrom import sketched
 from lgm_cli.solvers.base.solver import Solver
 from tests.matrices import CONDITION, MatrixPrecision, spectra, symmetric, systems
 
@@ -21,9 +22,12 @@ ITERATIVE = tuple(name for name in SOLVERS if "max_iterations" in choices.keys(f
 CASES = [
     *((name, {}) for name in SOLVERS if name not in ITERATIVE),
     *((name, {"preconditioner": p}) for name in ITERATIVE for p in ("none", "jacobi")),
+    *((name, {"preconditioner": "nystrom", "rank": 4}) for name in ITERATIVE),
 ]
 each_solver = pytest.mark.parametrize(
-    ("name", "options"), CASES, ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else value
+    ("name", "options"),
+    CASES,
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else value,
 )
 each_iterative = pytest.mark.parametrize("name", ITERATIVE)
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -44,7 +48,7 @@ def true_residual(precision: MatrixPrecision, x: Tensor, b: Tensor) -> np.ndarra
 
 @each_solver
 @pytest.mark.parametrize("spectrum", spectra(40).values(), ids=spectra(40).keys())
-def test_it_solves_to_its_tolerance(name: str, options: dict[str, str], spectrum: np.ndarray) -> None:
+def test_it_solves_to_its_tolerance(name: str, options: dict[str, Any], spectrum: np.ndarray) -> None:
     precision, b, expected = systems(spectrum)
     solution = make(name, **options).solve(precision, b)
     assert float(solution.residual.max()) <= 1e-8
@@ -55,7 +59,7 @@ def test_it_solves_to_its_tolerance(name: str, options: dict[str, str], spectrum
 
 
 @each_solver
-def test_single_precision_reaches_its_own_accuracy(name: str, options: dict[str, str]) -> None:
+def test_single_precision_reaches_its_own_accuracy(name: str, options: dict[str, Any]) -> None:
     precision, b, expected = systems(spectra(40)["even"], dtype=torch.float32)
     solution = make(name, tolerance=1e-5, **options).solve(precision, b)
     assert solution.x.dtype == torch.float32
@@ -64,14 +68,14 @@ def test_single_precision_reaches_its_own_accuracy(name: str, options: dict[str,
 
 
 @each_solver
-def test_one_dimension_and_one_system(name: str, options: dict[str, str]) -> None:
+def test_one_dimension_and_one_system(name: str, options: dict[str, Any]) -> None:
     precision = MatrixPrecision(torch.tensor([[[4.0]]], dtype=torch.float64))
     solution = make(name, **options).solve(precision, torch.tensor([[[2.0]]], dtype=torch.float64))
     assert solution.x.item() == pytest.approx(0.5, rel=1e-8)
 
 
 @each_solver
-def test_a_warm_start_goes_on_from_there(name: str, options: dict[str, str]) -> None:
+def test_a_warm_start_goes_on_from_there(name: str, options: dict[str, Any]) -> None:
     precision, b, expected = systems(spectra(40)["geometric"])
     cold = make(name, **options).solve(precision, b)
     start = torch.as_tensor(expected) + 1e-5 * torch.as_tensor(np.random.default_rng(2).normal(size=b.shape))
@@ -85,7 +89,7 @@ def test_a_warm_start_goes_on_from_there(name: str, options: dict[str, str]) -> 
 
 
 @each_solver
-def test_nothing_is_written_into_what_it_is_given(name: str, options: dict[str, str]) -> None:
+def test_nothing_is_written_into_what_it_is_given(name: str, options: dict[str, Any]) -> None:
     precision, b, expected = systems(spectra(12)["even"])
     start = torch.as_tensor(expected) + 0.1
     before = [value.clone() for value in (precision.matrices, b, start)]
@@ -95,7 +99,7 @@ def test_nothing_is_written_into_what_it_is_given(name: str, options: dict[str, 
 
 
 @each_solver
-def test_products_are_counted_one_for_each_vector(name: str, options: dict[str, str]) -> None:
+def test_products_are_counted_one_for_each_vector(name: str, options: dict[str, Any]) -> None:
     precision, b, expected = systems(spectra(20)["even"])
     for start in (None, torch.as_tensor(expected) + 0.1):
         precision.products = 0
@@ -113,14 +117,14 @@ def test_it_stops_at_its_limit_and_says_so(name: str) -> None:
 
 
 @each_iterative
-@pytest.mark.parametrize("preconditioner", ["none", "jacobi"])
+@pytest.mark.parametrize("preconditioner", ["none", "jacobi", "nystrom"])
 def test_each_system_stops_by_itself(name: str, preconditioner: str) -> None:
     """A well-conditioned matrix beside a bad one, and starts of all qualities, as each would run alone."""
     matrices = np.concatenate([symmetric(np.linspace(1, 1.2, 20), 1), symmetric(np.geomspace(1, 100, 20), 1)])
     b = torch.as_tensor(np.random.default_rng(3).normal(size=(2, 3, 20)))
     exact = torch.linalg.solve(torch.as_tensor(matrices), b.mT).mT
     start = exact + torch.as_tensor([1e-9, 1e-4, 1.0])[:, None] * torch.ones(20, dtype=torch.float64)
-    solver = make(name, preconditioner=preconditioner)
+    solver = make(name, preconditioner=preconditioner, rank=4)
     together = solver.solve(MatrixPrecision(torch.as_tensor(matrices)), b, start)
     for n in range(2):
         for k in range(3):
@@ -163,7 +167,7 @@ def test_jacobi_undoes_a_bad_scaling(name: str) -> None:
 
 @each_solver
 @each_dtype
-def test_a_zero_right_hand_side_has_the_solution_zero(name: str, options: dict[str, str], dtype: torch.dtype) -> None:
+def test_a_zero_right_hand_side_has_the_solution_zero(name: str, options: dict[str, Any], dtype: torch.dtype) -> None:
     precision, b, _ = systems(spectra(12)["even"], dtype=dtype)
     b[:, 1] = 0
     b.requires_grad_()
@@ -191,10 +195,13 @@ def fixed_bounds(monkeypatch: pytest.MonkeyPatch, solver: Solver, lowest: float,
 
 
 @each_solver
-def test_derivatives_go_through_every_step(name: str, options: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """With respect to A, b and the start, far from convergence, against finite differences."""
+def test_derivatives_go_through_every_step(name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With respect to A, b and the start, far from convergence, against finite differences; a sketch is a constant, and
+    here as if kept from earlier parameters."""
     spectrum = np.linspace(1, 8, 5)
     precision, b, _ = systems(spectrum, right_sides=2)
+    if options.get("preconditioner") == "nystrom":
+        monkeypatch.setattr(MatrixPrecision, "sketch", sketched(precision, 2).kept(), raising=False)
     solver = make(name, max_iterations=3, tolerance=1e-15, **options)
     fixed_bounds(monkeypatch, solver, 0.1, 20.0)
     start = torch.full_like(b, 0.3)
@@ -213,7 +220,7 @@ def test_derivatives_go_through_every_step(name: str, options: dict[str, str], m
 @each_dtype
 @pytest.mark.parametrize("scale", [1.0, 1e-6])
 def test_derivatives_long_past_convergence_are_those_of_the_exact_solution(
-    name: str, options: dict[str, str], dtype: torch.dtype, scale: float
+    name: str, options: dict[str, Any], dtype: torch.dtype, scale: float
 ) -> None:
     """d(g^T x) = (A^-1 g)^T (db - dA x): stays true, and finite, when 500 steps are allowed and 10 are enough."""
     spectrum = np.linspace(1, 1.5, 12)

@@ -183,3 +183,19 @@ def test_sunspots_are_a_series_whose_last_cycle_is_to_be_forecast():
     assert data.table.values[:3].tolist() == [5, 11, 16] and data.table.values[-1] == 100.2
     assert data.ahead.sum() == 11 and data.hidden.sum() == 11 + 28
     assert not load({"name": "sunspots", "horizon": 0, "test_fraction": 0.0}, 0, no_model).hidden.any()
+
+
+def test_the_geyser_is_a_series_of_eruptions() -> None:
+    data = load({"name": "geyser", "horizon": 10, "test_fraction": 0.1}, 0, no_model)
+    assert (data.shape, data.table.kind, data.table.index_name) == ((299, 2), "series", "eruption")
+    assert data.table.column_labels.tolist() == ["waiting", "duration"]
+    assert data.table.values[:4] == pytest.approx([80, 4.0166667, 71, 2.15])
+    assert data.ahead.sum() == 20
+
+
+def test_discoveries_are_counts_by_year() -> None:
+    data = load({"name": "discoveries", "horizon": 0, "test_fraction": 0.0}, 0, no_model)
+    assert (data.shape, data.table.kind) == ((100, 1), "series")
+    assert data.table.row_labels[[0, -1]].tolist() == [1860, 1959]
+    assert data.table.values.mean() == pytest.approx(3.1)
+    assert data.table.values[:3].tolist() == [5, 3, 0]

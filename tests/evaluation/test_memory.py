@@ -65,6 +65,8 @@ CASES = [
     ("state_space", {"latent_dim": 2, **FLOOR}, table(3000, 150, 0.9, "series")),
     ("autoregressive", {"order": 2, **FLOOR}, table(15000, 1, 0.9, "series")),
     ("autoregressive", {"order": 100, **FLOOR}, table(4000, 1, 0.9, "series")),
+    ("gaussian_mixture", {"num_components": 5, "covariance": "full", **FLOOR}, table(4000, 20, 0.8)),
+    ("gaussian_mixture", {"num_components": 10, "covariance": "diagonal", **FLOOR}, table(40000, 20, 1.1)),
 ]
 
 def resident():
@@ -116,6 +118,6 @@ def test_estimates_of_memory_are_within_30_percent_of_the_peak() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(found) == 18
+    assert len(found) == 21
     for name, gradient, expected, measured in found:
         assert expected == pytest.approx(measured, rel=0.3, abs=5e6), (name, gradient, expected, measured)

@@ -201,6 +201,7 @@ def test_the_likelihood_never_falls_below_that_of_the_last_accepted_point(
 ) -> None:
     """What the method shows is at least as good as every point accepted before; some points are not."""
     model = problem()
+    rounding = 1e-12 if problem is slow else 1e-9  # the M-step of the series is iterative
     method = AcceleratedMethod(plain(model), scheme)
     accepted, proposed = [], []
     for _ in range(40):
@@ -209,7 +210,7 @@ def test_the_likelihood_never_falls_below_that_of_the_last_accepted_point(
         method.step()
         assert method.update.highest is not None
         accepted.append(method.update.highest / model.observations.observed)
-        assert value(model, method.parameters) >= accepted[-1] - 1e-12
+        assert value(model, method.parameters) >= accepted[-1] - rounding
     assert np.all(np.diff(accepted) >= 0)
     assert len(proposed) > 8
 

@@ -81,7 +81,8 @@ def test_likelihoods_posteriors_and_predictions_are_those_of_the_dense_computati
             deviation**2, np.diagonal(latent_covariance[points], axis1=1, axis2=2), rtol=1e-8, atol=1e-10
         )
         everywhere = torch.arange(y.shape[1]).expand(len(points), -1)
-        mean, variance = (value.numpy() for value in model.predict(parameters, exact, everywhere))
+        predicted = model.predict(parameters, exact, everywhere)
+        mean, variance = predicted.mean.numpy(), predicted.variance.numpy()
         gaps = np.isnan(y[points])
         np.testing.assert_allclose(mean[gaps], gap_mean[points][gaps], rtol=1e-9)
         np.testing.assert_allclose(variance[gaps], gap_variance[points][gaps], rtol=1e-9)
@@ -357,7 +358,7 @@ def test_a_column_nobody_observed_keeps_its_noise_and_gets_no_loadings() -> None
     model = bound(y)
     start = cases.perturbed(model.start(0))
     for chunk in model.observations.chunks:
-        part = model.statistics(start, chunk, model.posterior(start, chunk))
+        part = model.statistics(chunk, model.posterior(start, chunk))
     for name in ("second_moment", "cross_moment", "square"):
         part[name][3] = 0
     new = model.maximise(start, part)

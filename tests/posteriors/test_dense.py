@@ -60,6 +60,23 @@ def test_a_gram_precision_is_its_dense_form(shape: str) -> None:
     torch.testing.assert_close(precision.transpose(y), y @ masked)
 
 
+@pytest.mark.parametrize(("m", "dim"), [(3, 8), (9, 4)], ids=["dual", "primal"])
+def test_a_temperature_divides_the_covariance(m: int, dim: int) -> None:
+    """p(y, z)^beta is a normal density with the same mean and the precision beta A, whose entropy is over beta."""
+    rows, targets, beta = draw(2, m, dim), draw(2, m, seed=1), 0.3
+    found = DensePosterior(rows, targets, inverse_temperature=beta)
+    covariance = torch.linalg.inv(torch.eye(dim) + rows.mT @ rows) / beta
+    at_one = DensePosterior(rows, targets)
+    torch.testing.assert_close(found.mean, at_one.mean)
+    torch.testing.assert_close(found.covariance, covariance)
+    torch.testing.assert_close(found.marginal_variance, covariance.diagonal(dim1=1, dim2=2))
+    variance = (rows @ covariance * rows).sum(-1)
+    torch.testing.assert_close(found.observed_variance(rows), variance)
+    torch.testing.assert_close(found.variance(rows), variance)
+    normal = torch.distributions.MultivariateNormal(found.mean, covariance)
+    torch.testing.assert_close(found.entropy(), normal.entropy() / beta)
+
+
 @pytest.mark.parametrize("points", [1, 4])
 @pytest.mark.parametrize("shared", [False, True], ids=["own rows", "shared rows"])
 @pytest.mark.parametrize(("m", "dim"), [(3, 8), (8, 8), (9, 8), (20, 3), (1, 1)])

@@ -91,6 +91,7 @@ def test_a_series_without_noise_ends_at_the_floor_of_the_noise(y: np.ndarray, gr
     """Within a few hundred steps at the maximum of the exact likelihood, to 1e-5 nats an entry, and it is said."""
     model = Autoregressive(1, 1e-6)
     outcome, run = learned(model, series(y), tmp_path, gradient)
+    model = run.method.model
     assert outcome.status == "converged" and run.method.steps < 300
     assert outcome.scores.train_log_likelihood == pytest.approx(maximum(y), abs=1e-4 if gradient else 1e-5)
     (warning,) = model.warnings(outcome.parameters, ["y0"])
@@ -101,7 +102,8 @@ def test_a_series_without_noise_ends_at_the_floor_of_the_noise(y: np.ndarray, gr
 def test_noise_that_is_small_but_there_is_kept(model: LatentVariableModel, tmp_path: Path) -> None:
     """A third of the innovations' variance: a hundredth of that of the series."""
     y = walk(400, 5) + np.sqrt(0.3) * np.random.default_rng(3).normal(size=400)
-    outcome, _ = learned(model, series(y), tmp_path)
+    outcome, run = learned(model, series(y), tmp_path)
+    model = run.method.model
     assert 0.15 < float(model.export(outcome.parameters)["noise_variance"]) < 0.6
 
 
@@ -154,7 +156,8 @@ def _table(name: str) -> tuple[LatentVariableModel, Data, str]:
 @pytest.mark.parametrize("name", ["heywood", "offset", "ppca", "regression", "weights"])
 def test_variances_of_every_model_are_tried(name: str, tmp_path: Path) -> None:
     model, data, variance = _table(name)
-    outcome, _ = learned(model, data, tmp_path)
+    outcome, run = learned(model, data, tmp_path)
+    model = run.method.model
     value = outcome.parameters[variance].reshape(-1).double()
     value = value.reciprocal() if variance.endswith("precision") else value
     assert float(value.min()) <= 1.05 * float(model.floors()[variance].max())
@@ -220,7 +223,8 @@ def test_the_level_of_a_series_with_a_trend_is_found_where_there_is_no_noise(tmp
 def test_consumer_prices_are_forecast_as_closely_as_a_quarter_changes_them(tmp_path: Path) -> None:
     frame = pd.DataFrame(macrodata.load_pandas().data)[["cpi", "realint"]]
     model = StateSpace(1, 1e-3)
-    outcome, _ = learned(model, series(frame.to_numpy()), tmp_path)
+    outcome, run = learned(model, series(frame.to_numpy()), tmp_path)
+    model = run.method.model
     found = model.export(outcome.parameters)
     deviation = float((found["observation"].square().sum(1) + found["noise_variance"]).sqrt()[0])
     assert outcome.status == "converged" and outcome.scores.train_log_likelihood > -1.84

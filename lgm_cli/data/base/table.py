@@ -35,7 +35,7 @@ KINDS = {
     "series": Kind(
         "a series in the order of time",
         "data=series data.path=FILE",
-        "model=state_space or model=autoregressive",
+        "model=state_space, model=autoregressive or model=hidden_markov",
         joint=True,
     ),
 }

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from lgm_cli.methods.e_steps.base.e_step import EStep
 from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
-from lgm_cli.methods.saved_state import require
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.costs import exact_part_size
 
 
-class Exact:
+class Exact(EStep):
     """Posteriors by Cholesky factorisation, a bounded number of data points at a time."""
 
     def __init__(self, model: LatentVariableModel) -> None:
@@ -27,12 +27,9 @@ class Exact:
         for chunk in chunks:
             for part in chunk.split(exact_part_size(chunk, self.model.dim)):
                 with torch.no_grad():
-                    posterior = self.model.posterior(parameters, part)
+                    posterior = self.posterior(parameters, part)
                 yield part, posterior, None
 
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Nothing is carried from step to step."""
-        require(state, {}, "expectation")
+    def posterior(self, parameters: Parameters, part: Chunk) -> Posterior:
+        """The posterior of a few data points."""
+        return self.model.posterior(parameters, part)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from lgm_cli.methods.e_steps.base.e_step import EStep
+from lgm_cli.methods.e_steps.base.kept_sketches import KeptSketches
+from lgm_cli.methods.e_steps.base.samples import grown, saved_samples
 from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
 from lgm_cli.methods.saved_state import require
-from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
+from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel
+from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.base import MatrixPrecision, PosteriorPrecision, is_small
 from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.randomness import generator
-from lgm_cli.solvers.base.solver import Solver
+from lgm_cli.solvers.base.solver import Solution, Solver
 
 
-class MonteCarlo:
+class MonteCarlo(EStep):
     """Posterior means and samples by an iterative solver on A_n X = [b_n, delta_1 .. delta_K].
 
     delta_k = e + V^T Omega e' with e, e' ~ N(0, I) has covariance A_n, so sigma_k = A_n^-1 delta_k ~ N(0, A_n^-1): no
@@ -29,20 +34,24 @@ class MonteCarlo:
     afterwards.
 
     differentiable: let the parameters' gradient flow through every step of the solver (network gradient).
+    growth: factor of the number of samples each time that their noise hides what the steps gain; one keeps it.
     """
 
     def __init__(
         self,
-        model: LatentVariableModel,
+        model: LatentGaussianModel,
         solver: Solver,
         num_samples: int,
         refresh_every: int,
         seed: int,
         differentiable: bool,
+        growth: float = 1.0,
     ) -> None:
         self.model, self.solver, self.num_samples = model, solver, num_samples
         self.refresh_every, self.seed, self.differentiable = refresh_every, seed, differentiable
+        self.growth = growth
         self._start: dict[tuple[int, int], tuple[int, Tensor]] = {}  # by block and chunk: refresh, solution
+        self._sketches = KeptSketches(solver, seed, sum(len(block) for block in model.observations.blocks))
 
     def noise(self, chunk: Chunk, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """e (n, K, D) and e' (n, K, m)."""
@@ -62,38 +71,45 @@ class MonteCarlo:
         refresh = step // self.refresh_every
         draw = generator(self.seed, "perturbation", refresh, block, device=chunks[0].values.device)
         starts = [self._warm((block, number), refresh) for number in range(len(chunks))]
-        solved = self._solved(parameters, chunks, draw, starts, record)
-        for number, (chunk, (delta, x)) in enumerate(zip(chunks, solved, strict=True)):
+        solved = self._solved(parameters, block, chunks, step, draw, starts, record)
+        frame = self.model.frame(parameters)
+        for number, (chunk, (delta, x, system, targets)) in enumerate(zip(chunks, solved, strict=True)):
             if self.solver.warm_start:
                 kept = x.detach() if self.refresh_every > 1 else x[:, :1].detach().clone()  # not a view of all
                 self._start[block, number] = (refresh, kept)
             mean, samples = x[:, 0], x[:, 1:]
             pairing = (delta * samples).sum() / self.num_samples if self.differentiable else None
-            yield chunk, SamplePosterior(mean, samples), pairing
+            yield chunk, SamplePosterior(mean, samples, frame, system, targets), pairing
 
     def _solved(
-        self, parameters: Parameters, chunks: list[Chunk], draw: torch.Generator,
+        self, parameters: Parameters, block: int, chunks: list[Chunk], step: int, draw: torch.Generator,
         starts: list[Tensor | None], record: SolverRecord,
-    ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-        """Perturbations and solutions, chunk by chunk. Systems with a small matrix of their own are solved all at once,
-        since many small chunks cost more calls than operations; but not for a network gradient, whose graph is freed
-        with each chunk."""
-        if len(chunks) > 1 and not self.differentiable and is_small(self.model.dim, 1 + self.num_samples):
-            systems, rights = zip(*(self._system(parameters, chunk, draw) for chunk in chunks), strict=True)
+    ) -> Iterator[tuple[Tensor, Tensor, PosteriorPrecision, Tensor]]:  # fmt: skip
+        """Perturbations, solutions, systems and targets, chunk by chunk. Systems with a small matrix of their own are
+        solved all at once, since many small chunks cost more calls than operations; but not for a network gradient,
+        whose graph is freed with each chunk."""
+        small = is_small(self.model.dim, 1 + self.num_samples)
+        if len(chunks) > 1 and small and not self.differentiable and not self._sketches.always:
+            found = [self._system(parameters, chunk, draw) for chunk in chunks]
+            systems, rights, precisions, targets = zip(*found, strict=True)
             sizes = [len(right) for right in rights]
             matrices = [system.dense().expand(n, -1, -1) for system, n in zip(systems, sizes, strict=True)]
             joined, right = MatrixPrecision(torch.cat(matrices)), torch.cat(rights)
-            x = self._solve(joined, right, _joined(starts, sizes, right), record)
-            yield from ((each[:, 1:], part) for each, part in zip(rights, x.split(sizes), strict=True))
+            x = self._solve(joined, right, _joined(starts, sizes, right), record).x
+            perturbations = (each[:, 1:] for each in rights)
+            yield from zip(perturbations, x.split(sizes), precisions, targets, strict=True)
             return
-        for chunk, start in zip(chunks, starts, strict=True):
-            system, right = self._system(parameters, chunk, draw)
-            yield right[:, 1:], self._solve(system, right, _joined([start], [len(right)], right), record)
+        for number, (chunk, start) in enumerate(zip(chunks, starts, strict=True)):
+            system, right, precision, targets = self._system(parameters, chunk, draw)
+            record.products += self._sketches.give(system, (block, number), step)
+            solution = self._solve(system, right, _joined([start], [len(right)], right), record)
+            self._sketches.note(system, (block, number), solution)
+            yield right[:, 1:], solution.x, precision, targets
 
     def _system(
         self, parameters: Parameters, chunk: Chunk, draw: torch.Generator
-    ) -> tuple[MatrixPrecision | PosteriorPrecision, Tensor]:
-        """A_n, and b_n beside delta_1 .. delta_K, (n, 1 + K, D)."""
+    ) -> tuple[MatrixPrecision | PosteriorPrecision, Tensor, PosteriorPrecision, Tensor]:
+        """A_n as a solver takes it; b_n beside delta_1 .. delta_K, (n, 1 + K, D); A_n itself, and the targets."""
         with torch.set_grad_enabled(self.differentiable):
             precision, targets = self.model.system(parameters, chunk)
             b = precision.right_side(targets)
@@ -101,18 +117,18 @@ class MonteCarlo:
             latent, observed = self.noise(chunk, draw)
         with torch.set_grad_enabled(self.differentiable):
             delta = precision.perturbation(latent, observed)
-            return precision.to_solve(1 + self.num_samples), torch.cat([b, delta], dim=1)
+            return precision.to_solve(1 + self.num_samples), torch.cat([b, delta], dim=1), precision, targets
 
     def _solve(
         self, system: MatrixPrecision | PosteriorPrecision, right: Tensor, start: Tensor | None, record: SolverRecord
-    ) -> Tensor:
+    ) -> Solution:
         with torch.set_grad_enabled(self.differentiable):
             solution = self.solver.solve(system, right, start)
         record.systems += solution.iterations.numel()
         record.iterations += float(solution.iterations.sum())
         record.residual = max(record.residual, float(solution.residual.max()))
         record.products += solution.products
-        return solution.x
+        return solution
 
     def _warm(self, key: tuple[int, int], refresh: int) -> Tensor | None:
         """Where the solver of a chunk starts: its last solution, or the mean alone (n, 1, D) if samples are new."""
@@ -121,13 +137,34 @@ class MonteCarlo:
         when, x = self._start[key]
         return x if when == refresh else x[:, :1]
 
-    def state(self) -> dict[str, Tensor]:
-        """Warm starts, for a checkpoint: a run that goes on must start its solvers where they were."""
-        return {f"{block}.{number}.{when}": x for (block, number), (when, x) in self._start.items()}
+    def quieter(self) -> bool:
+        """Draw more samples; what is kept of the former ones is their mean."""
+        if (more := grown(self.num_samples, self.growth)) == self.num_samples:
+            return False
+        self.num_samples = more
+        self._start = {key: (when, x[:, :1].clone()) for key, (when, x) in self._start.items()}
+        return True
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def state(self) -> dict[str, Any]:
+        """Warm starts and sketches, for a checkpoint: a run that goes on must start its solvers where they were."""
+        kept = {f"{block}.{number}.{when}": x for (block, number), (when, x) in self._start.items()}
+        kept |= self._sketches.state()
+        return kept | ({"num_samples": self.num_samples} if self.growth > 1 else {})
+
+    def load_state(self, state: dict[str, Any]) -> None:
         blocks, dtype = self.model.observations.blocks, self.model.observations.dtype
+        sketches = {name: x for name, x in state.items() if name.startswith("sketch.")}
+        sizes = {
+            (block, number): (len(chunk.points), self.model.dim)
+            for block, chunks in enumerate(blocks)
+            for number, chunk in enumerate(chunks)
+        }
+        self._sketches.load_state(sketches, sizes, dtype, self.model.observations.device)
+        if self.growth > 1:
+            self.num_samples = saved_samples(state, self.num_samples)
         for name, x in state.items():
+            if name in sketches or (name == "num_samples" and self.growth > 1):
+                continue
             block, number, when = map(int, name.split("."))
             if not (0 <= block < len(blocks) and 0 <= number < len(blocks[block])):
                 raise ValueError(f"expectation.{name}")

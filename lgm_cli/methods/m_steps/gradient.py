@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lgm_cli.methods.m_steps.base.m_step import MStep
 from lgm_cli.methods.saved_state import require
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
 from lgm_cli.models.base.parameters import Parameters
@@ -29,7 +30,7 @@ def free_gradients(constrained: Parameters, leaves: Parameters, factor: float = 
     torch.autograd.backward([value for value, _ in pairs], [grad * factor for _, grad in pairs])
 
 
-class Gradient:
+class Gradient(MStep):
     """theta <- one step of a torch optimiser on the average loss, in the model's free parameters.
 
     The loss is per observed entry and column, so that a column's gradient does not depend on how much data there is.
@@ -53,7 +54,7 @@ class Gradient:
             constrained = self.model.constrain(self._free)
         self.parameters = {name: value.detach().requires_grad_() for name, value in constrained.items()}
 
-    def add(self, chunk: Chunk, posterior: Posterior, pairing: Tensor | None) -> None:
+    def add(self, block: int, chunk: Chunk, posterior: Posterior, pairing: Tensor | None) -> None:
         """Accumulate the gradient of -E log p(y, z), for a network gradient of it less sum_k delta_k^T sigma_k / K."""
         loss = self.model.complete_loss(self.parameters, chunk, posterior)
         if pairing is not None:

@@ -15,12 +15,10 @@ from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import KINDS, Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.posteriors.base import PosteriorPrecision
-from lgm_cli.posteriors.dense import DensePosterior
-from lgm_cli.posteriors.samples import SamplePosterior
 
 ACCURATE = {"tolerance": 1e-6, "max_iterations": 1000}  # choices of a model whose one data point averages no errors
 
@@ -28,15 +26,16 @@ ACCURATE = {"tolerance": 1e-6, "max_iterations": 1000}  # choices of a model who
 # `log_density` at least.
 Reference = Any
 
-# Whatever gives the expectations that an update needs: mean, covariance, and the variance of observed rows.
-Posterior = DensePosterior | SamplePosterior
+# Whatever gives the expectations that `statistics` needs, and the `entropy` of the latents, or None.
+Posterior = Any
 
 
 class LatentVariableModel(ABC):
-    """A latent Gaussian model y = eta + Phi z + noise, in whitened latent coordinates z ~ N(0, I).
+    """A model log p(y, z | parameters) of observed data y with latent variables z.
 
     Parameters are values: a dictionary of tensors in the internal (standardised) units goes in, a new one comes out.
-    The latent vector of the internal form has `dim` coordinates; what is written to disk is in the data's own units.
+    The posterior of a data point takes about `dim` numbers or their square; what is written to disk is in the data's
+    own units.
     """
 
     dim: int
@@ -54,7 +53,12 @@ class LatentVariableModel(ABC):
         """Work out, once, whatever the model needs of the data that it is bound to."""
 
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
+    has_system = False  # whether posteriors are those of linear systems, as method=unroll needs (LatentGaussianModel)
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
+    standardise = True  # whether values are learned from in standard units, or as they are: counts, categories
+    averages = True  # whether statistics of steps over some data points may be averaged: not where all are one
+    blocks: tuple[tuple[str, ...], ...] = ()  # parameters that `maximise` takes by turns, for method=ecm
+    expanded = False  # whether `maximise` works by parameter expansion: it raises the likelihood, but not F for certain
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
     # What `auto` means for this model, where it is not what it means for others: learning_rate by optimiser, betas of
@@ -103,8 +107,14 @@ class LatentVariableModel(ABC):
         self.noise_floor = 0.0
 
     @abstractmethod
+    def inferred(self, parameters: Parameters, posterior: Reference) -> dict[str, Tensor]:
+        """What posterior.safetensors holds, a row for each data point, of a joint table in the shape that is
+        written."""
+
+    @abstractmethod
     def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
-        """The names and shapes of the exported parameters of a table with these columns."""
+        """The names and shapes of the exported parameters of a table with these columns; ANY for a size that the data
+        learned from decide."""
 
     @abstractmethod
     def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
@@ -135,13 +145,9 @@ class LatentVariableModel(ABC):
         return {}
 
     @abstractmethod
-    def system(self, parameters: Parameters, chunk: Chunk) -> tuple[PosteriorPrecision, Tensor]:
-        """A_n by its products, and the targets t_n = Psi^(1/2) Omega (y_n - eta), (n, m): b_n is their transpose
-        product."""
-
-    @abstractmethod
-    def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
-        """The posterior by factorisation."""
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Reference:
+        """p(z | y, parameters), exactly, for the data points of a chunk; at an inverse temperature beta, what is
+        proportional to p(y, z | parameters)^beta. TypeError where a model has no such posterior."""
 
     @abstractmethod
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
@@ -153,53 +159,59 @@ class LatentVariableModel(ABC):
         part of a chunk, its statistics and the M-step or, of a step by the gradient, what is kept for it. It is within
         30% of what is measured."""
 
-    def log_volume(self, parameters: Parameters) -> Tensor | float:
-        """log |det dz/dw| for the coordinates z of posteriors and the latents w whose density `complete_loss` takes,
-        of one data point: zero where these are the same."""
-        return 0.0
-
-    @abstractmethod
     def product_operations(self, observed: np.ndarray) -> np.ndarray:
-        """Multiplications of a product with A_n, for each data point. (N,)"""
+        """Multiplications of the smallest piece of work on each data point. (N,)"""
+        return self.exact_operations(observed)
 
-    @abstractmethod
     def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
-        """-sum_n E_posterior log p(y_n, z_n | parameters) up to a constant; differentiable. ()"""
+        """-sum_n E_posterior log p(y_n, z_n | parameters) up to a constant; differentiable. A model overrides it where
+        the statistics of single data points are too much to take. ()"""
+        return self.expected_loss(parameters, self.statistics(chunk, posterior))
 
     @abstractmethod
-    def statistics(
-        self, parameters: Parameters, chunk: Chunk, posterior: Posterior, total: Statistics | None = None
-    ) -> Statistics:
-        """Expected sufficient statistics, summed over the chunk and added to `total` in place."""
+    def statistics(self, chunk: Chunk, posterior: Posterior) -> Statistics:
+        """Expected sufficient statistics E[t(y, z)] in the model's own coordinates, summed over the data points of a
+        chunk. They know no parameters, so those of several steps may be averaged. `entropy` is that of the posterior,
+        where it has one."""
+
+    def add_statistics(self, total: Statistics, chunk: Chunk, posterior: Posterior) -> Statistics:
+        """The sum of `total`, which may be empty and may be written into, and the statistics of a chunk."""
+        found = self.statistics(chunk, posterior)
+        return {name: total[name] + value for name, value in found.items()} if total else found
 
     @abstractmethod
-    def maximise(self, parameters: Parameters, statistics: Statistics) -> Parameters:
-        """The closed-form M-step."""
+    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
+        """-E log p(y, z | parameters) of the data points behind the statistics, in standardised units and with all
+        constants; differentiable. Less `entropy` of the same statistics it is minus the free energy. ()"""
+
+    def free_energy(self, parameters: Parameters, statistics: Statistics) -> Tensor | None:
+        """F = E log p(y, z | parameters) + H, which the log-likelihood of the same data points is never below; None
+        for posteriors without an entropy. In nats of standardised data. ()"""
+        if "entropy" not in statistics:
+            return None
+        return statistics["entropy"] - self.expected_loss(parameters, statistics)
+
+    @abstractmethod
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
+        """The parameters that minimise `expected_loss` of the statistics; with a block of names, one of `blocks`, over
+        these alone, and the others as they are."""
 
     def canonical(self, parameters: Parameters) -> Parameters:
         """The same model in the stated form that is written: where the likelihood leaves a choice, such as that of the
         axes of the latent space, a convention makes it."""
         return parameters
 
-    @abstractmethod
     def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: Reference) -> Tensor:
         """log p(observed entries of y_n) for each data point, in the data's own units, (n,)."""
+        log_scale = self.observations.scale.log().to(chunk.weight)
+        return posterior.log_evidence - (chunk.weight * chunk.take(log_scale)).sum(1)
 
     @abstractmethod
-    def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of y_nm given what was observed of y_n, for columns index (n, t), in the data's own
-        units: float64, on the CPU."""
-
-    @abstractmethod
-    def latents(self, parameters: Parameters, posterior: Reference) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the latent variables as the contract names them: (n, D) each, of a joint table
-        in the shape that is written."""
-
-    def inferred(self, parameters: Parameters, posterior: Reference) -> dict[str, Tensor]:
-        """What posterior.safetensors holds, a row for each data point, of a joint table in the shape that is
-        written."""
-        mean, deviation = self.latents(parameters, posterior)
-        return {"latent_mean": mean, "latent_standard_deviation": deviation}
+    def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> Predictive:
+        """The distribution of y_nm given what was observed of y_n, for columns index (n, t), in the data's own
+        units."""
 
     @abstractmethod
     def export(self, parameters: Parameters) -> Parameters:

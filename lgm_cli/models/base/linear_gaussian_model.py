@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior, Reference
+from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel
+from lgm_cli.models.base.latent_variable_model import Posterior, Reference
 from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.base import PosteriorPrecision
@@ -19,7 +21,7 @@ from lgm_cli.posteriors.dense import DensePosterior, DensePrecision
 from lgm_cli.posteriors.samples import SamplePosterior
 
 
-class LinearGaussianModel(LatentVariableModel):
+class LinearGaussianModel(LatentGaussianModel):
     """y_n = eta + Phi z_n + noise,  z_n ~ N(0, I_D),  noise ~ N(0, diag(Psi)^-1), in standardised units.
 
     A model says what Phi (M, D), eta (M,) and the noise variances 1 / Psi (M,) are, differentiable in its parameters.
@@ -60,9 +62,13 @@ class LinearGaussianModel(LatentVariableModel):
         rows, targets, _ = self._columns(parameters, chunk)
         return DensePrecision(rows, chunk.mask), targets
 
-    def posterior(self, parameters: Parameters, chunk: Chunk) -> Reference:
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Reference:
         rows, targets, _ = self._columns(parameters, chunk.gathered)
-        return DensePosterior(rows if rows.dim() == 3 else rows[None], targets, orthogonal=self.double_precision)
+        found = DensePosterior(
+            rows if rows.dim() == 3 else rows[None], targets, self.double_precision, inverse_temperature
+        )
+        found.frame = self.frame(parameters)
+        return found
 
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
         """Of the primal or the dual form, whichever is the cheaper."""
@@ -126,10 +132,10 @@ class LinearGaussianModel(LatentVariableModel):
         log_scale = 0.5 * (self.noise_of_columns(parameters).log() + math.log(2 * math.pi)) + self._log_scale
         return posterior.log_density() - (chunk.weight * chunk.take(log_scale)).sum(1)
 
-    def predict(self, parameters: Parameters, posterior: DensePosterior, index: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, parameters: Parameters, posterior: DensePosterior, index: Tensor) -> Predictive:
         rows = self.whitened_loadings(parameters)[index]
         mean = self.mean_of_columns(parameters)[index] + (rows @ posterior.mean[:, :, None]).squeeze(-1)
         variance = self.noise_of_columns(parameters)[index] + posterior.variance(rows)
         # In the data's units only now: a large mean would leave single precision no digits, a small unit underflow.
         center, scale = (x.cpu()[index.cpu()] for x in (self.observations.center, self.observations.scale))
-        return center + scale * mean.cpu().double(), scale**2 * variance.cpu().double()
+        return Predictive(center + scale * mean.cpu().double(), scale**2 * variance.cpu().double())

@@ -7,9 +7,17 @@ from collections.abc import Mapping
 from torch import Tensor
 
 NEAR_FLOOR = 3.0  # floors up to which a variance has ended at its own: steps towards it grow ever shorter
-
+ANY = -1  # in the shape of a parameter: a size that the data decided, such as that of the most categories
 
 Parameters = dict[str, Tensor]
+
+
+def has_shapes(exported: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether exported parameters have these names and shapes."""
+    return exported.keys() == shapes.keys() and all(
+        value.dim() == len(shape) and all(size in (own, ANY) for own, size in zip(value.shape, shape, strict=True))
+        for value, shape in zip((exported[name] for name in shapes), shapes.values(), strict=True)
+    )
 
 
 def sound(exported: Mapping[str, Tensor]) -> bool:

@@ -54,8 +54,9 @@ class Solver(ABC):
     tolerance: a system stops once |b - A x| <= tolerance |b|, or, where the precision has a scale of its own for
         residuals (`residual_scale`), tolerance times that; "auto" for 1e-2. One below the dtype's rounding unit
         counts as that unit: further steps would change nothing but the denominators of their lengths, which underflow.
-    preconditioner: "none", "jacobi" for diag(A), or its diagonal blocks where A has them, or "auto" for the best that A
-        itself offers (see `Preconditioner`).
+    preconditioner: "none", "jacobi" for diag(A), or its diagonal blocks where A has them, "nystrom" for a randomised
+        sketch of A - I, or "auto" for the best that A itself offers (see lgm_cli.solvers.base.choose).
+    rank: how many vectors that sketch is made of; "auto" for as many as the spectrum asks for.
     warm_start: whether the caller should start from its previous solution.
     """
 
@@ -65,10 +66,11 @@ class Solver(ABC):
         tolerance: float | str = "auto",
         preconditioner: str = "auto",
         warm_start: bool = False,
+        rank: int | str = "auto",
     ) -> None:
         self.max_iterations = AUTO_MAX_ITERATIONS if max_iterations == "auto" else int(max_iterations)
         self.tolerance = AUTO_TOLERANCE if tolerance == "auto" else float(tolerance)
-        self.preconditioner = preconditioner
+        self.preconditioner, self.rank = preconditioner, rank
         self.warm_start = warm_start
 
     @abstractmethod

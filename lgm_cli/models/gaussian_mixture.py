@@ -1,0 +1,324 @@
+"""Mixtures of normal distributions, with missing entries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.table import Table
+from lgm_cli.errors import UserError
+from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
+from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.families.normal import Normal, normal
+from lgm_cli.models.families.normal_emissions import PART
+from lgm_cli.models.families.predictive import NormalMixturePredictive
+from lgm_cli.numerics.assignment import best_assignment
+from lgm_cli.numerics.k_means import k_means, nearest
+from lgm_cli.observations.blocks import Observations
+from lgm_cli.observations.chunk import Chunk
+from lgm_cli.posteriors.costs import exact_part_size
+from lgm_cli.posteriors.responsibilities import Responsibilities
+from lgm_cli.randomness import generator
+
+START_NUMBERS = 1 << 24  # of the table's numbers, of which starting means are drawn; of a larger table, of some rows
+SHOWN = 5  # components that a warning names
+
+
+class GaussianMixture(LatentVariableModel):
+    """k_n ~ weights,  y_n | k_n ~ N(means_k, covariances_k), of which any entries may be missing at random.
+
+    covariance: full (each component its own), tied (one for all), diagonal, or spherical (one variance, in the data's
+    own units, for all columns of a component). Responsibilities are r_nk = p(k | observed entries of y_n).
+    Ghahramani & Jordan, Supervised learning from incomplete data via an EM approach, NIPS 6 (1994). The likelihood of
+    a component that shrinks onto a point has no bound, so covariances have a floor.
+
+    noise_floor: lower bound of the eigenvalues of every covariance of the columns standardised each by its own.
+
+    Inside, columns are standardised, and `covariances` are in the compact shape of lgm_cli/models/families/normal.py.
+    """
+
+    blocks = (("weights",), ("means",), ("covariances",))
+    held_when_tempered = ("covariances",)  # learned too, they would keep merged components merged
+    pictures: ClassVar = ("mixtures",)
+    choices: ClassVar = {"learning_rate": {"adam": 0.03, "rmsprop": 0.01, "adagrad": 0.1, "sgd": 0.03}}
+
+    family: Normal
+
+    def __init__(self, num_components: int, covariance: str, noise_floor: float) -> None:
+        self.num_components, self.covariance, self.noise_floor = num_components, covariance, noise_floor
+
+    def check(self, data: Data) -> None:
+        super().check(data)
+        points = data.shape[0]
+        if self.num_components > points:
+            raise UserError(
+                f"model.num_components={self.num_components} components cannot be learned from {points} data points",
+                f"use model.num_components={points} or less",
+            )
+
+    def prepare(self, observations: Observations) -> None:
+        unit = observations.scale.square().mean() / observations.scale.square()
+        self.family = normal(self.covariance, self.noise_floor, unit.to(observations.device, observations.dtype))
+        patterns = sum(
+            1 if chunk.index is not None and chunk.index.dim() == 1 else len(chunk.points)
+            for chunk in observations.chunks
+        )
+        self._patterns = patterns / observations.shape[0]  # of gaps, at most, for each data point
+        k, m = self.num_components, observations.shape[1]
+        # Of a latent vector whose posterior takes as much memory as that of a row: what parts of chunks are cut by.
+        self.dim = max(k, math.ceil(2 * math.sqrt(k * m))) if self._dense else k
+
+    # Data drawn from the model ---------------------------------------------------------------------------------
+
+    def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Draw rows of components whose means differ by factor_share of the variance of a column, on average; full
+        and tied covariances have latent_dim directions that carry half of theirs. Entries are hidden with probability
+        hidden_share."""
+        n, m, k = options["num_points"], options["num_dimensions"], self.num_components
+        draw = generator(options["seed"], "simulate")
+        kind = {"dtype": torch.float64, "generator": draw}
+        between = options["factor_share"] / (1 - options["factor_share"])
+        weights = torch.softmax(0.5 * torch.randn(k, **kind), 0).sort(descending=True).values
+        means = torch.randn(m, **kind) + math.sqrt(between) * torch.randn(k, m, **kind)
+        directions = torch.randn(k, m, options["latent_dim"], **kind) / math.sqrt(options["latent_dim"])
+        variances = (0.5 * torch.randn(k, m, **kind)).exp()
+        dense = 0.5 * directions @ directions.mT + torch.diag_embed(0.5 * variances)
+        covariances = {
+            "full": dense,
+            "tied": dense[:1].expand(k, -1, -1),
+            "diagonal": torch.diag_embed(variances),
+            "spherical": variances[:, :1, None] * torch.eye(m, dtype=torch.float64),
+        }[self.covariance]
+        component = torch.multinomial(weights, n, replacement=True, generator=draw)
+        error = torch.randn(n, m, 1, **kind)
+        values = means[component] + (torch.linalg.cholesky(covariances)[component] @ error).squeeze(-1)
+        values[torch.rand(n, m, **kind) < options["hidden_share"]] = math.nan
+        truth = {"weights": weights, "means": means, "covariances": covariances}
+        return {"values": values.numpy(), "truth": {name: value.numpy() for name, value in truth.items()}}
+
+    # Parameters ------------------------------------------------------------------------------------------------
+
+    def start(self, seed: int) -> Parameters:
+        """Means by k-means on the standardised table, its gaps filled with column means, then an
+        M-step from rows assigned to the nearest. A component of few rows takes more of the covariance of all."""
+        means, k = self._starting_means(seed), self.num_components
+        like = {"dtype": self.observations.dtype, "device": self.observations.device}
+        columns = self.observations.shape[1]
+        identity = torch.eye(columns, **like).expand(k, -1, -1)
+        first = {"weights": torch.full((k,), 1 / k, **like), "means": means.to(**like)}
+        first["covariances"] = self.family.compact(identity)
+        total: Statistics = {}
+        for chunk in self.observations.chunks:
+            _, values = chunk.scattered(columns)
+            certain = one_hot(nearest(values, first["means"]), k).to(**like)
+            found = self.family.emissions(first, chunk).statistics(certain) | {"components": certain.sum(0)}
+            total = {name: value + total.get(name, 0.0) for name, value in found.items()}
+        new = self.maximise(first, total)
+        rows = total["components"]
+        written = self.family.written(new["covariances"], k, columns)
+        pooled = torch.einsum("k,kij->ij", rows / rows.sum(), written)
+        share = (rows / (rows + columns + 1))[:, None, None]
+        new["covariances"] = self.family.compact(share * written + (1 - share) * pooled)
+        new["weights"] = (rows + 1) / (rows + 1).sum()
+        return new
+
+    def _starting_means(self, seed: int) -> Tensor:
+        """(K, M), float64, on the CPU: the same whatever the blocks of the observations."""
+        (points, columns), draw = self.observations.shape, generator(seed, "initial means")
+        limit = max(self.num_components, START_NUMBERS // columns)
+        place = torch.full((points,), -1)
+        chosen = torch.randperm(points, generator=draw)[:limit].sort().values
+        place[chosen] = torch.arange(len(chosen))
+        table = torch.zeros(len(chosen), columns, dtype=torch.float64)
+        for chunk in self.observations.chunks:
+            where = place[chunk.points.cpu()]
+            table[where[where >= 0]] = chunk.scattered(columns)[1].cpu().double()[where >= 0]
+        return k_means(table, self.num_components, draw)
+
+    def free(self, parameters: Parameters) -> Parameters:
+        """Logarithms of weights, means, and covariances above their floor as the family has them."""
+        return {
+            "weights": parameters["weights"].clamp_min(1e-30).log(),
+            "means": parameters["means"],
+            "covariances": self.family.free(parameters["covariances"]),
+        }
+
+    def constrain(self, free: Parameters) -> Parameters:
+        return {
+            "weights": torch.softmax(free["weights"], 0),
+            "means": free["means"],
+            "covariances": self.family.constrain(free["covariances"]),
+        }
+
+    def export(self, parameters: Parameters) -> Parameters:
+        center, scale = self.observations.center.cpu(), self.observations.scale.cpu()
+        inside = {name: value.detach().cpu().double() for name, value in parameters.items()}
+        written = self.family.written(inside["covariances"], self.num_components, len(scale))
+        return {
+            "weights": inside["weights"],
+            "means": center + scale * inside["means"],
+            "covariances": (written * scale * scale[:, None]).contiguous(),
+        }
+
+    def restore(self, exported: Parameters) -> Parameters:
+        center, scale = self.observations.center.cpu(), self.observations.scale.cpu()
+        inside = {
+            "weights": exported["weights"] / exported["weights"].sum(),
+            "means": (exported["means"] - center) / scale,
+            "covariances": self.family.compact(exported["covariances"] / scale / scale[:, None]),
+        }
+        return {name: value.to(self.observations.device, self.observations.dtype) for name, value in inside.items()}
+
+    def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
+        k, m = self.num_components, table.shape[1]
+        return {"weights": (k,), "means": (k, m), "covariances": (k, m, m)}
+
+    def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
+        mean = exported["weights"] @ exported["means"]
+        return mean.numpy(), self.implied_covariance(exported).diagonal().sqrt().numpy()
+
+    def canonical(self, parameters: Parameters) -> Parameters:
+        """Components by falling weight."""
+        order = parameters["weights"].argsort(descending=True, stable=True)
+        return {
+            name: value if self.covariance == "tied" and name == "covariances" else value[order]
+            for name, value in parameters.items()
+        }
+
+    # Costs -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _dense(self) -> bool:
+        return self.covariance in ("full", "tied")
+
+    def exact_operations(self, observed: np.ndarray) -> np.ndarray:
+        """Of the densities and of the factorisations, which rows with the same pattern of gaps share."""
+        if not self._dense:
+            return 3.0 * self.num_components * observed
+        return self.num_components * (observed**2 + self._patterns * observed**3 / 3)
+
+    def product_operations(self, observed: np.ndarray) -> np.ndarray:
+        """Of the densities alone, for the number of threads."""
+        return self.num_components * observed * (self.observations.shape[1] if self._dense else 3.0)
+
+    def exact_bytes(self, gradient: bool = False) -> float:
+        """Of rows with gaps of their own, the rows of the covariances that are observed, factors and their inverses;
+        of diagonal covariances, squares in double precision."""
+        k, m, peaks = self.num_components, self.observations.shape[1], [0.0]
+        for chunk in self.observations.chunks:
+            n, width = min(exact_part_size(chunk, self.dim), len(chunk.points)), chunk.width
+            each, whole = 6 * k + 2 * m, 0.0
+            if not self._dense:
+                each += 15 * m
+            elif chunk.index is None or chunk.index.dim() == 2:
+                own, all_own = (1, 0.5 * k * width * m) if self.covariance == "tied" else (k, 0)
+                each += own * width * (1.1 * width + 4.4 * m) + all_own
+            else:
+                each += 3 * k * width * (width < m)
+                whole = 1.5 * PART
+            peaks.append(n * each + whole)
+        return float(self.observations.dtype.itemsize * (max(peaks) + 6 * k * m * (m if self._dense else 1)))
+
+    # Learning --------------------------------------------------------------------------------------------------
+
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Responsibilities:
+        emissions = self.family.emissions(parameters, chunk)
+        return Responsibilities(parameters["weights"].log(), emissions, inverse_temperature)
+
+    @torch.no_grad()  # the posterior is held fixed
+    def statistics(self, chunk: Chunk, posterior: Any) -> Statistics:
+        """Sums of the responsibilities, `components` (K,), and the family's moments of rows weighted with them."""
+        weights, entropy = posterior.responsibilities, posterior.entropy()
+        found = posterior.emissions.statistics(weights) | {"components": weights.sum(0)}
+        return found if entropy is None else found | {"entropy": entropy.sum()}
+
+    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
+        component = torch.special.xlogy(statistics["components"], parameters["weights"]).sum()
+        return self.family.expected_loss(parameters, statistics) - component
+
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
+        """Shares of the responsibilities; weighted means and covariances under their floor. A component that has
+        almost no weight keeps its mean and covariance."""
+        names = block or tuple(parameters)
+        new = dict(parameters)
+        if "weights" in names:
+            new["weights"] = statistics["components"] / statistics["components"].sum()
+        for name in ("means", "covariances"):  # covariances about the new means
+            if name in names:
+                new |= self.family.maximise(new, statistics, name)
+        return new
+
+    # What is reported ------------------------------------------------------------------------------------------
+
+    def predict(self, parameters: Parameters, posterior: Responsibilities, index: Tensor) -> NormalMixturePredictive:
+        """A mixture of each component's conditional normal of the entry, given the row's observed ones."""
+        center, scale = (x.cpu()[index.cpu()][:, None] for x in (self.observations.center, self.observations.scale))
+        mean, variance = (part.cpu().double() for part in posterior.emissions.conditional(index))
+        weights = posterior.responsibilities.cpu().double()
+        return NormalMixturePredictive.of(weights, center + scale * mean, scale**2 * variance)
+
+    def inferred(self, parameters: Parameters, posterior: Any) -> dict[str, Tensor]:
+        return {"responsibilities": posterior.responsibilities}
+
+    def implied_covariance(self, exported: Parameters) -> Tensor:
+        weights, means = exported["weights"], exported["means"]
+        apart = means - weights @ means
+        return torch.einsum("k,kij->ij", weights, exported["covariances"]) + (weights[:, None] * apart).mT @ apart
+
+    def parameter_error(self, parameters: Parameters, truth: Mapping[str, np.ndarray]) -> float:
+        """|A - A0| / |A0| (Frobenius) over the components' moments A_k = weight_k E[u u^T | k] of u = (1, y), y in
+        standard deviations of the truth, under the best order of the components. A component too many, or missing,
+        is compared with zero."""
+        true = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in truth.items()}
+        center, deviation = (torch.as_tensor(x) for x in self.units(true))
+
+        def moments(exported: Parameters) -> Tensor:
+            mean = (exported["means"] - center) / deviation
+            u = torch.cat([torch.ones(len(mean), 1, dtype=torch.float64), mean], dim=1)
+            spread = torch.nn.functional.pad(exported["covariances"] / deviation / deviation[:, None], (1, 0, 1, 0))
+            return (exported["weights"][:, None, None] * (u[:, :, None] * u[:, None] + spread)).flatten(1)
+
+        found, wanted = moments(self.export(parameters)), moments(true)
+        most = max(len(found), len(wanted))
+        found, wanted = (torch.nn.functional.pad(part, (0, 0, 0, most - len(part))) for part in (found, wanted))
+        order = best_assignment(torch.cdist(found, wanted).square().numpy())
+        return float(torch.linalg.norm(found - wanted[order]) / torch.linalg.norm(wanted))
+
+    def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        found, k = [], self.num_components
+        smallest = self.family.smallest(parameters["covariances"]).cpu()
+        low = torch.nonzero(smallest <= NEAR_FLOOR * self.noise_floor).flatten().tolist()
+        mend = "fewer components" if k > 1 else "fewer columns"
+        if low:
+            which = "the common covariance" if self.covariance == "tied" else f"the covariance of {_named(low)}"
+            found.append(
+                f"{which} ended at its floor, {self.noise_floor:g} of the variance in some direction, or just above: "
+                f"its rows hardly differ there ({self.lower_floor} lets it fall further; {mend} or a simpler "
+                "model.covariance avoids it)"
+            )
+        rows = parameters["weights"].cpu().double() * self.observations.shape[0]
+        needed = {"full": self.observations.shape[1] + 1, "tied": 1}.get(self.covariance, 2)
+        few = torch.nonzero(rows < needed).flatten().tolist()
+        if few:
+            found.append(
+                f"{_named(few)} {'has' if len(few) == 1 else 'have'} fewer than {needed} data points each, too few for "
+                f"a mean and a covariance ({mend} or a simpler model.covariance)"
+            )
+        return found
+
+
+def _named(components: list[int]) -> str:
+    """`component 2`, or `components 2, 3 and 4 more`, counted from one."""
+    shown = ", ".join(str(number + 1) for number in components[:SHOWN])
+    more = f" and {len(components) - SHOWN} more" if len(components) > SHOWN else ""
+    return f"component{'s' if len(components) > 1 else ''} {shown}{more}"

@@ -1,0 +1,323 @@
+"""Hidden Markov model of a series of one or several channels, with missing entries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.table import Table
+from lgm_cli.errors import UserError
+from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.families.categories import above_floor, centred_logs, shares
+from lgm_cli.models.families.mixed import Mixed
+from lgm_cli.models.families.normal import EMPTY
+from lgm_cli.models.parts.state_emissions import NormalEmissions, StateEmissions, named
+from lgm_cli.models.parts.whole_emissions import CategoryEmissions, CountEmissions
+from lgm_cli.numerics.assignment import best_assignment
+from lgm_cli.numerics.k_means import clusters
+from lgm_cli.observations.blocks import Observations
+from lgm_cli.observations.chunk import Chunk
+from lgm_cli.posteriors.state_path import CertainPath, StatePath
+from lgm_cli.randomness import generator
+
+LEAST = 1e-12  # probability of a state at the start, and of a transition: what is zero once is zero for ever
+STAYS = 0.9  # average probability of staying in a state of simulated data
+RESTART = 1e-9  # probability of beginning anew, which makes the stationary distribution the only one
+FEW = 2.0  # expected steps of a state below which nothing is known of it
+
+
+class HiddenMarkov(LatentVariableModel):
+    """k_1 ~ initial,  k_t | k_(t-1) ~ row k_(t-1) of transition,  y_t | k_t ~ the emission of state k_t; entries of y
+    may be missing at random. The whole series is one data point, its path of states the latent variable.
+
+    emission: normal, with `covariance` full, tied, diagonal or spherical; poisson, of counts; or categorical, of
+    category numbers from 0 on. Columns are independent given the state but for full and tied covariances.
+    Baum, Petrie, Soules & Weiss, Ann. Math. Statist. 41 (1970) 164-171; Rabiner, Proc. IEEE 77 (1989) 257-286.
+
+    Steps after the last observed one are no part of what is learned: their states are forecast.
+    noise_floor: lower bound of the eigenvalues of covariances of the columns standardised each by its own.
+    """
+
+    kind = "series"
+    averages = False
+    double_precision = True  # the sums run over thousands of steps
+    choices: ClassVar = {"learning_rate": {"adam": 0.1}, "betas": (0.5, 0.9)}  # measured: of 0.02 to 0.2, and slower
+    pictures = ("states",)
+
+    def __init__(self, num_components: int, emission: str, covariance: str, noise_floor: float) -> None:
+        self.num_components, self.emission, self.noise_floor = num_components, emission, noise_floor
+        self.emissions: StateEmissions = {
+            "normal": lambda: NormalEmissions(covariance, noise_floor),
+            "poisson": CountEmissions,
+            "categorical": CategoryEmissions,
+        }[emission]()
+        self.dim, self.standardise = num_components, self.emissions.standardise
+        self.blocks = (("initial",), ("transition",), *((name,) for name in self.emissions.names))
+
+    def check(self, data: Data) -> None:
+        super().check(data)
+        steps = data.table.end - data.table.horizon
+        if self.num_components > steps:
+            raise UserError(
+                f"model.num_components={self.num_components} states cannot be learned from {steps} steps",
+                f"use model.num_components={steps} or less",
+            )
+        self.emissions.check(data)
+
+    def prepare(self, observations: Observations) -> None:
+        total, self.channels = observations.table_shape
+        (chunk,) = observations.chunks
+        seen = chunk.scattered(total * self.channels)[0].view(total, -1).sum(1).nonzero()
+        self.steps = int(seen[-1]) + 1 if len(seen) else 1
+        self.ahead = total - self.steps
+        self._table = chunk, self._rows(chunk)
+        self.emissions = self.emissions.bind(observations, self._table[1])
+
+    def fix(self, exported: Parameters, state: Mapping[str, Tensor]) -> None:
+        super().fix(exported, state)
+        self.emissions = self.emissions.without_floor(exported)
+
+    steps: int
+    ahead: int
+    channels: int
+    _table: tuple[Chunk, Chunk]
+
+    def _rows(self, chunk: Chunk) -> Chunk:
+        """The steps as data points (T, M)."""
+        width = (self.steps + self.ahead) * self.channels
+        weight, values = (_double(part).view(-1, self.channels)[: self.steps] for part in chunk.scattered(width))
+        return Chunk(torch.arange(self.steps, device=weight.device), None, weight, values)
+
+    def table(self, chunk: Chunk) -> Chunk:
+        """The rows of a chunk, those of the data kept with what was found about their gaps."""
+        return self._table[1] if chunk is self._table[0] else self._rows(chunk)
+
+    def gradient_scale(self) -> dict[str, float]:
+        """A series is one data point: its gradient is taken per entry."""
+        names = ("initial", "transition", *self.emissions.names)
+        return dict.fromkeys(names, 1 / len(self.observations.center))
+
+    def exact_operations(self, observed: np.ndarray) -> np.ndarray:
+        """Products of K x K matrices over time, or of vectors and matrices of many states."""
+        return np.full(len(observed), float(self.steps) * self.num_components**2 * min(self.num_components, 48))
+
+    def exact_bytes(self, gradient: bool = False) -> float:
+        """In double precision: about ten numbers for each step and state, and as many as four for each of its columns
+        (of full covariances, as many as columns more)."""
+        columns = {"full": 3 + self.channels, "tied": 3 + self.channels}.get(
+            getattr(self.emissions, "covariance", ""), 4
+        )
+        return 8.0 * self.steps * self.num_components * (10 + columns * self.channels * (2 if gradient else 1))
+
+    def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """num_points steps in num_dimensions columns from num_components states, in each of which the chain stays with
+        a probability of about 0.9. Entries are hidden with probability hidden_share."""
+        steps, columns, k = options["num_points"], options["num_dimensions"], self.num_components
+        draw = generator(options["seed"], "simulate states")
+        like: Any = {"dtype": torch.float64, "generator": draw}
+        stay = (math.log(STAYS / (1 - STAYS)) + 0.3 * torch.randn(k, **like)).sigmoid()
+        leave = torch.randn(k, k, **like).exp().fill_diagonal_(0)
+        away = leave / leave.sum(1, keepdim=True) if k > 1 else leave
+        transition = torch.diag(stay if k > 1 else torch.ones(k)) + (1 - stay)[:, None] * away
+        truth = {"initial": torch.full((k,), 1 / k, dtype=torch.float64), "transition": transition}
+        truth |= self.emissions.drawn_truth(k, columns, options, draw)
+        uniform, path = torch.rand(steps, **like).tolist(), []
+        edges = torch.cat([truth["initial"][None], transition]).cumsum(1).numpy()
+        for t in range(steps):
+            row = edges[1 + path[-1] if path else 0]
+            path.append(min(int(np.searchsorted(row, uniform[t], side="right")), k - 1))
+        values = self.emissions.drawn_values(truth, torch.tensor(path), draw)
+        values[torch.rand(steps, columns, **like) < options["hidden_share"]] = math.nan
+        arrays = {name: value.numpy() for name, value in truth.items()}
+        return {"values": values.numpy(), "truth": arrays, "kind": "series"}
+
+    # Parameters ------------------------------------------------------------------------------------------------
+
+    def start(self, seed: int) -> Parameters:
+        """States from clusters of the steps, whatever their order, by k-means++; transitions from how often one cluster
+        follows another, plus one. (A start that holds states to stay in themselves ends elsewhere where they take
+        turns.)"""
+        table, k = self._table[1], self.num_components
+        label = clusters(self.emissions.features(table), k, generator(seed, "initial states"))
+        steps = torch.bincount(label, minlength=k).double() + 1
+        pairs = torch.bincount(label[:-1] * k + label[1:], minlength=k * k).double().view(k, k) + 1
+        chain = {"initial": steps / steps.sum(), "transition": pairs / pairs.sum(1, keepdim=True)}
+        found = chain | self.emissions.start(table, label.to(table.values.device), k)
+        return {name: self._placed(value) for name, value in found.items()}
+
+    def _placed(self, value: Tensor) -> Tensor:
+        return value.to(self.observations.device, self.observations.dtype)
+
+    def free(self, parameters: Parameters) -> Parameters:
+        """Logarithms of probabilities above LEAST, each row's about their mean; the emissions as they have them."""
+        chain = {name: centred_logs(parameters[name], LEAST) for name in ("initial", "transition")}
+        return chain | self.emissions.free(parameters)
+
+    def constrain(self, free: Parameters) -> Parameters:
+        chain = {name: above_floor(free[name], LEAST) for name in ("initial", "transition")}
+        return chain | self.emissions.constrain(free)
+
+    def _inside(self, parameters: Parameters) -> Parameters:
+        return {name: value.detach().cpu().double() for name, value in parameters.items()}
+
+    def export(self, parameters: Parameters) -> Parameters:
+        inside = self._inside(parameters)
+        return {name: inside[name] for name in ("initial", "transition")} | self.emissions.export(inside)
+
+    def restore(self, exported: Parameters) -> Parameters:
+        chain = {}
+        for name in ("initial", "transition"):
+            raised = exported[name].clamp_min(LEAST)
+            chain[name] = raised / raised.sum(-1, keepdim=True)
+        return {name: self._placed(value) for name, value in (chain | self.emissions.restore(exported)).items()}
+
+    def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
+        k = self.num_components
+        return {"initial": (k,), "transition": (k, k)} | self.emissions.shapes(k, table.shape[1])
+
+    def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
+        return self.emissions.units(exported, stationary(exported))
+
+    def canonical(self, parameters: Parameters) -> Parameters:
+        """States by falling stationary probability."""
+        order = stationary(self._inside(parameters)).argsort(descending=True, stable=True).to(self.observations.device)
+        chain = {"initial": parameters["initial"][order], "transition": parameters["transition"][order][:, order]}
+        return chain | self.emissions.reordered(parameters, order)
+
+    # Learning --------------------------------------------------------------------------------------------------
+
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> StatePath:
+        parameters = {name: _double(value) for name, value in parameters.items()}
+        emissions = self.emissions.family.emissions(parameters, self.table(chunk))
+        initial, transition = (parameters[name].log() for name in ("initial", "transition"))
+        return StatePath(initial, transition, emissions, inverse_temperature)
+
+    def statistics(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, chunk: Chunk, posterior: StatePath | CertainPath
+    ) -> Statistics:
+        """`initial` (K,) and `transitions` (K, K), expected numbers of first states and of transitions; the family's
+        sums over steps weighted with the probabilities of their states."""
+        weights, entropy = posterior.state_probabilities, posterior.entropy()
+        found = posterior.emissions.statistics(weights)
+        found = found | {"initial": weights[0], "transitions": posterior.transition_counts}
+        return found if entropy is None else found | {"entropy": entropy.sum()}
+
+    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
+        parameters = {name: _double(value) for name, value in parameters.items()}
+        chain = (statistics["initial"] * parameters["initial"].log()).sum()
+        chain = chain + (statistics["transitions"] * parameters["transition"].log()).sum()
+        return self.emissions.family.expected_loss(parameters, statistics) - chain
+
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
+        """Shares of the expected numbers, none below LEAST; the emissions' weighted maxima under their floors. A state
+        that the chain never leaves keeps its transitions."""
+        names, new = block or tuple(parameters), {name: _double(value) for name, value in parameters.items()}
+        for name, counts in (("initial", statistics["initial"]), ("transition", statistics["transitions"])):
+            if name in names:
+                few = counts.sum(-1, keepdim=True) <= EMPTY * statistics["initial"].sum()
+                found = shares(counts.masked_fill(few, 1.0), LEAST)
+                new[name] = torch.where(few, new[name], found)
+        new |= self.emissions.maximise(new, statistics, names)
+        return {name: self._placed(new[name]) if name in names else value for name, value in parameters.items()}
+
+    # What is reported ------------------------------------------------------------------------------------------
+
+    def predict(self, parameters: Parameters, posterior: StatePath, index: Tensor) -> Mixed:
+        """A mixture over the states of the entry's step, given all that was observed."""
+        entry, inside = index[0].cpu(), self._inside(parameters)
+        step = entry // self.channels
+        chances = torch.cat([posterior.state_probabilities, posterior.ahead(self.ahead)]).cpu()
+        known = step < self.steps
+        found = None
+        if self.emission == "normal" and bool(known.any()):
+            found = self._given_others(inside, posterior, entry, known)
+        return self.emissions.mixed(inside, chances[step].mT, entry, found)
+
+    def _given_others(
+        self, inside: Parameters, posterior: StatePath, entry: Tensor, known: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Means and variances (K, t) of entries by their states, given the others of their step."""
+        step, column = entry // self.channels, entry % self.channels
+        where, turn = step[known], torch.zeros_like(step[known])
+        order = where.argsort(stable=True)
+        first = torch.searchsorted(where[order], where[order])
+        turn[order] = torch.arange(len(where)) - first
+        index = torch.zeros(self.steps, int(turn.max()) + 1, dtype=torch.long)
+        index[where, turn] = column[known]
+        parts = posterior.emissions.conditional(index.to(posterior.state_probabilities.device))
+        written = self.emissions.moments(self.emissions.export(inside))
+        scale = self.emissions.scale
+        means = ((written[0] - self.emissions.center) / scale)[:, column]
+        variances = (written[1].diagonal(dim1=1, dim2=2) / scale**2)[:, column]
+        for target, part in zip((means, variances), parts, strict=True):
+            target[:, known] = part.expand(self.steps, self.num_components, -1)[where, :, turn].cpu().double().mT
+        return means, variances
+
+    def inferred(self, parameters: Parameters, posterior: StatePath) -> dict[str, Tensor]:
+        """Probabilities of the states at all steps and, counted from 0, the most probable path."""
+        chances = torch.cat([posterior.state_probabilities, posterior.ahead(self.ahead)])
+        return {"state_probabilities": chances, "most_probable_path": posterior.most_probable(self.ahead)}
+
+    def implied_covariance(self, exported: Parameters) -> Tensor:
+        """Cov(y_t) beside Cov(y_t, y_(t-1)) of the stationary chain, (M, 2 M)."""
+        weights, (means, covariances) = stationary(exported), self.emissions.moments(exported)
+        apart = means - weights @ means
+        now = torch.einsum("k,kij->ij", weights, covariances) + (weights[:, None] * apart).mT @ apart
+        return torch.cat([now, apart.mT @ (weights[:, None] * exported["transition"]).mT @ apart], dim=1)
+
+    def parameter_error(self, parameters: Parameters, truth: Mapping[str, np.ndarray]) -> float:
+        """|B - B0| / |B0| (Frobenius), under the best order of the states, over the moments weight_k E[u u^T | k] of
+        u = (1, y), y in standard deviations of the truth, and the probabilities of pairs of states in turn."""
+        true = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in truth.items()}
+        center, deviation = (torch.as_tensor(x) for x in self.emissions.units(true, stationary(true)))
+        if not self.standardise:
+            deviation = self.implied_covariance(true)[:, : len(center)].diagonal().sqrt()
+
+        def parts(exported: Parameters) -> tuple[Tensor, Tensor]:
+            weights, (means, covariances) = stationary(exported), self.emissions.moments(exported)
+            mean = (means - center) / deviation
+            u = torch.cat([torch.ones(len(mean), 1, dtype=torch.float64), mean], dim=1)
+            spread = torch.nn.functional.pad(covariances / deviation / deviation[:, None], (1, 0, 1, 0))
+            moments = weights[:, None, None] * (u[:, :, None] * u[:, None] + spread)
+            return moments.flatten(1), weights[:, None] * exported["transition"]
+
+        (found, pairs), (wanted, wanted_pairs) = parts(self.export(parameters)), parts(true)
+        order = torch.as_tensor(best_assignment(torch.cdist(found, wanted).square().numpy()))
+        error = (found - wanted[order]).square().sum() + (pairs - wanted_pairs[order][:, order]).square().sum()
+        return float((error / (wanted.square().sum() + wanted_pairs.square().sum())).sqrt())
+
+    def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        found = self.emissions.warnings(parameters, self.lower_floor)
+        steps = stationary(self._inside(parameters), 1 / self.steps) * self.steps
+        few = torch.nonzero(steps < FEW).flatten().tolist()
+        if few and self.num_components > 1:
+            verb = "stands for" if len(few) == 1 else "each stand for"
+            found.append(f"{named(few)} {verb} fewer than {FEW:g} steps: fewer model.num_components would do")
+        return found
+
+
+def _double(value: Tensor) -> Tensor:
+    """In double precision, on the CPU where the device has none."""
+    return (value.cpu() if value.device.type == "mps" else value).double()
+
+
+def stationary(parameters: Mapping[str, Tensor], restart: float = RESTART) -> Tensor:
+    """The stationary distribution (K,) of the chain; where it has several, the one that is reached from the start.
+
+    restart: the chain begins anew with this probability at each step. With 1 / T the distribution is that of about T
+    steps from the start.
+    """
+    transition = parameters["transition"]
+    left = torch.eye(len(transition)).to(transition) - (1 - restart) * transition.mT
+    found = torch.linalg.solve(left, parameters["initial"]).clamp_min(0.0)
+    return found / found.sum()

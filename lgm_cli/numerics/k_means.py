@@ -1,0 +1,65 @@
+"""Centers of clusters, to begin a mixture at."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+ROUNDS = 10  # of assignment and means, far fewer than until nothing moves: what follows goes on from there
+
+
+def k_means(values: Tensor, number: int, generator: Generator, rounds: int = ROUNDS) -> Tensor:
+    """Means (number, M) of clusters of the rows of values (N, M), by a few rounds of Lloyd from spread points.
+
+    Lloyd, IEEE Transactions on Information Theory 28 (1982) 129-137. A cluster without rows keeps its center.
+    """
+    centers = spread_points(values, number, generator)
+    for _ in range(rounds):
+        assigned = nearest(values, centers)
+        rows = torch.bincount(assigned, minlength=number)[:, None]
+        sums = torch.zeros_like(centers).index_add(0, assigned, values)
+        centers = torch.where(rows > 0, sums / rows.clamp_min(1), centers)
+    return centers
+
+
+def spread_points(values: Tensor, number: int, generator: Generator) -> Tensor:
+    """`number` of the rows of values (N, M), drawn far apart: the first at random, each other with probability
+    proportional to its squared distance from the nearest before it; (number, M).
+
+    k-means++: Arthur & Vassilvitskii, SODA 2007, 1027-1035. Rows repeat where fewer than `number` differ.
+    """
+    chosen = int(torch.randint(len(values), (), generator=generator))
+    points = [values[chosen]]
+    distance = (values - points[0]).square().sum(1)
+    for _ in range(1, number):
+        chances = distance if bool(distance.any()) else torch.ones_like(distance)
+        edges = chances.cumsum(0)
+        mark = torch.rand((), dtype=edges.dtype, generator=generator) * edges[-1]
+        chosen = min(int(torch.searchsorted(edges, mark, right=True)), len(values) - 1)
+        points.append(values[chosen])
+        distance = torch.minimum(distance, (values - points[-1]).square().sum(1))
+    return torch.stack(points)
+
+
+def nearest(values: Tensor, points: Tensor) -> Tensor:
+    """The number of the nearest of points (K, M) to each row of values (N, M), (N,)."""
+    return torch.cdist(values, points).argmin(1)
+
+
+def clusters(values: Tensor, number: int, generator: Generator, starts: int = 5, rounds: int = 20) -> Tensor:
+    """The cluster of each row of values (N, M), (N,): the best of several starts at `spread_points`, each of which goes
+    on for so many rounds of nearest points and means (Lloyd, IEEE Trans. Inf. Theory 28 (1982) 129-137)."""
+    best, found = torch.inf, torch.zeros(len(values), dtype=torch.long)
+    for _ in range(starts):
+        points, label = spread_points(values, number, generator), found
+        for _ in range(rounds):
+            before, label = label, nearest(values, points)
+            count = torch.bincount(label, minlength=number)[:, None]
+            means = torch.zeros_like(points).index_add(0, label, values) / count.clamp_min(1)
+            points = torch.where(count > 0, means, points)
+            if torch.equal(before, label):
+                break
+        spread = float((values - points[label]).square().sum())
+        if spread < best:
+            best, found = spread, label
+    return found

@@ -1,0 +1,168 @@
+"""Recursions over the time of a discrete chain, many stretches of time at once."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+MOST_STATES = 48  # up to which stretches of time are worth the K times as many operations that they take
+STRETCHES = 1.5  # times sqrt(T): a step of all stretches takes longer than one stretch of the vectors between them
+SMALLEST = 1e-290  # of a sum of probabilities: what is less has lost digits
+
+
+class Semiring(Protocol):
+    """What "times" and "plus" mean in a recursion. A state (.., K) is kept normalised, its scale beside it in logs."""
+
+    def value(self, logs: Tensor) -> Tensor: ...  # of logarithms, as this semiring has them
+
+    def step(self, state: Tensor, transition: Tensor) -> Tensor: ...  # state (.., K) times a matrix (K, K)
+
+    def times(self, state: Tensor, factor: Tensor) -> Tensor: ...
+
+    def normalise(self, state: Tensor) -> tuple[Tensor, Tensor]: ...  # the state over its sum, and the sum (.., 1)
+
+    def log(self, total: Tensor) -> Tensor: ...  # of what `normalise` gave
+
+
+class Probabilities:
+    """Sums of products of probabilities: matrix products, fast. Relative to their sum, parts below 1e-308 are lost."""
+
+    def value(self, logs: Tensor) -> Tensor:
+        return logs.exp()
+
+    def step(self, state: Tensor, transition: Tensor) -> Tensor:
+        return state @ transition
+
+    def times(self, state: Tensor, factor: Tensor) -> Tensor:
+        return state * factor
+
+    def normalise(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        total = state.sum(-1, keepdim=True).clamp_min(SMALLEST)
+        return state / total, total
+
+    def log(self, total: Tensor) -> Tensor:
+        return total.log()
+
+
+class Logarithms:
+    """The same sums in logarithms, where nothing is lost; some ten times slower."""
+
+    def value(self, logs: Tensor) -> Tensor:
+        return logs
+
+    def step(self, state: Tensor, transition: Tensor) -> Tensor:
+        return torch.logsumexp(state[..., :, None] + transition, -2)
+
+    def times(self, state: Tensor, factor: Tensor) -> Tensor:
+        return state + factor
+
+    def normalise(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        return _without(state, torch.logsumexp(state, -1, keepdim=True))
+
+    def log(self, total: Tensor) -> Tensor:
+        return total
+
+
+class Maxima(Logarithms):
+    """The largest of sums of logarithms, for the most probable path."""
+
+    def step(self, state: Tensor, transition: Tensor) -> Tensor:
+        return (state[..., :, None] + transition).amax(-2)
+
+    def normalise(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        return _without(state, state.amax(-1, keepdim=True))
+
+
+def _without(state: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    scale = torch.where(scale == -math.inf, 0.0, scale)  # where nothing is possible, nothing becomes so
+    return state - scale, scale
+
+
+class Recursion:
+    """Forward and backward sums over the paths of a chain of T steps,
+
+        a_1k = p_k e_1k,  a_tk = sum_j a_(t-1)j A_jk e_tk;    b_Tj = 1,  b_tj = sum_k A_jk e_(t+1)k b_(t+1)k,
+
+    with p, A and e as logarithms: initial (K,), transition (K, K), emission (T, K), float64.
+
+    Time is cut into C stretches of B steps. The matrix of each, the product of A diag(e_t) over its steps, is computed
+    for all of them at once, B products in turn; C products of a vector and a matrix give what enters each stretch, and
+    B more steps of all stretches at once the sums (a parallel prefix in two levels: Blelloch, CMU-CS-90-190 (1990)).
+    """
+
+    def __init__(self, semiring: Semiring, initial: Tensor, transition: Tensor, emission: Tensor) -> None:
+        steps, states = emission.shape
+        self.semiring, self.steps = semiring, steps
+        count = 1 if states > MOST_STATES else max(1, round(STRETCHES * math.sqrt(steps)))
+        self.length = -(-steps // count)
+        self.count = -(-steps // self.length)
+        self._last = steps - (self.count - 1) * self.length  # steps of the last stretch
+        peak = emission.amax(1, keepdim=True)
+        peak = torch.where(peak == -math.inf, 0.0, peak)
+        self._peak = peak[:, 0]
+        padded = emission.new_zeros(self.count * self.length, states)
+        padded[:steps] = emission - peak
+        self._emission = semiring.value(padded).view(self.count, self.length, states)
+        self._initial, self._transition = semiring.value(initial), semiring.value(transition)
+        self._one = semiring.value(initial.new_zeros(states))
+        self._products = self._through_each() if self.count > 1 else None
+
+    def _active(self, step: int) -> int:
+        """Number of stretches that have this step."""
+        return self.count if step < self._last else self.count - 1
+
+    def _through_each(self) -> Tensor:
+        """The product of each stretch up to a factor, from what enters it to its last step. Every row of the first one
+        is the sum of the first stretch itself. Until the end each row has a scale of its own. (C, K, K)"""
+        ring, factor = self.semiring, self._emission[:, :, None, :]
+        state = self._transition.repeat(self.count, 1, 1)
+        state[0] = self._initial
+        state, total = ring.normalise(ring.times(state, factor[:, 0]))
+        scale = ring.log(total)
+        for step in range(1, self.length):
+            active = self._active(step)
+            moved, total = ring.normalise(
+                ring.times(ring.step(state[:active], self._transition), factor[:active, step])
+            )
+            state[:active], scale[:active] = moved, scale[:active] + ring.log(total)
+        return ring.times(state, ring.value(scale - scale.amax(1, keepdim=True)))
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """a (T, K), each step normalised, and the logarithms of the factors that this took, (T,), whose sum is the
+        logarithm of the sum over all paths."""
+        ring, start = self.semiring, [self._one]
+        for matrix in [] if self._products is None else self._products[:-1]:
+            start.append(ring.normalise(ring.step(start[-1], matrix))[0])
+        result = torch.empty_like(self._emission)
+        totals = result.new_zeros(self.count, self.length, 1)
+        state = ring.step(torch.stack(start), self._transition)
+        state[0] = self._initial
+        for step in range(self.length):
+            active = self._active(step)
+            state = state[:active] if step == 0 else ring.step(state[:active], self._transition)
+            state, total = ring.normalise(ring.times(state, self._emission[:active, step]))
+            result[:active, step], totals[:active, step] = state, total
+        return self._in_turn(result), ring.log(self._in_turn(totals))[:, 0] + self._peak
+
+    def backward(self) -> Tensor:
+        """b (T, K), each step normalised."""
+        ring, end = self.semiring, [self._one]
+        for matrix in [] if self._products is None else self._products[1:].mT.flip(0):
+            end.append(ring.normalise(ring.step(end[-1], matrix))[0])
+        result = torch.empty_like(self._emission)
+        back = self._transition.mT.contiguous()
+        state = ring.normalise(torch.stack(end[::-1]))[0]
+        for step in range(self.length - 1, -1, -1):
+            active = self._active(step)
+            result[:active, step] = state[:active]
+            if step:
+                moved = ring.step(ring.times(state[:active], self._emission[:active, step]), back)
+                state[:active] = ring.normalise(moved)[0]
+        return self._in_turn(result)
+
+    def _in_turn(self, values: Tensor) -> Tensor:
+        """(C, B, ..) as (T, ..)."""
+        return values.flatten(0, 1)[: self.steps]

@@ -1,0 +1,189 @@
+"""Posterior of the states of a Markov chain, of which emissions tell."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from lgm_cli.numerics.markov_chain import Logarithms, Maxima, Probabilities, Recursion
+from lgm_cli.posteriors.emissions import Emissions
+
+SAFE = 1e-250  # of the probability of a step beside its likeliest: above, nothing of weight was lost below 1e-308
+PART = 1 << 21  # numbers of pairs of states that are held at a time
+
+
+class StatePath:
+    """p(k_1, .., k_T | y) of a chain k_1 ~ p, k_t | k_(t-1) ~ A, whose step t tells L_tk = log p(y_t | k):
+
+        log p(y) = log sum over paths of p_(k_1) e^(L_1) A_(k_1 k_2) e^(L_2) ..,
+
+    by forward and backward sums (Baum, Petrie, Soules & Weiss, Ann. Math. Statist. 41 (1970) 164-171), in O(T K^2) or,
+    of few states, by stretches of time at once. initial (K,) and transition (K, K), from row to column, are logarithms
+    of p and A; emissions.log_density (T, K) is L, zero at a step of which nothing was seen. All in double precision.
+
+    At an inverse temperature beta, p, A and e^L are each taken to that power, but not the hidden entries of a step
+    given its state (Ueda & Nakano, Neural Networks 11 (1998) 271-282).
+    """
+
+    def __init__(
+        self, initial: Tensor, transition: Tensor, emissions: Emissions, inverse_temperature: float = 1.0
+    ) -> None:
+        self.emissions, self.inverse_temperature = emissions, inverse_temperature
+        self._given = initial, transition, emissions.log_density
+        with torch.no_grad():
+            parts = tuple(inverse_temperature * part.detach().double() for part in self._given)
+            self._initial, self._transition, self._emission = parts
+            if not self._sums(Probabilities()):
+                self._sums(Logarithms())
+
+    def _sums(self, semiring: Probabilities | Logarithms) -> bool:
+        """Take the forward and the backward sums; False where probabilities may have been too small for the semiring.
+
+        _before, _after (T, K): p(k_t | y_1 .. y_t), and p(y_(t+1) .. y_T | k_t) up to a factor, as logarithms."""
+        recursion = Recursion(semiring, self._initial, self._transition, self._emission)
+        (before, scale), after = recursion.forward(), recursion.backward()
+        both = semiring.times(before, after)
+        if isinstance(semiring, Probabilities):
+            total = both.sum(1, keepdim=True)
+            if not bool((total[:, 0] * (scale - self._emission.amax(1)).exp() > SAFE).all()):
+                return False
+            found = both / total, before.log(), after.log()
+        else:
+            found = both.softmax(1), before, after
+        self.state_probabilities, self._before, self._after = found
+        self._total = scale.sum()
+        return True
+
+    # What `statistics` needs ------------------------------------------------------------------------------------
+
+    @property
+    def log_evidence(self) -> Tensor | None:
+        """log p(y), (1,), with the gradients of initial, transition and emission. None at a temperature."""
+        if self.inverse_temperature != 1.0:
+            return None
+        if not torch.is_grad_enabled() or not any(part.requires_grad for part in self._given):
+            return self._total[None]
+        gradients = self.state_probabilities[0], self.transition_counts, self.state_probabilities
+        return _Evidence.apply(*self._given, self._total, *gradients)[None]  # pyright: ignore[reportOptionalSubscript]
+
+    @cached_property
+    def transition_counts(self) -> Tensor:
+        """Expected numbers of transitions, the sum over t of `pairs`. (K, K)"""
+        ahead = (self._emission + self._after)[1:]
+        ahead = (ahead - ahead.amax(1, keepdim=True)).exp()
+        before, matrix = self._before[:-1].exp(), self._transition.exp()
+        weight = ((before @ matrix) * ahead).sum(1, keepdim=True)
+        if bool((weight > SAFE).all()):
+            return matrix * (before.mT @ (ahead / weight))
+        found = torch.zeros_like(self._transition)
+        for part in self._parts():
+            found = found + self.pairs(part).sum(0)
+        return found
+
+    def _parts(self, steps: int | None = None) -> list[slice]:
+        """The transitions between so many steps, T by default, as many at a time as can be held as pairs of states."""
+        size = max(1, PART // self._transition.numel())
+        count = (len(self._emission) if steps is None else steps) - 1
+        return [slice(first, min(first + size, count)) for first in range(0, count, size)]
+
+    def pairs(self, transitions: slice = slice(None)) -> Tensor:
+        """p(k_t = j, k_(t+1) = k | y) of the transitions from t to t + 1. (n, K, K)"""
+        ahead = self._emission[1:][transitions] + self._after[1:][transitions]
+        logs = self._before[:-1][transitions][:, :, None] + self._transition + ahead[:, None, :]
+        return torch.softmax(logs.flatten(1), 1).view_as(logs)
+
+    def entropy(self) -> Tensor:
+        """(1,) of the path, log sum of path weights less their expected logarithm, divided by beta; and of the hidden
+        entries of every step given its state."""
+        expected = _product(self.state_probabilities[0], self._initial) + _product(
+            self.state_probabilities, self._emission
+        )
+        expected = expected + _product(self.transition_counts, self._transition)
+        path = ((self._total - expected) / self.inverse_temperature).clamp_min(0.0)
+        return (path + self.emissions.entropy(self.state_probabilities).sum())[None]
+
+    # What else is asked -----------------------------------------------------------------------------------------
+
+    def draw(self, generator: Generator) -> CertainPath:
+        """A path from the posterior: k_T from the filtered probabilities, then each state given the one after it."""
+        like: Any = {"dtype": torch.float64, "generator": generator, "device": generator.device}
+        uniform = torch.rand(len(self._emission), **like).to(self._emission)
+        total = self._before[-1].softmax(0).cumsum(0)
+        state = int((uniform[-1] * total[-1] >= total[:-1]).sum())
+        chosen = []
+        for part in self._parts():  # the state before, for each state that may follow
+            weight = (self._before[:-1][part][:, :, None] + self._transition).softmax(1).cumsum(1)
+            weight = weight.nan_to_num()  # what cannot follow is not asked for
+            chosen += (uniform[:-1][part, None, None] * weight[:, -1:] >= weight[:, :-1]).sum(1).tolist()
+        path = torch.tensor(_traced(chosen, state), device=self._emission.device)
+        return CertainPath(path, len(self._initial), self.emissions.drawn(path, generator))
+
+    def most_probable(self, ahead: int = 0) -> Tensor:
+        """The path (T + ahead,) of largest posterior probability, continued by so many steps (Viterbi, IEEE Trans.
+        Inf. Theory 13 (1967) 260-269)."""
+        emission = torch.nn.functional.pad(self._emission, (0, 0, 0, ahead))
+        best, chosen = Recursion(Maxima(), self._initial, self._transition, emission).forward()[0], []
+        for part in self._parts(len(emission)):
+            chosen += (best[:-1][part][:, :, None] + self._transition).argmax(1).tolist()
+        return torch.tensor(_traced(chosen, int(best[-1].argmax())), device=emission.device)
+
+    def ahead(self, steps: int) -> Tensor:
+        """p(k_(T+h) | y) for h = 1 .. steps. (steps, K)"""
+        now, matrix = self.state_probabilities[-1], self._given[1].detach().double().exp()
+        found = [now]
+        for _ in range(steps):
+            found.append(found[-1] @ matrix)
+        return torch.stack(found)[1:]
+
+
+class CertainPath:
+    """A posterior that is certain of one path, (T,) states from 0 to K - 1, and of the steps' latent entries."""
+
+    log_evidence = None
+
+    def __init__(self, path: Tensor, states: int, emissions: Emissions) -> None:
+        self.path, self.emissions = path, emissions
+        self.state_probabilities = torch.nn.functional.one_hot(path, states).double()  # (T, K)
+        pair = path[:-1] * states + path[1:]
+        self.transition_counts = torch.bincount(pair, minlength=states**2).double().view(states, states)
+
+    def entropy(self) -> None:
+        """None: what was drawn has no entropy."""
+        return
+
+    def draw(self, generator: Generator) -> CertainPath:
+        return self
+
+
+class _Evidence(torch.autograd.Function):
+    """The value of log p(y), with the derivatives d / d log p_k = p(k_1 = k | y), d / d log A_jk = the expected number
+    of transitions from j to k, d / d L_tk = p(k_t = k | y)."""
+
+    @staticmethod
+    def forward(ctx: Any, initial: Tensor, transition: Tensor, emission: Tensor, value: Tensor, *gradients: Tensor):
+        ctx.save_for_backward(*gradients)
+        ctx.dtypes = [part.dtype for part in (initial, transition, emission)]
+        return value.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        (grad,) = grad_outputs
+        found = [grad * part for part in ctx.saved_tensors]
+        return *(part.to(dtype) for part, dtype in zip(found, ctx.dtypes, strict=True)), None, None, None, None
+
+
+def _product(weight: Tensor, logs: Tensor) -> Tensor:
+    """Sum of weight times logs, with 0 log 0 = 0."""
+    return (weight * torch.where(weight > 0, logs, 0.0)).sum()
+
+
+def _traced(before: list[list[int]], last: int) -> list[int]:
+    """A path from its last state: before[t][k] is the state at t of a path that has k at t + 1."""
+    path = [last]
+    for row in reversed(before):
+        path.append(row[path[-1]])
+    return path[::-1]
