@@ -37,7 +37,6 @@ PROBLEMS = {
     "sparse_bayes, cosine": "model=sparse_bayes",
     "state_space, chicago": "model=state_space",
     "autoregressive, sunspots": "model=autoregressive",
-    "gaussian_mixture, simulated": "model=gaussian_mixture",
     "hidden_markov, geyser": "model=hidden_markov",
 }
 FIELDS = ("problem", "acceleration", "status", "steps", "refused", "seconds", "log_likelihood", "test_log_likelihood")
