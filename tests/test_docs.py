@@ -136,7 +136,8 @@ def test_the_numbers_are_those_of_the_program() -> None:
         f"`tolerance` ({choices.keys('config')['tolerance'].default:g} nats per entry)",
         f"after at least {stopping.MINIMUM_STEPS} steps and with at least {stopping.MINIMUM_POINTS} evaluations",
         f"more than {stopping.WORSE} nats per entry below the start",
-        f"({steps['closed_form']} for `em`, {steps['gradient']} for the others)",
+        f"({steps['closed_form']} for `em` and its variants, {auto.MAX_BATCH_STEPS} where these take minibatches, "
+        f"{steps['gradient']} for `gradient_em` and `unroll`)",
         f"`model.noise_floor` ({choices.keys('model/factor_analysis')['noise_floor'].default})",
         f"more than {subset} operations",
         f"up to {exact} operations",

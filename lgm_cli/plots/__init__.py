@@ -9,7 +9,7 @@ from lgm_cli.plots.mixtures import component_densities, component_means, compone
 from lgm_cli.plots.run import convergence, predictions
 from lgm_cli.plots.series import channels, first_drawn, states
 from lgm_cli.plots.signals import image, signal
-from lgm_cli.plots.states import MOST_CHANNELS, state_bands, window_begin
+from lgm_cli.plots.state_bands import MOST_CHANNELS, state_bands, window_begin
 from lgm_cli.plots.style import COLOURS, QUIET, STYLE
 from lgm_cli.plots.weights import weights
 

@@ -199,3 +199,12 @@ def test_discoveries_are_counts_by_year() -> None:
     assert data.table.row_labels[[0, -1]].tolist() == [1860, 1959]
     assert data.table.values.mean() == pytest.approx(3.1)
     assert data.table.values[:3].tolist() == [5, 3, 0]
+
+
+def test_penguins_have_their_species_and_their_gaps():
+    data = load({"name": "penguins", "test_fraction": 0.1}, 0, no_model)
+    assert data.shape == (344, 4)
+    assert data.table.row_groups is not None
+    assert data.table.row_groups.value_counts().to_dict() == {"Adelie": 152, "Gentoo": 124, "Chinstrap": 68}
+    assert len(data.table.values) == 4 * 342
+    assert data.table.values[0] == 39.1

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lgm_cli.errors import UserError
-from lgm_cli.run import auto
+from lgm_cli.run import meaning
 from tests import cases
 
 # Of every model, two sizes, of some both forms. Blocks of 64 KiB and more are mapped one by one, so that what was freed
@@ -102,10 +102,10 @@ def test_what_does_not_fit_is_refused_with_what_helps(name: str, mend: str, monk
     values = np.random.default_rng(0).normal(size=(400, 20))
     kind = "series" if name == "state_space" else "table"
     model = cases.bind(cases.build_model(name, cases.variants(name)[0]), cases.as_data(values, kind=kind))
-    auto._refuse_what_does_not_fit(model, gradient=False)
-    monkeypatch.setattr("lgm_cli.run.auto.available_memory", lambda device: 1e4)
+    meaning.refuse_what_does_not_fit(model, gradient=False)
+    monkeypatch.setattr("lgm_cli.run.meaning.available_memory", lambda device: 1e4)
     with pytest.raises(UserError) as refused:
-        auto._refuse_what_does_not_fit(model, gradient=False)
+        meaning.refuse_what_does_not_fit(model, gradient=False)
     assert refused.value.mend == mend and "0.00 GB are free" in refused.value.what
 
 

@@ -30,7 +30,7 @@ from lgm_cli.numerics.lanczos import lanczos_log
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.posteriors.iterative import IterativePosterior
 from lgm_cli.posteriors.operator import OperatorPosterior
-from lgm_cli.run import auto
+from lgm_cli.run import auto, meaning
 from tests import cases
 
 
@@ -172,7 +172,7 @@ def test_the_default_signal_is_recovered(tmp_path) -> None:
     model = cases.bind(make(), data, torch.float32)
     config = {
         "seed": 0,
-        "method": {key: entry.default for key, entry in choices.keys("method/unroll").items()},
+        "method": {key: entry.default for key, entry in choices.keys("method/unroll").items()} | {"name": "unroll"},
         "solver": {key: entry.default for key, entry in choices.keys("solver/conjugate_gradient").items()}
         | {"name": "conjugate_gradient"},
     }
@@ -266,11 +266,11 @@ def test_a_learned_noise_variance_is_scaled_by_the_measurements_that_share_it() 
 
 def test_what_memory_cannot_hold_is_refused_with_the_numbers(monkeypatch) -> None:
     model = cases.bind(make(), data_of("cosine"))
-    monkeypatch.setattr("lgm_cli.run.auto.available_memory", lambda device: 2000.0)
+    monkeypatch.setattr("lgm_cli.run.meaning.available_memory", lambda device: 2000.0)
     with pytest.raises(UserError, match=r"exact posteriors need [\d.]+ GB, and 0.00 GB are free \(method=unroll\)"):
-        auto._refuse_what_does_not_fit(model, gradient=False)
-    monkeypatch.setattr("lgm_cli.run.auto.available_memory", lambda device: 1e6)
-    auto._refuse_what_does_not_fit(model, gradient=False)
+        meaning.refuse_what_does_not_fit(model, gradient=False)
+    monkeypatch.setattr("lgm_cli.run.meaning.available_memory", lambda device: 1e6)
+    meaning.refuse_what_does_not_fit(model, gradient=False)
     assert not needs_iterations(model)
     monkeypatch.setattr("lgm_cli.evaluation.subset.available_memory", lambda device: 2000.0)
     assert needs_iterations(model)

@@ -470,3 +470,9 @@ def test_states_have_bands_and_say_how_many_there_are(path: Path) -> None:
     assert len(figure.axes) == 8
     assert "the first 8 of 10" in figure.get_suptitle()
     np.testing.assert_array_equal(np.asarray(figure.axes[2].lines[0].get_ydata()), mean[:, 2])
+
+
+def test_every_picture_is_a_function() -> None:
+    """A module of the package with the name of a picture would take its place."""
+    for name in plots.__all__:
+        assert name.isupper() or callable(getattr(plots, name)), name

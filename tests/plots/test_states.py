@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lgm_cli import plots
-from lgm_cli.plots.states import FILLS, WINDOW
+from lgm_cli.plots.state_bands import FILLS, WINDOW
 
 pytestmark = pytest.mark.filterwarnings("error")
 
