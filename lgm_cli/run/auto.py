@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
+from lgm_cli.methods.acceleration import AcceleratedMethod
 from lgm_cli.methods.e_steps.base.e_step import EStep
 from lgm_cli.methods.m_steps.base.m_step import MStep
 from lgm_cli.methods.method import Method
@@ -115,7 +116,9 @@ def method(
         given["sums"] = sums
     m_step: MStep = _made("methods.m_steps", options["update"], given)
     chosen = {key: list(value) if isinstance(value, tuple) else value for key, value in chosen.items()}
-    return Method(model, e_step, m_step, per_step, config["seed"]), chosen
+    made = Method(model, e_step, m_step, per_step, config["seed"])
+    acceleration = options.get("acceleration", "none")  # of runs recorded before there was any, too
+    return (made if acceleration == "none" else AcceleratedMethod(made, acceleration)), chosen
 
 
 def _made(package: str, word: str, given: Mapping[str, Any]) -> Any:

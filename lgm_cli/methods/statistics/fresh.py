@@ -16,6 +16,10 @@ class Fresh(Sums):
         self._total: Statistics = {}
         self._points = 0
 
+    def restart(self) -> None:
+        """Drop what was added in a step that is not ended."""
+        self._total, self._points = {}, 0
+
     def add(self, block: int, chunk: Chunk, posterior: Posterior) -> None:
         self._total = self.model.add_statistics(self._total, chunk, posterior)
         self._points += len(chunk.points)
