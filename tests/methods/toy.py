@@ -35,6 +35,9 @@ class Toy(ABC):
         bound.observations = observe(cases.as_data(values), 0, torch.float64, cases.CPU, block_size)
         return bound
 
+    def layout(self, block: int, solved: bool = False) -> list[Any]:
+        return self.observations.blocks[block]
+
     def add_statistics(self, total: Tensors, chunk: Any, posterior: Any) -> Tensors:
         for name, value in self.statistics(chunk, posterior).items():
             total[name] = total[name].add_(value) if name in total else value
