@@ -70,6 +70,11 @@ class Evaluator:
         return self._subset is not None
 
     @property
+    def chunks(self) -> list[Chunk]:
+        """The data points of evaluations on the way."""
+        return self._chunks if self._subset is None else self._subset
+
+    @property
     def spacing(self) -> int:
         """Steps between two evaluations, at least, where their number is left open."""
         return ITERATIVE_SPACING if self.iterative else 1

@@ -215,11 +215,11 @@ class Learner:
         begun, step = time.perf_counter(), self.method.steps
         if step == 0:
             return scores
-        found = self.boundary.attempt(self.method.parameters, scores, step, self.convergence.converged())
+        found = self.boundary.attempt(self.method.parameters, step, self.convergence.converged())
         self.seconds += time.perf_counter() - begun
         if found is None:
             return scores
-        parameters, _, taken = found
+        parameters, taken = found
         named = ", ".join(f"{name}[{place}]" for name, place in taken)
         return self._go_on_from(parameters, f"{named} at the floor")
 
