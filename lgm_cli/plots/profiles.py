@@ -7,8 +7,10 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from lgm_cli.plots.style import COLOURS, INK, QUIET, STYLE, save, shorten
 
@@ -36,7 +38,7 @@ def component_profiles(
         for place in np.ndindex(part.shape):
             shade = part[place]
             dark = abs(shade - middle) > 0.65 * reach if limits[0] < 0 else shade > middle + 0.2 * reach
-            word = words[:components, shown].T[place]
+            word = str(words[:components, shown].T[place])
             axes.annotate(word, place[::-1], ha="center", va="center", fontsize=7, color="white" if dark else INK)
         _label(axes, weights[:components])
         axes.set_yticks(range(len(shown)), [shorten(names[column], 34) for column in shown])
@@ -74,7 +76,7 @@ def component_categories(
             )
             axes.set_title(f"component {component + 1}: {weights[component]:.0%}")
             axes.set_xlabel("category")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(False)
         grid[0, 0].set_yticks(range(len(shown)), [shorten(names[column], 30) for column in shown])
         if image is not None:
@@ -96,12 +98,13 @@ def count_components(values: np.ndarray, masses: np.ndarray, weights: np.ndarray
         shares = np.bincount(values.astype(int), minlength=len(place)) / len(values)
         axes.bar(place, shares, width=0.85, color="#DADADA", label="data")
         for component, mass in enumerate(weights[:, None] * masses):
-            look = {"color": COLOURS[component % len(COLOURS)], "linestyle": "-" if component < len(COLOURS) else "--"}
-            axes.plot(place, mass, marker=".", label=f"component {component + 1}: {weights[component]:.0%}", **look)
+            lines = "-" if component < len(COLOURS) else "--"
+            said = f"component {component + 1}: {weights[component]:.0%}"
+            axes.plot(place, mass, lines, marker=".", color=COLOURS[component % len(COLOURS)], label=said)
         axes.plot(place, weights @ masses, color=INK, linewidth=2, label="sum")
         axes.set_xlabel(shorten(name, 60))
         axes.set_ylabel("share of data points")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize=8, labelcolor=QUIET)
         return save(figure, path, "Components and their sum, beside the data")
 
@@ -135,6 +138,6 @@ def responsibilities(chances: np.ndarray, weights: np.ndarray, path: Path) -> Fi
         return save(figure, path, f"Which component data points are of: {sure:.0%} of them are surer than 90%")
 
 
-def _label(axes: matplotlib.axes.Axes, weights: np.ndarray) -> None:
+def _label(axes: Axes, weights: np.ndarray) -> None:
     axes.set_xticks(range(len(weights)), [f"{number + 1}\n{weight:.0%}" for number, weight in enumerate(weights)])
     axes.set_xlabel("component, and its weight")
