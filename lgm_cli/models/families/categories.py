@@ -19,14 +19,16 @@ class Categories:
     Parameters are `probabilities` (K, M, C) with C the most categories of a column, zero where a column has fewer.
     Statistics: `counts` (K, M, C), sums of weights r_nk over the rows with y_nm = c. A Dirichlet prior adds to them.
 
-    sizes: (M,) the categories C_m of each column. floor: lower bound of the probability of each of them.
+    sizes: (M,) the categories C_m of each column, or (M, C) which it has. floor: of their probabilities.
     """
 
     names = ("probabilities",)
 
     def __init__(self, sizes: Tensor, floor: float) -> None:
         self.floor = floor
-        self.possible = torch.arange(int(sizes.max()), device=sizes.device) < sizes[:, None]  # (M, C)
+        if sizes.dtype != torch.bool:
+            sizes = torch.arange(int(sizes.max()), device=sizes.device) < sizes[:, None]
+        self.possible = sizes  # (M, C)
 
     def emissions(self, parameters: Parameters, chunk: Chunk) -> CategoryEmissions:
         """What the rows of a chunk tell of the components."""
