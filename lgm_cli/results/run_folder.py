@@ -22,7 +22,9 @@ BEYOND = {"max_steps": "max_steps", "max_seconds": "max_seconds", "converged": "
 LATER_KEYS: dict[tuple[str, str], dict[str, Any]] = {
     ("solver", name): {"rank": "auto"}
     for name in ("conjugate_gradient", "gradient_descent", "nesterov", "steepest_descent")
-} | {("method", "em"): {"acceleration": "none"}}
+}
+LATER_KEYS |= {("method", "em"): {"acceleration": "none"}}
+LATER_KEYS |= {("data", name): {"labels": None} for name in ("csv", "penguins")}
 
 
 def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:

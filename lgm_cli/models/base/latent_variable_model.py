@@ -60,6 +60,7 @@ class LatentVariableModel(ABC):
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
     has_system = False  # whether posteriors are those of linear systems, as method=unroll needs (LatentGaussianModel)
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
+    takes_classes = False  # whether classes of rows, known in part (data.labels), are those of its components
     standardise = True  # whether values are learned from in standard units, or as they are: counts, categories
     averages = True  # whether statistics of steps over some data points may be averaged: not where all are one
     blocks: tuple[tuple[str, ...], ...] = ()  # parameters that `maximise` takes by turns, for method=ecm
@@ -93,6 +94,11 @@ class LatentVariableModel(ABC):
             raise UserError(
                 f"{data.table.name} is {given.what}, and this model learns from {needed.what}",
                 f"{needed.data}; or {given.model}",
+            )
+        if data.table.classes is not None and not self.takes_classes:
+            raise UserError(
+                "data.labels gives classes of rows, and this model has no components for them",
+                "model=gaussian_mixture, or leave data.labels out",
             )
 
     pictures: ClassVar[tuple[str, ...]] = ()  # its own, as modules of lgm_cli/report
