@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -78,6 +79,18 @@ class Evaluator:
     def spacing(self) -> int:
         """Steps between two evaluations, at least, where their number is left open."""
         return ITERATIVE_SPACING if self.iterative else 1
+
+    def per_entry(self, free_energy: float | None) -> float | None:
+        """A free energy of all data points, in nats of standardised data, in the units of the train likelihood."""
+        return None if free_energy is None else (free_energy - self._log_scales) / self.model.observations.observed
+
+    @cached_property
+    def _log_scales(self) -> float:
+        """The sum over observed entries of the logarithms of their scales."""
+        scale, total = self.model.observations.scale.log(), 0.0
+        for chunk in self._chunks:
+            total += float((chunk.weight * chunk.take(scale.to(chunk.weight))).cpu().double().sum())
+        return total
 
     @property
     def own_columns(self) -> list[str]:

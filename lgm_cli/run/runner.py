@@ -16,7 +16,7 @@ from lgm_cli.machine import threads_asked
 from lgm_cli.results import run_folder
 from lgm_cli.results.files import write_json_atomic
 from lgm_cli.results.host import host, reset_peak_memory, versions
-from lgm_cli.results.metrics import Recorder
+from lgm_cli.results.metrics import FREE_ENERGY, Recorder
 from lgm_cli.run.failure import explained, going_on
 from lgm_cli.run.interrupts import Stop
 from lgm_cli.run.progress import Progress
@@ -124,7 +124,7 @@ def _run(
         run_folder.record(folder, config, summary["overrides"])  # which a resumed run goes on with
     method, chosen = auto.method(config, model, start)
     evaluator = Evaluator(model, data, config["seed"])
-    columns = evaluator.own_columns
+    columns = [FREE_ENERGY] * method.has_free_energy + evaluator.own_columns
     limits = Limits(
         max_steps=auto.max_steps(config),
         max_seconds=config["max_seconds"],
