@@ -71,6 +71,7 @@ def verify(asked: Mapping[str, Any], saved: Mapping[str, Any], folder: Path) -> 
 def record(folder: Path, config: Mapping[str, Any], overrides: list[str]) -> None:
     """Write what was given anew into .hydra/, for whoever reads the folder or resumes again."""
     for name, content in (("config.yaml", dict(config)), ("overrides.yaml", overrides)):
+        (folder / ".hydra").mkdir(exist_ok=True)
         with atomic_path(folder / ".hydra" / name) as temporary:
             temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
