@@ -52,7 +52,7 @@ def compare(pool: Pool, seeds: int = SEEDS) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["problem", "kind", "seed"], kind="stable")
 
 
-def table(rows: pd.DataFrame) -> str:
+def table(rows: Any) -> str:
     """For each problem and kind: how often within NEAR of the best, and the median gap."""
     lines = [
         "| problem | of 20 seeds | runs | seconds | within 0.001 of the best | median below the best | most |",
