@@ -94,7 +94,12 @@ def table(results: Table, problems: list[str], methods: list[str]) -> str:
 def draw(ways: Table, problems: list[str], methods: list[str], path: Path) -> Figure:
     """One panel for each problem: the gap to the best likelihood against the seconds of learning, a mark at the end."""
     looks = {
-        name: {"color": COLOURS[i % 7], "marker": SHAPES[i], "linestyle": "-" if i < 7 else (0, (4, 1.5))}
+        name: {
+            "color": COLOURS[i % 7],
+            "marker": SHAPES[i],
+            "linestyle": "-" if i < 7 else (0, (4, 1.5)),
+            "markersize": 14 if SHAPES[i] == "*" else 8,
+        }
         for i, name in enumerate(methods)
     }
     with matplotlib.rc_context(STYLE):
@@ -109,7 +114,7 @@ def draw(ways: Table, problems: list[str], methods: list[str], path: Path) -> Fi
                 gap = np.maximum(way["gap"].to_numpy(float), LEAST)
                 axes.plot(way["seconds"], gap, linewidth=1.3, alpha=0.85, **(looks[name] | {"marker": ""}))
                 axes.plot(
-                    way["seconds"].iloc[-1:], gap[-1:], markersize=8, markeredgecolor="white", zorder=5, clip_on=False,
+                    way["seconds"].iloc[-1:], gap[-1:], markeredgecolor="white", zorder=5, clip_on=False,
                     **looks[name],
                 )  # fmt: skip
             axes.set_ylim(LEAST, 0.6)
@@ -118,7 +123,7 @@ def draw(ways: Table, problems: list[str], methods: list[str], path: Path) -> Fi
             axes.set_xlabel("seconds of learning")
         for axes in grid[:, 0]:
             axes.set_ylabel("nats per entry below the best")
-        handles = [Line2D([], [], label=name, markersize=8, **look) for name, look in looks.items()]
+        handles = [Line2D([], [], label=name, **look) for name, look in looks.items()]
         figure.legend(handles=handles, loc="lower center", ncols=6, fontsize=11, handlelength=3.2)
         said = f"Median run of each method, a mark where it ended. Dotted: {NEAR:g} nats below the best, near enough. "
         said += f"At the bottom: {LEAST:g} and less."
