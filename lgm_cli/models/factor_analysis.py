@@ -50,6 +50,11 @@ class FactorAnalysis(LinearGaussianModel):
 
     noise_floor: lower bound of every noise variance, as a fraction of the variance of the data it belongs to, so that a
     Heywood case (a noise variance that runs to zero) keeps a finite likelihood.
+
+    Priors, in standard units, under which maxima are those of log p(y | parameters) + log p(parameters):
+    prior_loadings: lambda of phi_m | s_m ~ N(0, s_m / lambda I) of a row and its noise variance s_m, a ridge.
+    prior_noise: the number w of imaginary entries of each column that are noise alone, of a variance v =
+    prior_noise_variance: s_m ~ inverse gamma(w / 2 - 1, w v / 2), whose mode is v. Either keeps s_m from zero.
     """
 
     pictures = ("loadings",)
@@ -57,8 +62,14 @@ class FactorAnalysis(LinearGaussianModel):
 
     largest_communality = 0.8  # of a column at the start: a noise variance of its own is not to begin near zero
 
-    def __init__(self, latent_dim: int, offset: bool, noise_floor: float) -> None:
+    def __init__(
+        self, latent_dim: int, offset: bool, noise_floor: float, prior_loadings: float = 0.0, prior_noise: float = 0.0,
+        prior_noise_variance: float = 0.5,
+    ) -> None:  # fmt: skip
         self.latent_dim, self.offset, self.noise_floor = latent_dim, offset, noise_floor
+        self.prior_loadings, self.prior_noise, self.prior_noise_variance = (
+            prior_loadings, prior_noise, prior_noise_variance,
+        )  # fmt: skip
         self.dim = latent_dim + offset
 
     def check(self, data: Data) -> None:
@@ -284,9 +295,34 @@ class FactorAnalysis(LinearGaussianModel):
         moments = points * (2 + (chunk.width <= self.dim) + chunk.width * gathered)
         return each * (moments + columns * (1 + gathered))
 
+    def prior_statistics(self) -> Statistics:
+        """Moments of imaginary entries y = 0: of lambda I of the factors, and of noise alone. Their densities have
+        `imagined` (M,) normalisers, beside the entries that the moment of ones counts: D for a row of loadings, and w.
+        """
+        if not (self.prior_loadings or self.prior_noise):
+            return {}
+        m, q, d, like = self.observations.shape[1], self.dim + 1, self.latent_dim, self._offset_rows
+        second, share = like.new_zeros(q, q), self._noise_share()
+        second[range(d), range(d)] = self.prior_loadings
+        normalisers = d * like.new_ones(m) if self.prior_loadings else like.new_zeros(m)
+        zero = like.new_zeros(())
+        return {
+            "second_moment": second.expand(m, q, q),
+            "cross_moment": zero.expand(m, q),
+            "square": self.prior_noise * self.prior_noise_variance * share[0],
+            "imagined": normalisers + self.prior_noise * share[1],
+            "latent_square": zero,
+            "offset_square": zero,
+            "points": zero,
+        }
+
+    def _noise_share(self) -> tuple[Tensor, Tensor]:
+        """How much of the imaginary noise each column has, of its square and of its number of entries, (M,) each."""
+        return torch.ones_like(self._offset_rows), torch.ones_like(self._offset_rows)
+
     def _numbers_of_maximum(self) -> float:
-        """Four copies of the sums."""
-        return 4.0 * (self.dim + 2) ** 2 * self.observations.shape[1]
+        """Four copies of the sums, and one to which imaginary data are added."""
+        return (5.0 if self.prior_statistics() else 4.0) * (self.dim + 2) ** 2 * self.observations.shape[1]
 
     def in_sparse_rows(self, block: int, solved: bool = False) -> bool:
         return self.dim <= (SOLVED_SPARSE_DIM if solved else SPARSE_DIM) and self.observations.is_sparse(block)
@@ -317,6 +353,8 @@ class FactorAnalysis(LinearGaussianModel):
         constants."""
         noise, second = self.noise_of_columns(parameters), statistics["second_moment"]
         count, points = second[:, self.latent_dim, self.latent_dim], statistics["points"]
+        if "imagined" in statistics:
+            count = count + statistics["imagined"]
         row = torch.cat([parameters["loadings"], parameters["mean"][:, None]], dim=1)
         if self.offset:
             row = torch.cat([row, self._offset_rows[:, None]], dim=1)
@@ -334,7 +372,9 @@ class FactorAnalysis(LinearGaussianModel):
     ) -> Parameters:
         """Row m of [Phi, eta] solves  sum omega E[u u^T] [phi_m; eta_m] = sum omega E[(y - c_m o) u],  u = (z, 1): the
         covariance of the factors and the offset included. The noise variance is the mean residual second moment with
-        the new loadings, not below its floor; v = mean E[o^2]."""
+        the new loadings, not below its floor; v = mean E[o^2]. With priors,
+
+            row = (G + lambda diag(1_D, 0))^-1 c,  s = (sum omega E r^2 + lambda |phi|^2 + w v) / (count + D + w)."""
         d = self.latent_dim
         second, cross = statistics["second_moment"], statistics["cross_moment"]
         count = second[:, d, d]
@@ -350,19 +390,26 @@ class FactorAnalysis(LinearGaussianModel):
             solution = torch.cat([parameters["loadings"], parameters["mean"][:, None]], dim=1)
         row = torch.cat([solution, known], dim=1)  # coefficients of u = (z, 1[, o])
         residual = statistics["square"] - 2 * (row * cross).sum(1) + (row[:, None] @ second @ row[:, :, None]).flatten()
+        imagined = statistics.get("imagined")
         new = {
             "loadings": solution[:, :d],
             "mean": solution[:, d],
-            "noise_variance": self._maximise_noise(parameters, residual, count).clamp_min(self.noise_floor),
+            "noise_variance": self._maximise_noise(parameters, residual, count, imagined).clamp_min(self.noise_floor),
         }
         if self.offset:
             offset = statistics["offset_square"] / statistics["points"]
             new["offset_variance"] = torch.maximum(offset, self._offset_floor)
         return new if block is None else {name: (new if name in block else parameters)[name] for name in new}
 
-    def _maximise_noise(self, parameters: Parameters, residual: Tensor, count: Tensor) -> Tensor:
-        """From the residual second moments, summed over the entries of each column, and the numbers of these."""
-        return torch.where(count > 0, residual / count.clamp_min(1), parameters["noise_variance"])
+    def _maximise_noise(
+        self, parameters: Parameters, residual: Tensor, count: Tensor, imagined: Tensor | None
+    ) -> Tensor:
+        """From the residual second moments, summed over the entries of each column, the numbers of these, and those of
+        imaginary ones. A column without entries keeps its own."""
+        number = count.clamp_min(1)
+        return torch.where(
+            count > 0, residual / (number if imagined is None else number + imagined), parameters["noise_variance"]
+        )
 
     def canonical(self, parameters: Parameters) -> Parameters:
         """Axes of the factors such that Phi^T Psi Phi is diagonal and falls: the first factor is the one that the data

@@ -23,6 +23,8 @@ LATER_KEYS: dict[tuple[str, str], dict[str, Any]] = {
     ("solver", name): {"rank": "auto"}
     for name in ("conjugate_gradient", "gradient_descent", "nesterov", "steepest_descent")
 } | {("method", "em"): {"acceleration": "none"}}
+for _name in ("factor_analysis", "ppca"):
+    LATER_KEYS["model", _name] = {"prior_loadings": 0, "prior_noise": 0, "prior_noise_variance": 0.5}
 
 
 def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:

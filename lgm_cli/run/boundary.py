@@ -105,14 +105,14 @@ class Boundary:
 
     def _better(self, parameters: Parameters, scores: Scores, group: list[Entry]) -> tuple[Parameters, Scores] | None:
         lowest = self._scored(self._lowered(parameters, group, 0.0))
-        if lowest is None or lowest[1].train_log_likelihood <= scores.train_log_likelihood + self.gain:
+        if lowest is None or lowest[1].objective <= scores.objective + self.gain:
             return None
         present = self._scored(parameters)
-        if present and lowest[1].train_log_likelihood <= present[1].train_log_likelihood + self.gain:
+        if present and lowest[1].objective <= present[1].objective + self.gain:
             return None
         for share in BETWEEN:
             between = self._scored(self._lowered(parameters, group, share))
-            if between and between[1].train_log_likelihood > lowest[1].train_log_likelihood + 0.1 * self.gain:
+            if between and between[1].objective > lowest[1].objective + 0.1 * self.gain:
                 return None
         return lowest
 
@@ -141,11 +141,11 @@ class Boundary:
                 total = {}
                 for part, posterior in self.evaluator.posteriors(parameters, self._chunks):
                     total = self.model.add_statistics(total, part, posterior)
-                parameters = self.model.maximise(parameters, total)
+                parameters = self.model.maximise(parameters, self.model.with_prior(total))
             scores = self.evaluator.score(parameters)
         except (LinAlgError, np.linalg.LinAlgError):
             return None
-        return (parameters, scores) if math.isfinite(scores.train_log_likelihood) else None
+        return (parameters, scores) if math.isfinite(scores.objective) else None
 
     def state(self) -> Any:
         return self._earlier
