@@ -118,7 +118,18 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"no {part} is chosen", f"choices: {', '.join(choices.choices(part))}")
         checked[part] = _check_part(f"{part}.", f"{part}/{content['name']}", content)
     _check_combination(checked)
+    if checked["method"]["name"] == "auto":
+        checked["method"]["among"] = {name: _defaults(name) for name in ("em", "unroll")}
     return checked
+
+
+def _defaults(method: str) -> dict[str, Any]:
+    """A method and the solver that it picks, each with the values of its YAML: what method=auto may decide for."""
+    chosen = {"method": method, "solver": choices.picks("method", method)["solver"]}
+    return {
+        group: {"name": name} | {key: entry.default for key, entry in choices.keys(f"{group}/{name}").items()}
+        for group, name in chosen.items()
+    }
 
 
 def check_recorded(config: Mapping[str, Any], complete: bool) -> dict[str, Any]:
@@ -238,7 +249,7 @@ def _check_combination(config: Mapping[str, Any]) -> None:
     """Refuse choices that are each allowed but have no meaning together."""
     method, solver = config["method"], config["solver"]
     iterative = "max_iterations" in solver
-    if method["posterior"] in ("exact", "tempered") and iterative:
+    if method.get("posterior") in ("exact", "tempered") and iterative:
         raise UserError(
             f"method={method['name']} takes the exact posterior, which solver={solver['name']} only nears",
             f"leave solver out, or use method=unroll solver={solver['name']}",

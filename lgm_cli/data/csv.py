@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lgm_cli.data.base import sheets
+from lgm_cli.data.base.classes import classes_of
 from lgm_cli.data.base.files import MISSING, find
 from lgm_cli.data.base.make_table import rectangle, regression
 from lgm_cli.data.base.table import Table
@@ -26,7 +27,8 @@ def load(
     options: dict[str, Any], simulate: object = None, in_time: bool = False, required: Collection[str] = ()
 ) -> Table:
     """Read data.path; data.index names a column of labels that is carried through to the outputs, data.target the
-    response of a regression on the other columns. With `target_may_lack` a file without it has unknown responses.
+    response of a regression on the other columns, data.labels classes that are known of some rows. With
+    `target_may_lack` a file without the target has unknown responses, with `class_names` there are no other classes.
     in_time: a blank line of a single column is a row without a value. required: columns that must hold numbers, where
     others of text alone are left out."""
     path = find(options)
@@ -40,12 +42,14 @@ def load(
     if target is not None and target == index:
         raise UserError(f"data.target={target} is the index, too", "name another column for one of them")
     place = None if index is None else 0 if index == "" else _position(path, header, "index", index)
-    used = _used(path, header, options, {index, sheet.index}, target)
+    classed = _classed(path, header, options, index, target)
+    used = _used(path, header, options, {index, sheet.index, options.get("labels")}, target)
     names = [header[position] for position in used]
     needed = {*required, *(options.get("columns") or ()), *([target] if target else [])}
     cells = _Cells(path, names, sheet.decimal, options.get("missing") or ())
 
     labels: list[str] = []
+    classes: list[str] = []
     take = itemgetter(*used) if len(used) > 1 else lambda fields: [fields[position] for position in used]
     for line, fields in sheet.records:
         if len(fields) != len(header):
@@ -55,6 +59,8 @@ def load(
             )
         if place is not None:
             labels.append(fields[place])
+        if classed is not None:
+            classes.append(fields[classed])
         cells.add(line, fields if len(used) == len(header) else take(fields))
     if not cells.lines:
         raise UserError(f"{path} has a header line and no rows", "give one row per observation")
@@ -78,6 +84,10 @@ def load(
             column_labels=pd.Index(names, dtype="str"),
             index_name=index_name,
         )
+    if classed is not None:
+        missing, names_known = options.get("missing") or (), options.get("class_names")
+        found, known = classes_of(classes, header[classed], path.name, missing, names_known)
+        table = dataclasses.replace(table, classes=found, class_names=known)
     return dataclasses.replace(table, notes=(*notes, *table.notes), warnings=warnings)
 
 
@@ -134,6 +144,24 @@ def _position(path: Path, header: list[str], key: str, name: str) -> int:
             f"did you mean data.{key}={near}?" if near else f"its columns are {', '.join(header[:10])}",
         )
     return header.index(name)
+
+
+def _classed(
+    path: Path, header: list[str], options: dict[str, Any], index: str | None, target: str | None
+) -> int | None:
+    """The position of data.labels, which may have no other part; None where it is not given."""
+    name = options.get("labels")
+    if name is None:
+        return None
+    place = _position(path, header, "labels", name)
+    for key, others in (
+        ("index", [index]),
+        ("target", [target]),
+        *((key, options.get(key)) for key in ("columns", "drop")),
+    ):
+        if name in (others or ()):
+            raise UserError(f"data.labels={name} is in data.{key}, too", "leave it out of one of them")
+    return place
 
 
 def _used(

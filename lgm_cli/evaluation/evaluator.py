@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -76,9 +77,23 @@ class Evaluator:
         return self._subset is not None
 
     @property
+    def chunks(self) -> list[Chunk]:
+        """The data points of evaluations on the way."""
+        return self._chunks if self._subset is None else self._subset
+
+    @property
     def spacing(self) -> int:
         """Steps between two evaluations, at least, where their number is left open."""
         return ITERATIVE_SPACING if self.iterative else 1
+
+    def per_entry(self, free_energy: float | None) -> float | None:
+        """A free energy of all data points, in nats of standardised data, in the units of the train likelihood."""
+        return None if free_energy is None else (free_energy - self._log_scales) / self.model.observations.observed
+
+    @cached_property
+    def _log_scales(self) -> float:
+        """The sum over observed entries of the logarithms of their scales."""
+        return sum(float(self.model.log_scales(chunk).cpu().double().sum()) for chunk in self._chunks)
 
     @property
     def own_columns(self) -> list[str]:

@@ -29,5 +29,4 @@ def select_points(chunk: Chunk, chosen: np.ndarray) -> Chunk | None:
         return None
     if len(kept) == len(chunk.points):
         return chunk
-    index = chunk.index[kept] if chunk.index is not None and chunk.index.dim() == 2 else chunk.index
-    return Chunk(chunk.points[kept], index, chunk.weight[kept], chunk.values[kept])
+    return chunk.some(kept)

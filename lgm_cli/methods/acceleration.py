@@ -73,8 +73,10 @@ class Accelerated(MStep):
     that has fallen below the highest at the points accepted so far, the point is refused: the next E-step is taken at
     `learned`, the image of the last accepted point, which no step of EM makes worse than that point was. `learned` is
     what the method shows for its parameters: extrapolated points are seen by no one else until their likelihood is
-    known.
+    known. So the free energy is that of the step that led to `learned`, also where the last point was refused.
     """
+
+    has_free_energy = True
 
     def __init__(self, inner: FromStatistics, scheme: Scheme) -> None:
         self.inner, self.scheme, self.model = inner, scheme, inner.model
@@ -108,7 +110,9 @@ class Accelerated(MStep):
                 return None
             found = max(found, self.highest)
         before = self.parameters
+        self.inner.measured = self.measured
         self.inner.apply(observed)
+        self.free_energy = self.inner.free_energy
         self.learned, self.highest, self.extrapolated = self.parameters, found, False
         point, image = self.coordinates.vector(before), self.coordinates.vector(self.learned)
         ahead = self.scheme.ahead(point, image)
@@ -133,6 +137,7 @@ class Accelerated(MStep):
         """Go on from these parameters; what was known of the way to others tells nothing of them."""
         self.inner.move(parameters)
         self.scheme.reset()
+        self.free_energy = None
         self.learned, self.highest, self.extrapolated, self._log_likelihood = parameters, None, False, 0.0
 
     def state(self) -> dict[str, Any]:

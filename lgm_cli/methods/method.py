@@ -45,6 +45,18 @@ class Method:
         """Whether the posteriors are not those of the model yet: its likelihood says nothing about the steps."""
         return self.expectation.tempered
 
+    @property
+    def has_free_energy(self) -> bool:
+        """Whether steps have a free energy: the M-step works from statistics, of posteriors with an entropy."""
+        return self.update.has_free_energy and self.expectation.has_entropy
+
+    @property
+    def free_energy(self) -> float | None:
+        """F of all data points after the last M-step, under the posteriors that led to it, in nats of standardised
+        data; None where it is not known, was not asked for, or is that of a temperature."""
+        found = self.update.free_energy
+        return None if self.tempered or found is None else float(found)
+
     def step(self) -> StepInfo:
         """Take one step. Every data point counts the same: a sum over a batch is scaled by the share of the blocks that
         are in it, not of the entries, which would favour those of a small block."""

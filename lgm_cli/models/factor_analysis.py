@@ -17,21 +17,22 @@ from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.linear_gaussian_model import LinearGaussianModel
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.parts.factor_analysis_prior import imagined_sums
+from lgm_cli.models.parts.factor_analysis_simulation import simulated_factors
+from lgm_cli.models.parts.factor_analysis_start import INITIAL_OFFSET_SHARE, PAIRED_COLUMNS, correlations, shared_axes
+from lgm_cli.models.parts.factor_analysis_sums import add_sparse_sums, add_sums, no_sums, residual_squares
+from lgm_cli.models.parts.factor_analysis_units import exported, principal, restored
+from lgm_cli.models.parts.factor_analysis_warnings import heywood_case, not_identified
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.base import Frame
 from lgm_cli.posteriors.costs import sparse_part_size
 from lgm_cli.posteriors.dense import DensePosterior
-from lgm_cli.posteriors.sparse import column_sums
 from lgm_cli.randomness import generator
 
 INITIAL_SHARE = 0.1  # of the variance, carried by random factors at the start; far enough from the saddle at zero
-INITIAL_OFFSET_SHARE = 0.1
-LARGEST_START = 0.3  # share of the variance that principal axes carry at the start
 RANDOM_PART = 0.1  # of the loadings at the start, so that seeds differ
-PAIRED_COLUMNS = 2048  # up to which the covariances of all pairs of columns are affordable
-FEW = 5  # data points that tell half of what many do of a pair's covariance
 SPARSE_DIM = 100  # latents up to which ratings are sparse rows: beyond, matrices of all columns take much memory
 SOLVED_SPARSE_DIM = 32  # the same for an iterative solver, which does without matrices where they are large
 NO_OFFSET = 1e-9  # variance of an offset times the columns that share it, beside which it is none
@@ -67,9 +68,8 @@ class FactorAnalysis(LinearGaussianModel):
         prior_noise_variance: float = 0.5,
     ) -> None:  # fmt: skip
         self.latent_dim, self.offset, self.noise_floor = latent_dim, offset, noise_floor
-        self.prior_loadings, self.prior_noise, self.prior_noise_variance = (
-            prior_loadings, prior_noise, prior_noise_variance,
-        )  # fmt: skip
+        self.prior_loadings = prior_loadings
+        self.prior_noise, self.prior_noise_variance = prior_noise, prior_noise_variance
         self.dim = latent_dim + offset
 
     def check(self, data: Data) -> None:
@@ -85,35 +85,7 @@ class FactorAnalysis(LinearGaussianModel):
             )
 
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Loadings N(0, 1/D), so that the factors give every entry a variance of about one; factor_share of the
-        variance is theirs, offset_share the offset's, the rest noise. Entries are hidden with probability
-        hidden_share."""
-        n, m, d = options["num_points"], options["num_dimensions"], options["latent_dim"]
-        draw = generator(options["seed"], "simulate")
-        kind = {"dtype": torch.float64, "generator": draw}
-        total = 1 / options["factor_share"]
-        offset_variance = options["offset_share"] * total
-        noise = total - 1 - offset_variance
-        if noise <= 0:
-            raise UserError(
-                "data.factor_share and data.offset_share add up to one or more, which leaves no noise",
-                "choose shares that add up to less than one",
-            )
-        truth = {
-            "loadings": torch.randn(m, d, **kind) / math.sqrt(d),
-            "mean": torch.randn(m, **kind),
-            "noise_variance": torch.full((m,), noise, dtype=torch.float64),
-        }
-        y = (
-            truth["mean"]
-            + torch.randn(n, d, **kind) @ truth["loadings"].T
-            + math.sqrt(noise) * torch.randn(n, m, **kind)
-        )
-        if offset_variance:
-            truth["offset_variance"] = torch.tensor(offset_variance, dtype=torch.float64)
-            y += math.sqrt(offset_variance) * torch.randn(n, 1, **kind)
-        y[torch.rand(n, m, **kind) < options["hidden_share"]] = math.nan
-        return {"values": y.numpy(), "truth": {name: value.numpy() for name, value in truth.items()}}
+        return simulated_factors(options)
 
     def prepare(self, observations: Observations) -> None:
         super().prepare(observations)
@@ -154,30 +126,8 @@ class FactorAnalysis(LinearGaussianModel):
             parameters["offset_variance"] = torch.tensor(INITIAL_OFFSET_SHARE)
         return {name: value.to(**like) for name, value in parameters.items()}
 
-    def _correlations(self) -> Tensor:
-        """Of the columns, (M, M), each pair's from the data points at which both were observed; float64, on the CPU."""
-        square, together = torch.zeros(2, *2 * self.observations.shape[1:], dtype=torch.float64)
-        for chunk in self.observations.chunks:
-            for part in chunk.split(PAIRED_COLUMNS):
-                weight, values = part.scattered(len(square))
-                square += (values.mT @ values).cpu().double()
-                together += (weight.mT @ weight).cpu().double()
-        return square / (together + FEW)
-
     def _principal_axes(self) -> Tensor:
-        """Loadings U (Lambda s)^(1/2), (M, D), of the leading eigenvalues Lambda of the correlations without what an
-        offset explains; s <= 1 such that they carry LARGEST_START of the variance at most. The diagonal is each
-        column's largest correlation, a usual first guess of communalities (Harman, Modern Factor Analysis, 1976,
-        section 5.5)."""
-        correlations = self._correlations()
-        if self.offset:
-            rows = self._offset_rows.cpu().double()
-            correlations -= INITIAL_OFFSET_SHARE * torch.outer(rows, rows)
-        correlations.fill_diagonal_(0.0)
-        correlations.diagonal().copy_(correlations.abs().amax(1))
-        size, axes = leading(correlations, self.latent_dim)
-        size = size.clamp_min(1e-2 * float(size[0].clamp_min(1e-2)))
-        return axes * (size * min(1.0, LARGEST_START * len(axes) / float(size.sum()))).sqrt()
+        return shared_axes(correlations(self.observations), self.latent_dim, self._offset_rows if self.offset else None)
 
     def free(self, parameters: Parameters) -> Parameters:
         """Loadings and mean in units of the noise's standard deviation, logarithms of variances; all of a column
@@ -234,59 +184,16 @@ class FactorAnalysis(LinearGaussianModel):
         return self.add_statistics({}, chunk, posterior)
 
     def add_statistics(self, total: Statistics, chunk: Chunk, posterior: Posterior) -> Statistics:
-        q, m = self.dim + 1, self.observations.shape[1]
         entropy = posterior.entropy()
         if not total:
-            shapes = {
-                "second_moment": (m, q, q),
-                "cross_moment": (m, q),
-                "square": (m,),
-                "latent_square": (),
-                "offset_square": (),
-                "points": (),
-            } | ({} if entropy is None else {"entropy": ()})
-            total = {name: posterior.mean.new_zeros(shape) for name, shape in shapes.items()}
+            total = no_sums(posterior.mean, self.observations.shape[1], self.dim + 1, entropy is not None)
         if isinstance(chunk, SparseRows):
-            self._add_sparse(total, chunk, posterior)
-            return total
-        moment = self._moment(posterior)
-        first = moment[:, self.latent_dim]  # E[u]
-        if chunk.index is None:
-            total["second_moment"].view(m, q * q).addmm_(chunk.weight.T, moment.flatten(1))
-            total["cross_moment"].addmm_(chunk.values.T, first)
-        elif chunk.index.dim() == 1:
-            total["second_moment"][chunk.index] += moment.sum(0)
-            total["cross_moment"][chunk.index] += chunk.values.T @ first
+            add_sparse_sums(total, chunk, posterior, self.latent_dim)
         else:
-            chunk.add_to_columns(total["second_moment"], chunk.weight[:, :, None, None] * moment[:, None])
-            chunk.add_to_columns(total["cross_moment"], chunk.values[:, :, None] * first[:, None])
-        chunk.add_to_columns(total["square"], chunk.values**2)
-        total["points"] += len(moment)
-        d = self.latent_dim
-        total["latent_square"] += moment[:, :d, :d].diagonal(dim1=1, dim2=2).sum()
+            add_sums(total, chunk, posterior, self.latent_dim)
         if entropy is not None:
             total["entropy"] += entropy.sum()
-        if self.offset:
-            total["offset_square"] += moment[:, -1, -1].sum()
         return total
-
-    def _add_sparse(self, total: Statistics, rows: SparseRows, posterior: Posterior) -> None:
-        """The same of sparse rows, in place, from sums over the entries of each column of w = (z, o / sqrt(v), 1)."""
-        sums, order = column_sums(rows, posterior), list(range(self.dim + 1))
-        unit = posterior.mean.new_ones(self.dim + 1)
-        square = (posterior.marginal_variance + posterior.mean.square()).sum(0)
-        if self.offset:
-            assert posterior.frame.scale is not None
-            order = [*order[:-2], self.dim, self.latent_dim]
-            unit[-1] = posterior.frame.scale[-1]
-            total["offset_square"] += unit[-1] ** 2 * square[-1]
-        total["second_moment"] += sums.second[:, order][:, :, order] * (unit[:, None] * unit)
-        total["cross_moment"] += sums.cross[:, order] * unit
-        total["square"] += sums.square
-        total["points"] += len(rows.points)
-        total["latent_square"] += square[: self.latent_dim].sum()
-        if (entropy := posterior.entropy()) is not None:
-            total["entropy"] += entropy.sum()
 
     def _numbers_of_statistics(self, chunk: Chunk, points: int) -> float:
         """E[u u^T] of the data points and what it is made of, entry by entry in the gathered layout, and its sums."""
@@ -296,25 +203,12 @@ class FactorAnalysis(LinearGaussianModel):
         return each * (moments + columns * (1 + gathered))
 
     def prior_statistics(self) -> Statistics:
-        """Moments of imaginary entries y = 0: of lambda I of the factors, and of noise alone. Their densities have
-        `imagined` (M,) normalisers, beside the entries that the moment of ones counts: D for a row of loadings, and w.
-        """
+        """The sums of imaginary entries: a ridge of the loadings, and entries that are noise alone."""
         if not (self.prior_loadings or self.prior_noise):
             return {}
-        m, q, d, like = self.observations.shape[1], self.dim + 1, self.latent_dim, self._offset_rows
-        second, share = like.new_zeros(q, q), self._noise_share()
-        second[range(d), range(d)] = self.prior_loadings
-        normalisers = d * like.new_ones(m) if self.prior_loadings else like.new_zeros(m)
-        zero = like.new_zeros(())
-        return {
-            "second_moment": second.expand(m, q, q),
-            "cross_moment": zero.expand(m, q),
-            "square": self.prior_noise * self.prior_noise_variance * share[0],
-            "imagined": normalisers + self.prior_noise * share[1],
-            "latent_square": zero,
-            "offset_square": zero,
-            "points": zero,
-        }
+        squares, numbers = (self.prior_noise * share for share in self._noise_share())
+        squares = self.prior_noise_variance * squares
+        return imagined_sums(self.prior_loadings, squares, numbers, self.latent_dim, self.dim + 1)
 
     def _noise_share(self) -> tuple[Tensor, Tensor]:
         """How much of the imaginary noise each column has, of its square and of its number of entries, (M,) each."""
@@ -333,21 +227,6 @@ class FactorAnalysis(LinearGaussianModel):
             return self.observations.sparse(block, sparse_part_size(self.dim))
         return super().layout(block, solved)
 
-    def _moment(self, posterior: Posterior) -> Tensor:
-        """E[u u^T] of u = (z, 1, o), (n, q, q)."""
-        d, mean = self.latent_dim, posterior.mean
-        second = posterior.covariance + mean[:, :, None] * mean[:, None, :]
-        moment = mean.new_ones(len(mean), self.dim + 1, self.dim + 1)
-        moment[:, :d, :d] = second[:, :d, :d]
-        moment[:, :d, d] = moment[:, d, :d] = mean[:, :d]
-        if self.offset:
-            assert posterior.frame.scale is not None
-            root = posterior.frame.scale[-1]  # the latent coordinate is o / sqrt(v)
-            moment[:, :d, -1] = moment[:, -1, :d] = root * second[:, :d, -1]
-            moment[:, d, -1] = moment[:, -1, d] = root * mean[:, -1]
-            moment[:, -1, -1] = root**2 * second[:, -1, -1]
-        return moment
-
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         """1/2 sum omega [psi E(y - phi z - eta - c o)^2 - log psi] + 1/2 sum (E|z|^2 + E[o^2] / v + log v), and the
         constants."""
@@ -358,8 +237,7 @@ class FactorAnalysis(LinearGaussianModel):
         row = torch.cat([parameters["loadings"], parameters["mean"][:, None]], dim=1)
         if self.offset:
             row = torch.cat([row, self._offset_rows[:, None]], dim=1)
-        fitted = (row[:, None] @ second @ row[:, :, None]).flatten()
-        residual = statistics["square"] - 2 * (row * statistics["cross_moment"]).sum(1) + fitted
+        residual = residual_squares(row, statistics)
         loss = (residual / noise + count * (2 * math.pi * noise).log()).sum()
         loss = loss + statistics["latent_square"] + points * self.latent_dim * math.log(2 * math.pi)
         if self.offset:
@@ -389,7 +267,7 @@ class FactorAnalysis(LinearGaussianModel):
         if block is not None and "loadings" not in block:
             solution = torch.cat([parameters["loadings"], parameters["mean"][:, None]], dim=1)
         row = torch.cat([solution, known], dim=1)  # coefficients of u = (z, 1[, o])
-        residual = statistics["square"] - 2 * (row * cross).sum(1) + (row[:, None] @ second @ row[:, :, None]).flatten()
+        residual = residual_squares(row, statistics)
         imagined = statistics.get("imagined")
         new = {
             "loadings": solution[:, :d],
@@ -414,12 +292,7 @@ class FactorAnalysis(LinearGaussianModel):
     def canonical(self, parameters: Parameters) -> Parameters:
         """Axes of the factors such that Phi^T Psi Phi is diagonal and falls: the first factor is the one that the data
         tell most about. The loading of each that is largest beside its noise is positive."""
-        root = self.noise_of_columns(parameters).rsqrt()[:, None].cpu().double()
-        rows = root * parameters["loadings"].cpu().double()
-        axes = torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1)
-        turned = rows @ axes
-        axes = axes * turned.gather(0, turned.abs().argmax(0, keepdim=True)).sign()
-        return parameters | {"loadings": ((rows @ axes) / root).to(parameters["loadings"])}
+        return parameters | {"loadings": principal(parameters["loadings"], self.noise_of_columns(parameters))}
 
     def latents(self, parameters: Parameters, posterior: DensePosterior) -> tuple[Tensor, Tensor]:
         mean = posterior.mean
@@ -431,16 +304,7 @@ class FactorAnalysis(LinearGaussianModel):
         return mean, deviation
 
     def export(self, parameters: Parameters) -> Parameters:
-        center, scale = self.observations.center.cpu(), self.observations.scale.cpu()
-        inside = {name: value.detach().cpu().double() for name, value in parameters.items()}
-        exported = {
-            "loadings": inside["loadings"] * scale[:, None],
-            "mean": center + scale * inside["mean"],
-            "noise_variance": inside["noise_variance"] * scale**2,
-        }
-        if self.offset:
-            exported["offset_variance"] = inside["offset_variance"] * self._offset_unit.cpu() ** 2
-        return exported
+        return exported(parameters, self.observations, self._offset_unit)
 
     def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
         m = table.shape[1]
@@ -453,15 +317,7 @@ class FactorAnalysis(LinearGaussianModel):
         return exported["mean"].numpy(), variance.sqrt().numpy()
 
     def restore(self, exported: Parameters) -> Parameters:
-        center, scale = self.observations.center.cpu(), self.observations.scale.cpu()
-        inside = {
-            "loadings": exported["loadings"] / scale[:, None],
-            "mean": (exported["mean"] - center) / scale,
-            "noise_variance": (exported["noise_variance"] / scale**2).clamp_min(self.noise_floor),
-        }
-        if self.offset:
-            inside["offset_variance"] = exported["offset_variance"] / self._offset_unit.cpu() ** 2
-        return {name: value.to(self.observations.device, self.observations.dtype) for name, value in inside.items()}
+        return restored(exported, self.observations, self._offset_unit, self.noise_floor)
 
     def implied_covariance(self, exported: Parameters) -> Tensor:
         loadings = exported["loadings"]
@@ -479,16 +335,8 @@ class FactorAnalysis(LinearGaussianModel):
         return max(0, math.floor((2 * m + 1 - math.sqrt(8 * m + 1 + 8 * offset)) / 2))
 
     def _not_identified(self) -> list[str]:
-        most = self.most_identified(self.offset)
-        if self.latent_dim <= most:
-            return []
-        mend = [f"model.latent_dim={most} or less"] if most else []
-        mend += ["model.offset=false"] if self.offset and self.latent_dim <= self.most_identified(False) else []
-        return [
-            f"model.latent_dim={self.latent_dim}{' with an offset' if self.offset else ''} is too much for "
-            f"{self.observations.shape[1]} columns: their covariances do not determine the loadings and the noise "
-            f"variances, others fit as well ({', or '.join(mend) or 'more columns'})"
-        ]
+        most, without = self.most_identified(self.offset), self.most_identified(False)
+        return not_identified(self.latent_dim, self.observations.shape[1], self.offset, most, without)
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         found = self._not_identified()
@@ -496,17 +344,6 @@ class FactorAnalysis(LinearGaussianModel):
             found.append("the offset variance ended at its floor: the data show no offsets (model.offset=false)")
         low = torch.nonzero(parameters["noise_variance"] <= NEAR_FLOOR * self.noise_floor).flatten().tolist()
         if low:
-            shown = ", ".join(names[i] for i in low[:5]) + (f" and {len(low) - 5} more" if len(low) > 5 else "")
-            fewer = "fewer factors or more data for it tell" if self.latent_dim > 1 else "more data for it tell"
-            found.append(
-                f"Heywood case: the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the "
-                f"variance, or just above ({self.lower_floor} lets it fall further; where it ends at that floor too, "
-                f"{fewer} noise from signal)"
-            )
+            lower = f"{self.lower_floor} lets it fall further"
+            found.append(heywood_case([names[i] for i in low], self.latent_dim, self.noise_floor, lower))
         return found
-
-
-def leading(matrix: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalues of a symmetric matrix, falling, and their eigenvectors in columns."""
-    size, axes = torch.linalg.eigh(matrix)
-    return size.flip(0)[:number], axes.flip(1)[:, :number]

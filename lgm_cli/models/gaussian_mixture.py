@@ -9,30 +9,26 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.latent_variable_model import LatentVariableModel
-from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
+from lgm_cli.models.base.mixture import Mixture, error_of_components
+from lgm_cli.models.base.parameters import ANY, NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.families.normal import Normal, normal
 from lgm_cli.models.families.normal_emissions import PART
 from lgm_cli.models.families.predictive import NormalMixturePredictive
-from lgm_cli.numerics.assignment import best_assignment
-from lgm_cli.numerics.k_means import k_means, nearest
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.costs import exact_part_size
 from lgm_cli.posteriors.responsibilities import Responsibilities
 from lgm_cli.randomness import generator
 
-START_NUMBERS = 1 << 24  # of the table's numbers, of which starting means are drawn; of a larger table, of some rows
-SHOWN = 5  # components that a warning names
+AUTO = "model.num_components=auto is as many components as data.labels has classes, and there are none"
 
 
-class GaussianMixture(LatentVariableModel):
+class GaussianMixture(Mixture):
     """k_n ~ weights,  y_n | k_n ~ N(means_k, covariances_k), of which any entries may be missing at random.
 
     covariance: full (each component its own), tied (one for all), diagonal, or spherical (one variance, in the data's
@@ -42,29 +38,37 @@ class GaussianMixture(LatentVariableModel):
 
     noise_floor: lower bound of the eigenvalues of every covariance of the columns standardised each by its own.
 
+    Rows whose class is known are of the component with the number of their class: classes come first among components.
+
     Inside, columns are standardised, and `covariances` are in the compact shape of lgm_cli/models/families/normal.py.
     """
 
     blocks = (("weights",), ("means",), ("covariances",))
+    takes_classes = True
     held_when_tempered = ("covariances",)  # learned too, they would keep merged components merged
     pictures: ClassVar = ("mixtures",)
     choices: ClassVar = {"learning_rate": {"adam": 0.03, "rmsprop": 0.01, "adagrad": 0.1, "sgd": 0.03}}
 
     family: Normal
+    start_numbers = 1 << 24
 
-    def __init__(self, num_components: int, covariance: str, noise_floor: float) -> None:
-        self.num_components, self.covariance, self.noise_floor = num_components, covariance, noise_floor
+    def __init__(self, num_components: int | str, covariance: str, noise_floor: float) -> None:
+        self.num_components = num_components if isinstance(num_components, int) else 0  # auto: as many as classes
+        self.covariance, self.noise_floor = covariance, noise_floor
 
     def check(self, data: Data) -> None:
         super().check(data)
-        points = data.shape[0]
-        if self.num_components > points:
+        names = data.table.class_names
+        if not self.num_components and names is None:
+            raise UserError(AUTO, "give their number, e.g. model.num_components=3")
+        if names is not None and 0 < self.num_components < len(names):
             raise UserError(
-                f"model.num_components={self.num_components} components cannot be learned from {points} data points",
-                f"use model.num_components={points} or less",
+                f"model.num_components={self.num_components} is fewer than the {len(names)} classes of data.labels",
+                f"at least model.num_components={len(names)}",
             )
 
     def prepare(self, observations: Observations) -> None:
+        self.num_components = self.num_components or len(observations.class_names)
         unit = observations.scale.square().mean() / observations.scale.square()
         self.family = normal(self.covariance, self.noise_floor, unit.to(observations.device, observations.dtype))
         patterns = sum(
@@ -83,6 +87,8 @@ class GaussianMixture(LatentVariableModel):
         and tied covariances have latent_dim directions that carry half of theirs. Entries are hidden with probability
         hidden_share."""
         n, m, k = options["num_points"], options["num_dimensions"], self.num_components
+        if not k:
+            raise UserError(AUTO, "give their number, e.g. model.num_components=3")
         draw = generator(options["seed"], "simulate")
         kind = {"dtype": torch.float64, "generator": draw}
         between = options["factor_share"] / (1 - options["factor_share"])
@@ -107,20 +113,16 @@ class GaussianMixture(LatentVariableModel):
     # Parameters ------------------------------------------------------------------------------------------------
 
     def start(self, seed: int) -> Parameters:
-        """Means by k-means on the standardised table, its gaps filled with column means, then an
-        M-step from rows assigned to the nearest. A component of few rows takes more of the covariance of all."""
-        means, k = self._starting_means(seed), self.num_components
+        """Means by k-means on the standardised table, its gaps filled with column means, then an M-step from rows
+        assigned to the nearest. Rows of a known class stay with its component, which begins at their mean. A component
+        of few rows takes more of the covariance of all."""
+        means, k = self.starting_centers(generator(seed, "initial means")), self.num_components
         like = {"dtype": self.observations.dtype, "device": self.observations.device}
         columns = self.observations.shape[1]
         identity = torch.eye(columns, **like).expand(k, -1, -1)
         first = {"weights": torch.full((k,), 1 / k, **like), "means": means.to(**like)}
         first["covariances"] = self.family.compact(identity)
-        total: Statistics = {}
-        for chunk in self.observations.chunks:
-            _, values = chunk.scattered(columns)
-            certain = one_hot(nearest(values, first["means"]), k).to(**like)
-            found = self.family.emissions(first, chunk).statistics(certain) | {"components": certain.sum(0)}
-            total = {name: value + total.get(name, 0.0) for name, value in found.items()}
+        total = self.statistics_of_clusters(first, first["means"])
         new = self.maximise(first, total)
         rows = total["components"]
         written = self.family.written(new["covariances"], k, columns)
@@ -130,18 +132,9 @@ class GaussianMixture(LatentVariableModel):
         new["weights"] = (rows + 1) / (rows + 1).sum()
         return new
 
-    def _starting_means(self, seed: int) -> Tensor:
-        """(K, M), float64, on the CPU: the same whatever the blocks of the observations."""
-        (points, columns), draw = self.observations.shape, generator(seed, "initial means")
-        limit = max(self.num_components, START_NUMBERS // columns)
-        place = torch.full((points,), -1)
-        chosen = torch.randperm(points, generator=draw)[:limit].sort().values
-        place[chosen] = torch.arange(len(chosen))
-        table = torch.zeros(len(chosen), columns, dtype=torch.float64)
-        for chunk in self.observations.chunks:
-            where = place[chunk.points.cpu()]
-            table[where[where >= 0]] = chunk.scattered(columns)[1].cpu().double()[where >= 0]
-        return k_means(table, self.num_components, draw)
+    def features(self, chunk: Chunk) -> Tensor:
+        """Standardised values, gaps filled with column means."""
+        return chunk.scattered(self.observations.shape[1])[1]
 
     def free(self, parameters: Parameters) -> Parameters:
         """Logarithms of weights, means, and covariances above their floor as the family has them."""
@@ -178,16 +171,22 @@ class GaussianMixture(LatentVariableModel):
         return {name: value.to(self.observations.device, self.observations.dtype) for name, value in inside.items()}
 
     def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
-        k, m = self.num_components, table.shape[1]
+        k, m = self.num_components or ANY, table.shape[1]
         return {"weights": (k,), "means": (k, m), "covariances": (k, m, m)}
+
+    def fix(self, exported: Parameters, state: Mapping[str, Tensor]) -> None:
+        super().fix(exported, state)
+        self.num_components = len(exported["weights"])
 
     def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
         mean = exported["weights"] @ exported["means"]
         return mean.numpy(), self.implied_covariance(exported).diagonal().sqrt().numpy()
 
     def canonical(self, parameters: Parameters) -> Parameters:
-        """Components by falling weight."""
-        order = parameters["weights"].argsort(descending=True, stable=True)
+        """Components by falling weight; those of known classes, which have names, first and in the order of these."""
+        classes, weights = len(self.observations.class_names), parameters["weights"]
+        named = torch.arange(classes, device=weights.device)
+        order = torch.cat([named, classes + weights[classes:].argsort(descending=True, stable=True)])
         return {
             name: value if self.covariance == "tied" and name == "covariances" else value[order]
             for name, value in parameters.items()
@@ -229,21 +228,6 @@ class GaussianMixture(LatentVariableModel):
 
     # Learning --------------------------------------------------------------------------------------------------
 
-    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Responsibilities:
-        emissions = self.family.emissions(parameters, chunk)
-        return Responsibilities(parameters["weights"].log(), emissions, inverse_temperature)
-
-    @torch.no_grad()  # the posterior is held fixed
-    def statistics(self, chunk: Chunk, posterior: Any) -> Statistics:
-        """Sums of the responsibilities, `components` (K,), and the family's moments of rows weighted with them."""
-        weights, entropy = posterior.responsibilities, posterior.entropy()
-        found = posterior.emissions.statistics(weights) | {"components": weights.sum(0)}
-        return found if entropy is None else found | {"entropy": entropy.sum()}
-
-    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
-        component = torch.special.xlogy(statistics["components"], parameters["weights"]).sum()
-        return self.family.expected_loss(parameters, statistics) - component
-
     def maximise(
         self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
     ) -> Parameters:
@@ -267,9 +251,6 @@ class GaussianMixture(LatentVariableModel):
         weights = posterior.responsibilities.cpu().double()
         return NormalMixturePredictive.of(weights, center + scale * mean, scale**2 * variance)
 
-    def inferred(self, parameters: Parameters, posterior: Any) -> dict[str, Tensor]:
-        return {"responsibilities": posterior.responsibilities}
-
     def implied_covariance(self, exported: Parameters) -> Tensor:
         weights, means = exported["weights"], exported["means"]
         apart = means - weights @ means
@@ -288,11 +269,7 @@ class GaussianMixture(LatentVariableModel):
             spread = torch.nn.functional.pad(exported["covariances"] / deviation / deviation[:, None], (1, 0, 1, 0))
             return (exported["weights"][:, None, None] * (u[:, :, None] * u[:, None] + spread)).flatten(1)
 
-        found, wanted = moments(self.export(parameters)), moments(true)
-        most = max(len(found), len(wanted))
-        found, wanted = (torch.nn.functional.pad(part, (0, 0, 0, most - len(part))) for part in (found, wanted))
-        order = best_assignment(torch.cdist(found, wanted).square().numpy())
-        return float(torch.linalg.norm(found - wanted[order]) / torch.linalg.norm(wanted))
+        return error_of_components(moments(self.export(parameters)), moments(true))
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         found, k = [], self.num_components
@@ -300,7 +277,7 @@ class GaussianMixture(LatentVariableModel):
         low = torch.nonzero(smallest <= NEAR_FLOOR * self.noise_floor).flatten().tolist()
         mend = "fewer components" if k > 1 else "fewer columns"
         if low:
-            which = "the common covariance" if self.covariance == "tied" else f"the covariance of {_named(low)}"
+            which = "the common covariance" if self.covariance == "tied" else f"the covariance of {self.named(low)}"
             found.append(
                 f"{which} ended at its floor, {self.noise_floor:g} of the variance in some direction, or just above: "
                 f"its rows hardly differ there ({self.lower_floor} lets it fall further; {mend} or a simpler "
@@ -311,14 +288,7 @@ class GaussianMixture(LatentVariableModel):
         few = torch.nonzero(rows < needed).flatten().tolist()
         if few:
             found.append(
-                f"{_named(few)} {'has' if len(few) == 1 else 'have'} fewer than {needed} data points each, too few for "
-                f"a mean and a covariance ({mend} or a simpler model.covariance)"
+                f"{self.named(few)} {'has' if len(few) == 1 else 'have'} fewer than {needed} data points each, too "
+                f"few for a mean and a covariance ({mend} or a simpler model.covariance)"
             )
         return found
-
-
-def _named(components: list[int]) -> str:
-    """`component 2`, or `components 2, 3 and 4 more`, counted from one."""
-    shown = ", ".join(str(number + 1) for number in components[:SHOWN])
-    more = f" and {len(components) - SHOWN} more" if len(components) > SHOWN else ""
-    return f"component{'s' if len(components) > 1 else ''} {shown}{more}"

@@ -211,9 +211,10 @@ class LinearRegression(LinearGaussianModel):
 
     def statistics(self, chunk: Chunk, posterior: Posterior) -> Statistics:
         """E|w|^2; sums over the responses of 1, of r = y - X E[w], of r^2 and of Var(x w)."""
-        chunk, frame = chunk.gathered, posterior.frame
+        frame = posterior.frame
         assert frame.scale is not None and frame.shift is not None and frame.unit is not None
         if isinstance(posterior, DensePosterior):
+            chunk = chunk.gathered
             residual, spread = posterior.residual, posterior.marginal_variance.sum()
             variance = posterior.observed_variance(posterior.rows)
         else:

@@ -42,6 +42,7 @@ class Observations:
     dictionary: Dictionary | None = None  # of signals
     signal: Tensor | None = None  # (N, n), float64, on the CPU, where it is known
     features: Tensor | None = None  # (N, p) of a regression, float64, as they are
+    class_names: tuple[str, ...] = ()  # of the numbers in the `classes` of chunks
 
     @cached_property
     def longest(self) -> float:
@@ -106,7 +107,8 @@ def observe(
     block_size = usual if block_size is None else min(usual, block_size)
     order = np.random.default_rng([seed, 0xB10C]).permutation(total)
     starts = np.searchsorted(points, np.arange(total + 1))  # entries are sorted by data point
-    build = _Builder(columns, values, starts, width, dtype, device)
+    classes = None if data.table.joint else data.table.classes
+    build = _Builder(columns, values, starts, width, dtype, device, classes)
     blocks = []
     for first in range(0, total, block_size):
         members = np.sort(order[first : first + block_size])
@@ -119,6 +121,7 @@ def observe(
         column_center, float(len(values)), dtype, device, data.shape,
         data.table.dictionary, None if signal is None else torch.as_tensor(signal),
         None if data.table.features is None else torch.as_tensor(data.table.features),
+        () if data.table.class_names is None else tuple(map(str, data.table.class_names)),
     )  # fmt: skip
 
 
@@ -126,9 +129,9 @@ class _Builder:
     """Chunks out of entries sorted by data point."""
 
     def __init__(self, columns: np.ndarray, values: np.ndarray, starts: np.ndarray, width: int,
-                 dtype: torch.dtype, device: torch.device) -> None:  # fmt: skip
+                 dtype: torch.dtype, device: torch.device, classes: np.ndarray | None) -> None:  # fmt: skip
         self.columns, self.values, self.starts, self.width = columns, values, starts, width
-        self.dtype, self.device = dtype, device
+        self.dtype, self.device, self.classes = dtype, device, classes
 
     def _chunk(self, points: np.ndarray, index: np.ndarray | None, weight: np.ndarray, values: np.ndarray) -> Chunk:
         return Chunk(
@@ -136,6 +139,7 @@ class _Builder:
             None if index is None else torch.as_tensor(index, device=self.device),
             torch.as_tensor(weight).to(self.device, self.dtype),
             torch.as_tensor(values).to(self.dtype).to(self.device),
+            classes=None if self.classes is None else torch.as_tensor(self.classes[points], device=self.device),
         )
 
     def _scatter(self, points: np.ndarray, width: int, position: np.ndarray, entries: np.ndarray, fill: int | None):

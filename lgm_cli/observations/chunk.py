@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ class Chunk:
     index: Tensor | None
     weight: Tensor  # (n, m or M), 1 = observed
     values: Tensor  # (n, m or M), standardised, 0 where weight is 0
+    classes: Tensor | None = field(default=None, kw_only=True)  # (n,) int64, -1 where it is not known
 
     @property
     def mask(self) -> Tensor | None:
@@ -68,7 +70,7 @@ class Chunk:
         order = torch.argsort(self.weight, dim=1, descending=True, stable=True)[:, : self.width]
         weight = self.weight.gather(1, order)
         index = torch.where(weight > 0, order, self.weight.shape[1])
-        return Chunk(self.points, index, weight, self.values.gather(1, order))
+        return Chunk(self.points, index, weight, self.values.gather(1, order), classes=self.classes)
 
     @cached_property
     def alike(self) -> list[tuple[Tensor, Chunk]]:
@@ -86,13 +88,11 @@ class Chunk:
             members = torch.nonzero(pattern == number).flatten()
             index = torch.nonzero(self.weight[members[0]]).flatten()
             if len(index):
-                part = members[:, None], index
-                groups.append((members, Chunk(self.points[members], index, self.weight[part], self.values[part])))
+                groups.append((members, self._of(members, index, (members[:, None], index))))
                 rest[members] = False
         members = everyone[rest]
         if len(members):
-            part = Chunk(self.points[members], None, self.weight[members], self.values[members])
-            groups.append((members, part.gathered))
+            groups.append((members, self._of(members, None, members).gathered))
         return groups
 
     @cached_property
@@ -111,6 +111,15 @@ class Chunk:
         whole = self.weight.new_zeros(len(self.points), width + 1)
         return whole.scatter(1, index, self.weight)[:, :-1], whole.scatter(1, index, self.values)[:, :-1]
 
+    def some(self, members: Tensor | slice) -> Chunk:
+        """Some of the data points, in the same layout."""
+        index = self.index[members] if self.index is not None and self.index.dim() == 2 else self.index
+        return self._of(members, index, members)
+
+    def _of(self, members: Tensor | slice, index: Tensor | None, entries: Any) -> Chunk:
+        classes = None if self.classes is None else self.classes[members]
+        return Chunk(self.points[members], index, self.weight[entries], self.values[entries], classes=classes)
+
     def split(self, size: int) -> list[Chunk]:
         """The same data points, at most `size` at a time (remembered: a chunk is split alike at every step)."""
         if len(self.points) <= size:
@@ -119,8 +128,7 @@ class Chunk:
             self._parts[size] = []
             for start in range(0, len(self.points), size):
                 part = slice(start, start + size)
-                index = self.index[part] if self.index is not None and self.index.dim() == 2 else self.index
-                self._parts[size].append(Chunk(self.points[part], index, self.weight[part], self.values[part]))
+                self._parts[size].append(self.some(part))
         return self._parts[size]
 
     @cached_property

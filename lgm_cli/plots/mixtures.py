@@ -43,9 +43,10 @@ def component_regions(
     covariances: np.ndarray,
     names: Sequence[str],
     path: Path,
+    classes: Sequence[str] = (),
 ) -> Figure:
     """Data points (n, 2) by their likeliest component, and the ellipse that holds 90% of each component: means (K, 2),
-    covariances (K, 2, 2). names: of the two axes."""
+    covariances (K, 2, 2). names: of the two axes. classes: names of the first components."""
     likeliest, colours = _faded(responsibilities)
     radius = math.sqrt(-2 * math.log(1 - REGION))
     with matplotlib.rc_context(STYLE):
@@ -70,7 +71,7 @@ def component_regions(
         axes.autoscale_view()
         axes.set_xlabel(shorten(names[0], 80))
         axes.set_ylabel(shorten(names[1], 60))
-        _legend(figure, weights, True)
+        _legend(figure, weights, True, classes)
         return save(figure, path, "Components: each ellipse holds 90% of one; paler data points may be of another")
 
 
@@ -81,6 +82,7 @@ def component_densities(
     variances: np.ndarray,
     name: str,
     path: Path,
+    classes: Sequence[str] = (),
 ) -> Figure:
     """A histogram of values (n,), the density of the mixture and those of its components: means, variances (K,)."""
     reach = 3 * np.sqrt(variances)
@@ -100,12 +102,18 @@ def component_densities(
         axes.set_ylim(0, 1.15 * max(np.max(heights), np.quantile(each.sum(0), 0.98)))
         axes.set_xlabel(shorten(name, 60))
         axes.set_ylabel("density")
-        _legend(figure, weights, False)
+        _legend(figure, weights, False, classes)
         return save(figure, path, "Components and their sum, beside the data")
 
 
 def component_means(
-    means: np.ndarray, deviations: np.ndarray, weights: np.ndarray, names: Sequence[str], path: Path, unit: str
+    means: np.ndarray,
+    deviations: np.ndarray,
+    weights: np.ndarray,
+    names: Sequence[str],
+    path: Path,
+    unit: str,
+    classes: Sequence[str] = (),
 ) -> Figure:
     """Means of the components (K, M) by column, with bars of one standard deviation (K, M)."""
     components, columns = means.shape
@@ -122,20 +130,21 @@ def component_means(
         axes.set_yticks(-np.arange(len(shown)), [shorten(names[column], 30) for column in shown])
         axes.set_ylim(-len(shown) + 0.4, 0.6)
         axes.set_xlabel(f"mean and standard deviation [{unit}]")
-        _legend(figure, weights, True)
+        _legend(figure, weights, True, classes)
         title = "Components by column"
         return save(
             figure, path, title if len(shown) == columns else f"{title}; where means differ most, of {columns:,}"
         )
 
 
-def _legend(figure: Figure, weights: np.ndarray, markers: bool) -> None:
-    """Number and weight of each component."""
+def _legend(figure: Figure, weights: np.ndarray, markers: bool, classes: Sequence[str]) -> None:
+    """Number and weight of each component, and the names of those that are classes."""
     handles = []
     for component, weight in enumerate(weights[:LEGEND]):
         colour, shape = _look(component)
         line, marker = ("none", shape) if markers else ("-", "none")
-        label = f"{component + 1}: {weight:.0%}"
+        name = f" {shorten(classes[component], 20)}" if component < len(classes) else ""
+        label = f"{component + 1}{name}: {weight:.0%}"
         handles.append(Line2D([], [], color=colour, label=label, linestyle=line, marker=marker, linewidth=1.4))
     if len(weights) > LEGEND:
         handles.append(Line2D([], [], linestyle="none", label=f"and {len(weights) - LEGEND} more"))

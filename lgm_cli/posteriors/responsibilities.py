@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import one_hot
@@ -19,16 +21,24 @@ class Responsibilities:
     At an inverse temperature beta, r_nk is proportional to exp(beta a_nk): only the component is tempered, not the
     hidden entries of a row given its component. Ueda & Nakano, Neural Networks 11 (1998) 271-282.
 
+    Of a data point whose component c is known, r_nk = 1[k = c] and l_n = a_nc. known: (n,) of these, -1 for the others.
+
     log_prior: (K,) or (n, K). responsibilities: (n, K). log_evidence: (n,) l_n, None at a temperature.
     """
 
-    def __init__(self, log_prior: Tensor, emissions: Emissions, inverse_temperature: float = 1.0) -> None:
+    def __init__(
+        self, log_prior: Tensor, emissions: Emissions, inverse_temperature: float = 1.0, known: Tensor | None = None
+    ) -> None:
         self.emissions, self.inverse_temperature = emissions, inverse_temperature
         joint = log_prior + emissions.log_density
         if inverse_temperature != 1.0:
             joint = inverse_temperature * joint
+        if known is not None:
+            joint = joint.masked_fill(excluded(known, joint.shape[1]), -math.inf)
         least = joint.detach().amax(1, keepdim=True) - NEGLIGIBLE.get(joint.dtype, 60.0)
         joint = torch.maximum(joint, least)
+        if known is not None:  # what is impossible is not just improbable
+            joint = joint.masked_fill(excluded(known, joint.shape[1]), -math.inf)
         total = torch.logsumexp(joint, 1)
         self.log_evidence: Tensor | None = total if inverse_temperature == 1.0 else None
         self.responsibilities = (joint - total[:, None]).exp()
@@ -42,6 +52,12 @@ class Responsibilities:
         """One draw of the component and of the hidden entries of every row."""
         component = torch.multinomial(self.responsibilities, 1, generator=generator).squeeze(1)
         return CertainComponent(component, self.responsibilities, self.emissions.drawn(component, generator))
+
+
+def excluded(known: Tensor, components: int) -> Tensor:
+    """Which components a data point cannot be of, (n, K): all but the known one, (n,), which is -1 where none is."""
+    numbers = torch.arange(components, device=known.device)
+    return (known[:, None] >= 0) & (known[:, None] != numbers)
 
 
 class CertainComponent:

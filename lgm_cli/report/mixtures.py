@@ -16,19 +16,19 @@ def pictures(model: GaussianMixture, learned: Learned) -> dict[str, Picture]:
     """Regions of the components in the plane of the two columns, or of the two discriminants that separate the
     components best; of one column, their densities; of several, their means."""
     data, (center, scale, unit) = learned.data, drawn_units(learned.data)
-    titles = data.table.column_titles if data.table.column_titles is not None else data.table.column_labels
-    names = list(map(str, titles))
+    names = list(map(str, data.table.titles_of_columns))
+    classes = [] if data.table.class_names is None else list(map(str, data.table.class_names))
     weights, means, covariances = (learned.exported[name].numpy() for name in ("weights", "means", "covariances"))
     if data.shape[1] == 1:
         line = data.train_values, weights, means[:, 0], covariances[:, 0, 0], names[0]
-        return {"components": lambda path: plots.component_densities(*line, path)}
+        return {"components": lambda path: plots.component_densities(*line, path, classes)}
     rows = np.unique(np.linspace(0, data.shape[0] - 1, SHOWN_POINTS).round().astype(int))
     values = _filled(learned, rows)
     responsibilities = learned.inferred()["responsibilities"].double().numpy()[rows]
     deviations = np.sqrt(covariances.diagonal(axis1=1, axis2=2))
     found: dict[str, Picture] = {
         "component_means": lambda path: plots.component_means(
-            (means - center) / scale, deviations / scale, weights, names, path, unit
+            (means - center) / scale, deviations / scale, weights, names, path, unit, classes
         )
     }
     axes, labels, origin = np.eye(2), names, np.zeros(2)
@@ -40,7 +40,7 @@ def pictures(model: GaussianMixture, learned: Learned) -> dict[str, Picture]:
         labels = [f"{label}: {', '.join(names[i] for i in own)}" for label, own in zip(labels, most, strict=True)]
     found["components"] = lambda path: plots.component_regions(
         (values - origin) @ axes.T, responsibilities, weights, (means - origin) @ axes.T,
-        axes @ covariances @ axes.T, labels, path,
+        axes @ covariances @ axes.T, labels, path, classes,
     )  # fmt: skip
     return found
 

@@ -15,6 +15,7 @@ from lgm_cli.data.base.baselines import baseline_rmse
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.series import naive_forecasts
 from lgm_cli.evaluation.evaluator import LOG_PRIOR
+from lgm_cli.evaluation.operations import operations
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.results.outcome import SETTLED, Outcome
 from lgm_cli.results.tables import INTERVAL
@@ -28,8 +29,9 @@ def closing(
     outcome: Outcome,
     last: Mapping[str, Any],
     overrides: list[str],
+    notes: list[str],
 ) -> list[str]:
-    """What a person wants to know at the end, in about five lines."""
+    """What a person wants to know at the end, in about five lines. notes: what was chosen for the run, in lines."""
     settled = ""
     if model.settled_gain is not None:
         settled = f" moved the signal by less than {SETTLED:g} of its standard deviation and"
@@ -41,7 +43,7 @@ def closing(
         "diverged": "diverged: the last good parameters were kept",
         "interrupted": "interrupted: what was learned until then is kept",
     }[outcome.status]
-    lines = [f"{verdict} (step {last['step']}, {last['fit_seconds']:.1f} s of learning)"]
+    lines = [f"{verdict} (step {last['step']}, {last['fit_seconds']:.1f} s of learning)", *notes]
     scores = outcome.scores
     error = f" +- {scores.standard_error:.4f}" if scores.standard_error else ""
     likelihoods = f"log-likelihood per entry: train {scores.train_log_likelihood:.4f}{error} nats"
@@ -89,19 +91,12 @@ def cheaper_exactly(
     """Say so when exact posteriors would have cost less than the Monte Carlo ones of this run, by their operations."""
     if config["method"]["posterior"] == "exact" or outcome.mean_iterations is None:
         return None
-    systems = 1 + (outcome.num_samples or 1)
-    exact = iterative = 0.0
-    for chunk in model.observations.chunks:
-        n = len(chunk.points)
-        mean = np.array([float(chunk.weight.sum()) / n])
-        exact += 2 * n * model.exact_operations(mean)[0]
-        layout = mean if chunk.index is not None else np.array([float(chunk.weight.shape[1])])
-        iterative += 2 * n * model.product_operations(layout)[0] * systems * (outcome.mean_iterations + 2)
-    if exact >= iterative:
+    found = operations(model, outcome.num_samples or 1, outcome.mean_iterations)
+    if not found.exact_is_cheaper:
         return None
     groups = ("method", "solver", "hydra")  # what the advice replaces, and what belongs to that run alone
     kept = [item for item in overrides if re.split(r"[./=@]", item.lstrip("+~"))[0] not in groups]
     return (
-        f"exact posteriors are cheaper here (latent dimension {model.dim}, {iterative / exact:.0f} times fewer "
-        f"operations): {shlex.join(['lgm-run', *kept, 'method=em'])}"
+        f"exact posteriors are cheaper here (latent dimension {model.dim}, {found.unrolled / found.exact:.0f} times "
+        f"fewer operations): {shlex.join(['lgm-run', *kept, 'method=em'])}"
     )

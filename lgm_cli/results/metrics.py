@@ -27,6 +27,8 @@ COLUMNS = (
     "peak_memory_mib",
 )
 
+FREE_ENERGY = "free_energy"  # first of the extra columns, of methods that have one
+
 FILE = "metrics.csv"
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,8 @@ class Recorder:
         damaged = UserError(what, ANEW)
         try:
             header, *lines = found.path.read_text(encoding="utf-8").split("\n")
+            if FREE_ENERGY not in header.split(","):  # a run recorded before there was this column goes on without it
+                found.columns = tuple(name for name in found.columns if name != FREE_ENERGY)
             whole = [line.split(",") for line in lines[:-1]]  # [-1] has no line end
             rows = [
                 dict(zip(found.columns, map(_number, cells), strict=True))

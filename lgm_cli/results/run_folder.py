@@ -22,9 +22,13 @@ BEYOND = {"max_steps": "max_steps", "max_seconds": "max_seconds", "converged": "
 LATER_KEYS: dict[tuple[str, str], dict[str, Any]] = {
     ("solver", name): {"rank": "auto"}
     for name in ("conjugate_gradient", "gradient_descent", "nesterov", "steepest_descent")
-} | {("method", "em"): {"acceleration": "none"}}
-for _name in ("factor_analysis", "ppca"):
-    LATER_KEYS["model", _name] = {"prior_loadings": 0, "prior_noise": 0, "prior_noise_variance": 0.5}
+}
+LATER_KEYS |= {("method", "em"): {"acceleration": "none"}}
+LATER_KEYS |= {("data", name): {"labels": None} for name in ("csv", "penguins")}
+LATER_KEYS |= {
+    ("model", name): {"prior_loadings": 0, "prior_noise": 0, "prior_noise_variance": 0.5}
+    for name in ("factor_analysis", "ppca")
+}
 
 
 def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,6 +75,7 @@ def verify(asked: Mapping[str, Any], saved: Mapping[str, Any], folder: Path) -> 
 def record(folder: Path, config: Mapping[str, Any], overrides: list[str]) -> None:
     """Write what was given anew into .hydra/, for whoever reads the folder or resumes again."""
     for name, content in (("config.yaml", dict(config)), ("overrides.yaml", overrides)):
+        (folder / ".hydra").mkdir(exist_ok=True)
         with atomic_path(folder / ".hydra" / name) as temporary:
             temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 

@@ -119,13 +119,15 @@ def write_forecast(path: Path, data: Data, mean: np.ndarray, standard_deviation:
 
 def write_columns(path: Path, table: Table) -> None:
     """The names of the columns and what each is to the model, by which new data are known to fit; nothing of the
-    measurements of a signal, which have no names."""
+    measurements of a signal, which have no names. Classes follow, in the order of their components."""
     labels, roles = list(table.column_labels), ["column"] * table.shape[1]
     if table.features is not None:
         assert table.feature_labels is not None
         labels, roles = [*table.feature_labels, *labels], ["feature"] * len(table.feature_labels) + ["target"]
     if table.dictionary is not None:
         labels, roles = [], []
+    if table.class_names is not None:
+        labels, roles = [*labels, *table.class_names], [*roles, *["class"] * len(table.class_names)]
     write_csv(pd.DataFrame({"column": labels, "role": roles}), path, index=False)
 
 

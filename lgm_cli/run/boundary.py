@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
-from lgm_cli.evaluation.evaluator import Evaluator, Scores
+from lgm_cli.evaluation.evaluator import Evaluator
 from lgm_cli.methods.saved_state import require
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import Parameters
@@ -51,15 +51,15 @@ class Boundary:
         self.steps = 0 if evaluator.sampled or large else STEPS if joint else FEW_STEPS
         self._earlier: tuple[int, Parameters] | None = None  # step, and variances at the time
 
-    def attempt(
-        self, parameters: Parameters, scores: Scores, step: int, settled: bool
-    ) -> tuple[Parameters, Scores, list[Entry]] | None:
-        """Better parameters with variances at their floors, their scores, and which; None where there are none. scores:
-        of the present parameters. settled: whether the run is about to end."""
+    def attempt(self, parameters: Parameters, step: int, settled: bool) -> tuple[Parameters, list[Entry]] | None:
+        """Better parameters with variances at their floors, and which; None where there are none. settled: whether the
+        run is about to end."""
         if self.evaluator.iterative:  # its likelihoods are estimates, and costly
             return None
         entries = self._small(parameters) if settled else self._falling(parameters, step)
-        best, taken = (parameters, scores), []
+        if not entries or (first := self._objective(parameters)) is None:
+            return None
+        best, taken = (parameters, first), []
         for group in _groups(entries):
             found = self._better(*best, group)
             if found is not None:
@@ -68,7 +68,7 @@ class Boundary:
                     break
         left = dict(self._above(self._variances(best[0]), math.inf))  # the floor again in these few steps
         kept = [entry for entry in taken if entry not in left]
-        return (*best, kept) if kept else None
+        return (best[0], kept) if kept else None
 
     def _variances(self, parameters: Parameters) -> Parameters:
         return {name: _variance(name, parameters[name]).detach().clone() for name in self.model.floors()}
@@ -103,16 +103,18 @@ class Boundary:
             found += [((name, i), v, v / f) for i, (v, f) in rows if 1.05 * f < v < below]
         return [(entry, value) for entry, value, _ in sorted(found, key=lambda each: each[2])]
 
-    def _better(self, parameters: Parameters, scores: Scores, group: list[Entry]) -> tuple[Parameters, Scores] | None:
-        lowest = self._scored(self._lowered(parameters, group, 0.0))
-        if lowest is None or lowest[1].objective <= scores.objective + self.gain:
+    def _better(self, parameters: Parameters, value: float, group: list[Entry]) -> tuple[Parameters, float] | None:
+        """The parameters with these variances at their floors, and their objective, where it is better. value: of
+        the present ones."""
+        lowest = self._judged(self._lowered(parameters, group, 0.0))
+        if lowest is None or lowest[1] <= value + self.gain:
             return None
-        present = self._scored(parameters)
-        if present and lowest[1].objective <= present[1].objective + self.gain:
+        present = self._judged(parameters)
+        if present and lowest[1] <= present[1] + self.gain:
             return None
         for share in BETWEEN:
-            between = self._scored(self._lowered(parameters, group, share))
-            if between and between[1].objective > lowest[1].objective + 0.1 * self.gain:
+            between = self._judged(self._lowered(parameters, group, share))
+            if between and between[1] > lowest[1] + 0.1 * self.gain:
                 return None
         return lowest
 
@@ -129,23 +131,40 @@ class Boundary:
 
     @cached_property
     def _chunks(self) -> list[Chunk]:
-        """All data points as steps of EM work on them."""
+        """The data points that evaluations use; all of them as steps of EM work on them."""
         model = self.model
+        if self.evaluator.sampled:
+            return self.evaluator.chunks
         return [chunk for block in range(len(model.observations.blocks)) for chunk in model.layout(block)]
 
     @torch.no_grad()
-    def _scored(self, parameters: Parameters) -> tuple[Parameters, Scores] | None:
-        """After a few steps of EM."""
+    def _judged(self, parameters: Parameters) -> tuple[Parameters, float] | None:
+        """The parameters after a few steps of EM, and their objective."""
         try:
             for _ in range(self.steps):
                 total = {}
                 for part, posterior in self.evaluator.posteriors(parameters, self._chunks):
                     total = self.model.add_statistics(total, part, posterior)
                 parameters = self.model.maximise(parameters, self.model.with_prior(total))
-            scores = self.evaluator.score(parameters)
         except (LinAlgError, np.linalg.LinAlgError):
             return None
-        return (parameters, scores) if math.isfinite(scores.objective) else None
+        value = self._objective(parameters)
+        return None if value is None else (parameters, value)
+
+    @torch.no_grad()
+    def _objective(self, parameters: Parameters) -> float | None:
+        """The log-likelihood and the log prior, in nats per observed entry; None where there is none."""
+        total = count = 0.0
+        try:
+            for part, posterior in self.evaluator.posteriors(parameters, self._chunks):
+                total += float(self.model.log_likelihood(parameters, part, posterior).cpu().double().sum())
+                count += part.observed
+        except (LinAlgError, np.linalg.LinAlgError):
+            return None
+        value = total / count
+        if (prior := self.model.log_prior(parameters)) is not None:
+            value += float(prior) / self.model.observations.observed
+        return value if math.isfinite(value) else None
 
     def state(self) -> Any:
         return self._earlier

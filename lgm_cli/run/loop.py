@@ -23,7 +23,7 @@ from lgm_cli.methods.saved_state import require
 from lgm_cli.models.base.parameters import Parameters, sound
 from lgm_cli.results.checkpoint import read_checkpoint, save_checkpoint
 from lgm_cli.results.host import peak_memory_mib
-from lgm_cli.results.metrics import Recorder
+from lgm_cli.results.metrics import FREE_ENERGY, Recorder
 from lgm_cli.results.outcome import Outcome
 from lgm_cli.run.boundary import Boundary
 from lgm_cli.run.curvature import higher_nearby
@@ -66,6 +66,7 @@ class Learner:
         self.method, self.evaluator, self.recorder, self.convergence = method, evaluator, recorder, convergence
         self.limits, self.checkpoint, self.stop = limits, checkpoint, stop
         self.identity = dict(identity or {})
+        method.update.measured = method.update.measured or FREE_ENERGY in recorder.columns
         self.seconds, self.products = 0.0, 0
         self.boundary = Boundary(method.model, evaluator, convergence.tolerance)
         self.earlier_seconds = 0.0  # of earlier processes, in all
@@ -215,11 +216,11 @@ class Learner:
         begun, step = time.perf_counter(), self.method.steps
         if step == 0:
             return scores
-        found = self.boundary.attempt(self.method.parameters, scores, step, self.convergence.converged())
+        found = self.boundary.attempt(self.method.parameters, step, self.convergence.converged())
         self.seconds += time.perf_counter() - begun
         if found is None:
             return scores
-        parameters, _, taken = found
+        parameters, taken = found
         named = ", ".join(f"{name}[{place}]" for name, place in taken)
         return self._go_on_from(parameters, f"{named} at the floor")
 
@@ -272,6 +273,8 @@ class Learner:
             "matvecs": self.products if solver else None,
             "peak_memory_mib": peak_memory_mib(on_device),
         }
+        if FREE_ENERGY in self.recorder.columns:
+            row[FREE_ENERGY] = self.evaluator.per_entry(self.method.free_energy)
         row |= scores.own
         self.recorder.row(**row)
         progress.evaluated(row)
@@ -289,6 +292,7 @@ class Learner:
                 "scores": scores and asdict(replace(scores, settling=None)),
             },
             "info": self._info and asdict(self._info),
+            "free_energy": self.method.free_energy,
             "seconds": self.seconds,
             "earlier_seconds": self.earlier_seconds + time.monotonic() - self._begun,
             "products": self.products,
@@ -313,6 +317,7 @@ class Learner:
         """Take over a state; ValueError, or what else stumbles over it, when it is not one of this run."""
         history = get_type_hints(type(self.convergence))
         del history["tolerance"]  # the configuration may have a smaller one now
+        require(energy := state.get(FREE_ENERGY), float | None, FREE_ENERGY)
         good, method, found, info = (state[name] for name in ("good", "method", "convergence", "info"))
         require(found, history, "convergence")
         require(info, StepInfo | None, "info")
@@ -323,6 +328,7 @@ class Learner:
             here = {name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)}
             tensors.update(here)
         self.method.load_state(method)
+        self.method.update.free_energy = None if energy is None else torch.tensor(energy, dtype=torch.float64)
         steps, clock = found["steps"], [state["seconds"], state["earlier_seconds"], *found["values"]]
         if not steps or steps != sorted(set(steps)) or len(steps) != len(found["values"]):
             raise ValueError("convergence")

@@ -26,7 +26,11 @@ def refuse_what_has_no_meaning(options: Mapping[str, Any], model: LatentVariable
             "method=em",
         )
     if options["posterior"] == "monte_carlo" and not model.has_system:
-        mend = "method.posterior=drawn" if options["update"] == "closed_form" else "method=em or method=gradient_em"
+        mend = (
+            "method.posterior=drawn"
+            if options["update"] == "closed_form"
+            else "method=em, method=auto or method=gradient_em"
+        )
         raise UserError(f"model={name} has no linear system that a solver could be unrolled on", f"use {mend}")
     if options["posterior"] == "tempered" and "inverse_temperature" not in signature(model.posterior).parameters:
         raise UserError(f"{method} needs posteriors at a temperature, and model={name} has none", "use method=em")

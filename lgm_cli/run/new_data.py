@@ -21,7 +21,7 @@ SHOWN = 3  # names of columns in an error
 def load(run: Path, options: dict[str, Any], learned: dict[str, Any], index_given: bool) -> Table:
     """Read data.path as the run's data group says. learned: summary.json of the run on its data. index_given:
     data.index is asked for now; that of the run is heeded where the new file has it too."""
-    features, columns = _columns(run)
+    features, columns, classes = _columns(run)
     if options["name"] == "image":
         table = _measured_alike(image.load(options), learned["signal"])
     elif options["name"] == "ratings":
@@ -30,6 +30,8 @@ def load(run: Path, options: dict[str, Any], learned: dict[str, Any], index_give
         header = csv.header(options)
         if not index_given and options["index"] not in header:
             options = options | {"index": None}
+        labelled = classes and options.get("labels") in header
+        options = options | {"labels": options["labels"] if labelled else None, "class_names": classes}
         for key in ("columns", "drop"):  # of the run, whose columns are known
             options = options | {key: [name for name in options[key] or () if name in header] or None}
         if features:
@@ -45,18 +47,21 @@ def load(run: Path, options: dict[str, Any], learned: dict[str, Any], index_give
     return table
 
 
-def _columns(run: Path) -> tuple[list[Any], list[Any]]:
-    """The names of the features, and of the columns, which are the response alone where there are features."""
+def _columns(run: Path) -> tuple[list[Any], list[Any], list[Any]]:
+    """The names of the features; of the columns, which are the response alone where there are features; of classes."""
     names = _recorded(run, "columns.csv", dtype=str)
-    if list(names) != ["column", "role"] or names["column"].duplicated().any():
+    if list(names) != ["column", "role"] or names.duplicated().any():
         raise _damaged(run / "columns.csv")
     features, columns, target = (
         list(names["column"][names["role"] == role]) for role in ("feature", "column", "target")
     )
-    expected = len(features) + 1 if features else len(columns)
+    classes = list(names["column"][names["role"] == "class"])
+    if names.loc[names["role"] != "class", "column"].duplicated().any():
+        raise _damaged(run / "columns.csv")
+    expected = (len(features) + 1 if features else len(columns)) + len(classes)
     if len(names) != expected or len(target) != bool(features):
         raise _damaged(run / "columns.csv")
-    return features, target or columns
+    return features, target or columns, classes
 
 
 def _recorded(run: Path, name: str, **options: Any) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from lgm_cli.machine import threads_asked
 from lgm_cli.results import run_folder
 from lgm_cli.results.files import write_json_atomic
 from lgm_cli.results.host import host, reset_peak_memory, versions
-from lgm_cli.results.metrics import Recorder
+from lgm_cli.results.metrics import FREE_ENERGY, Recorder
 from lgm_cli.run.failure import explained, going_on
 from lgm_cli.run.interrupts import Stop
 from lgm_cli.run.progress import Progress
@@ -106,7 +106,7 @@ def _run(
     from lgm_cli.observations.units import plain_units
     from lgm_cli.results import write
     from lgm_cli.results.closing import closing
-    from lgm_cli.run import auto, build
+    from lgm_cli.run import auto, build, cheaper
     from lgm_cli.run import device as devices
     from lgm_cli.run.loop import Learner, Limits
     from lgm_cli.run.stopping import Convergence
@@ -120,9 +120,15 @@ def _run(
     model = model.bind(observe(data, config["seed"], dtype, device, size, units))
     devices.spare_threads(config["device"], model)
     summary["host"] = host() | devices.describe(device, dtype)
-    method, chosen = auto.method(config, model, model.start(config["seed"]))
+    start = model.start(config["seed"])
+    decided = dict(state["identity"].get("decided", {})) if state else {}
+    if config["method"]["name"] == "auto":
+        config, decided = cheaper.decided(config, model, start)
+        log.info("method=%s was chosen: %s", decided["method"], decided["reason"])
+        run_folder.record(folder, config, summary["overrides"])  # which a resumed run goes on with
+    method, chosen = auto.method(config, model, start)
     evaluator = Evaluator(model, data, config["seed"])
-    columns = evaluator.own_columns
+    columns = [FREE_ENERGY] * method.has_free_energy + evaluator.own_columns
     limits = Limits(
         max_steps=auto.max_steps(config),
         max_seconds=config["max_seconds"],
@@ -137,7 +143,7 @@ def _run(
         limits,
         folder / "checkpoint",
         stop,
-        identity={"config": dict(config), "fingerprint": data.fingerprint},
+        identity={"config": dict(config), "fingerprint": data.fingerprint, "decided": decided},
     )
     if state:
         learner.load()
@@ -161,11 +167,12 @@ def _run(
         "warnings": outcome.warnings + list(data.table.warnings) + model.warnings(outcome.parameters, names),
         "evaluation": evaluator.describe(outcome.scores),
         **objective(model, outcome.parameters),
-        "chosen": chosen,
+        "chosen": decided | chosen,
         "parameter_counts": {name: value.numel() for name, value in model.export(outcome.parameters).items()},
     }
     write.write(folder, config, model, data, evaluator, outcome)
-    for line in closing(folder, config, model, data, outcome, summary["last_row"], summary["overrides"]):
+    notes = [f"method={decided['method']} was chosen: {decided['reason']}"] if "method" in decided else []
+    for line in closing(folder, config, model, data, outcome, summary["last_row"], summary["overrides"], notes):
         log.info("%s", line)
     for warning in summary["warnings"]:
         log.warning("warning: %s", warning)
@@ -188,7 +195,8 @@ def _checkpoint(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     state = read_checkpoint(folder / "checkpoint")
     try:
-        require(state["identity"], {"config": dict, "fingerprint": str}, "identity")
+        identity = {"decided": {}} | state["identity"]  # nothing was, in runs of earlier versions
+        require(identity, {"config": dict, "fingerprint": str, "decided": dict[str, str]}, "identity")
     except ValueError as error:
         raise UserError(f"the checkpoint in {folder} is not a run's", ANEW) from error
     saved = run_folder.with_later_keys(state["identity"]["config"])

@@ -114,7 +114,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line(
 def test_a_sweep_of_the_largest_size_is_counted_by_the_last_of_equal_keys() -> None:
     from lgm_cli.command.arguments import check
 
-    check([f"seed=range({MOST_RUNS})", "max_steps=1,2", "max_steps=3", "model=glob(p*)"], sweep=True)
+    check([f"seed=range({MOST_RUNS})", "max_steps=1,2", "max_steps=3", "model=glob(pp*)"], sweep=True)
     check([f"seed=range({2 * MOST_RUNS})", "hydra/sweeper=optuna"], sweep=True)  # draws as many as it is told
     with pytest.raises(UserError, match="1,001 runs"):
         check([f"seed=range({MOST_RUNS + 1})"], sweep=True)

@@ -171,20 +171,24 @@ def test_objective_never_falls(name: str, variant: str) -> None:
     assert values[-1] > values[0] + 1
 
 
-def test_free_energy_with_the_log_prior_never_falls_in_incremental_em() -> None:
+def test_free_energy_is_of_the_data_and_never_falls_with_the_log_prior() -> None:
+    """Incremental EM: F <= l of the same parameters, whatever the prior, and F + log prior does not fall."""
     model = factors(block_size=15)
     update = ClosedForm(model, model.start(0), Replaced(model, 1))
     update.measured = True
     method = Method(model, Exact(model), update, 1, 0)
     start = method.parameters
-    tight = model.free_energy(start, model.with_prior(statistics_of(model, start)))
-    units, values = float(tight) - float(objective(model, start)), []  # of the data
+    tight = model.free_energy(start, statistics_of(model, start))
+    assert tight is not None
+    units, raised = float(tight - cases.log_likelihood(model, start)), []  # of the data
     for _ in range(40):
         method.step()
-        assert update.free_energy is not None
-        values.append(float(update.free_energy))
-        assert values[-1] <= float(objective(model, method.parameters)) + units + 1e-8
-    assert min(np.diff(values)) > -1e-8
+        free_energy, log_prior = update.free_energy, model.log_prior(method.parameters)
+        assert free_energy is not None and log_prior is not None
+        assert float(free_energy) <= float(cases.log_likelihood(model, method.parameters)) + units + 1e-8
+        raised.append(float(free_energy + log_prior))
+    assert min(np.diff(raised)) > -1e-8
+    assert raised[-1] > raised[0] + 1
 
 
 @pytest.fixture(scope="module")

@@ -175,7 +175,7 @@ def test_a_floor_is_not_taken_where_a_value_between_is_better(tmp_path: Path) ->
         method.step()
     parameters: Parameters = method.parameters | {"noise_variance": torch.tensor(0.05, dtype=torch.float64)}
     boundary = Boundary(model, evaluator, 1e-4)
-    assert boundary.attempt(parameters, evaluator.score(parameters), 10, settled=True) is None
+    assert boundary.attempt(parameters, 10, settled=True) is None
 
 
 # The floors of series ------------------------------------------------------------------------------------------

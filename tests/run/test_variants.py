@@ -302,7 +302,11 @@ class Plain(FactorAnalysis):
         ({"posterior": "exact", "update": "conditional"}, "are one block", "method=em"),
         ({"posterior": "tempered", "update": "closed_form"}, "posteriors at a temperature", "method=em"),
         ({"posterior": "monte_carlo", "update": "closed_form"}, "no linear system", "method.posterior=drawn"),
-        ({"posterior": "monte_carlo", "update": "gradient"}, "no linear system", "method=em or method=gradient_em"),
+        (
+            {"posterior": "monte_carlo", "update": "gradient"},
+            "no linear system",
+            "method=em, method=auto or method=gradient_em",
+        ),
     ],
 )
 def test_what_a_model_lacks_is_named(options: dict[str, str], what: str, mend: str) -> None:

@@ -92,6 +92,7 @@ class Data:
             (self.table.values, "<f8"),
             (self.hidden, "?"),
             (features, "<f8"),
+            *(() if self.table.classes is None else ((self.table.classes, "<i8"),)),
             *((array, dtype) for array, dtype in arrays if array is not None),
         ):
             digest.update(np.ascontiguousarray(array, dtype).data)
@@ -104,12 +105,20 @@ class Data:
         found: dict[str, object] = {"name": table.name, "shape": [table.end, self.shape[1]]}
         found["fingerprint"] = self.fingerprint
         found |= {"kind": table.kind, "reader": table.reader}
+        if table.class_names is not None:
+            found["classes"] = list(table.class_names)
         return found | ({} if table.dictionary is None else {"signal": list(table.dictionary.shape)})
+
+    def _known_classes(self) -> tuple[str, ...]:
+        classes, names = self.table.classes, self.table.class_names
+        if classes is None or names is None:
+            return ()
+        return (f"the class of {int((classes >= 0).sum()):,} rows is known, one of {len(names):,}",)
 
     def describe(self) -> str:
         """One line: the size of the data, how much was observed and hidden, what was decided in reading."""
         (n, m), entries = self.shape, len(self.table.values)
-        notes = *self.table.notes, *self.table.warnings
+        notes = *self.table.notes, *self._known_classes(), *self.table.warnings
         if self.table.features is not None:
             size = f"{self.table.name}: {entries:,} responses, {self.table.features.shape[1]:,} features"
             return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *notes])

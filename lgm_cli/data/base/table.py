@@ -79,6 +79,8 @@ class Table:
     row_titles: pd.Index | None = None  # (N,) what a person calls the rows, such as the titles of films
     column_titles: pd.Index | None = None  # (M,)
     row_groups: pd.Index | None = None  # (N,) what kind each data point is of, for pictures alone
+    classes: np.ndarray | None = None  # (N,) int64, the class of each row, -1 where it is not known
+    class_names: pd.Index | None = None  # of the numbers in `classes`
     index_name: str | None = None  # header of the column that row_labels came from, None when they are positions
     features: np.ndarray | None = None  # (N, p) of a regression, whose response is the only column
     feature_labels: pd.Index | None = None  # (p,)
@@ -99,6 +101,11 @@ class Table:
     @property
     def shape(self) -> tuple[int, int]:
         return len(self.row_labels), len(self.column_labels)
+
+    @property
+    def titles_of_columns(self) -> pd.Index:
+        """What a person calls the columns; their labels, where nothing else is known."""
+        return self.column_labels if self.column_titles is None else self.column_titles
 
     @property
     def end(self) -> int:

@@ -27,6 +27,8 @@ class Drawn(Exact):
     time that the noise of the draws hides what the steps gain; one keeps it.
     """
 
+    has_entropy = False
+
     def __init__(
         self, model: LatentVariableModel, num_samples: int, refresh_every: int, seed: int, growth: float = 1.0
     ) -> None:

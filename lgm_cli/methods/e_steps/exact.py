@@ -18,6 +18,8 @@ from lgm_cli.posteriors.costs import exact_part_size
 class Exact(EStep):
     """Posteriors by Cholesky factorisation, a bounded number of data points at a time."""
 
+    has_entropy = True
+
     def __init__(self, model: LatentVariableModel) -> None:
         self.model = model
 

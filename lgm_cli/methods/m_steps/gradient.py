@@ -25,9 +25,10 @@ OPTIMIZERS = {
 
 def free_gradients(constrained: Parameters, leaves: Parameters, factor: float = 1.0) -> None:
     """Carry the gradients that have met in the leaves, times a factor, back through `constrain` to what these came
-    from."""
+    from. (As the gradient of a sum: torch imports half a second of symbolic algebra where it is given gradients.)"""
     pairs = [(value, grad) for name, value in constrained.items() if (grad := leaves[name].grad) is not None]
-    torch.autograd.backward([value for value, _ in pairs], [grad * factor for _, grad in pairs])
+    if products := [(value * (grad * factor)).sum() for value, grad in pairs]:
+        torch.stack(products).sum().backward()
 
 
 class Gradient(MStep):

@@ -60,6 +60,7 @@ class LatentVariableModel(ABC):
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
     has_system = False  # whether posteriors are those of linear systems, as method=unroll needs (LatentGaussianModel)
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
+    takes_classes = False  # whether classes of rows, known in part (data.labels), are those of its components
     standardise = True  # whether values are learned from in standard units, or as they are: counts, categories
     averages = True  # whether statistics of steps over some data points may be averaged: not where all are one
     blocks: tuple[tuple[str, ...], ...] = ()  # parameters that `maximise` takes by turns, for method=ecm
@@ -93,6 +94,11 @@ class LatentVariableModel(ABC):
             raise UserError(
                 f"{data.table.name} is {given.what}, and this model learns from {needed.what}",
                 f"{needed.data}; or {given.model}",
+            )
+        if data.table.classes is not None and not self.takes_classes:
+            raise UserError(
+                "data.labels gives classes of rows, and this model has no components for them",
+                "model=gaussian_mixture, or leave data.labels out",
             )
 
     pictures: ClassVar[tuple[str, ...]] = ()  # its own, as modules of lgm_cli/report
@@ -207,7 +213,8 @@ class LatentVariableModel(ABC):
 
     def free_energy(self, parameters: Parameters, statistics: Statistics) -> Tensor | None:
         """F = E log p(y, z | parameters) + H, which the log-likelihood of the same data points is never below; None
-        for posteriors without an entropy. In nats of standardised data. ()"""
+        for posteriors without an entropy. In nats of standardised data. Statistics are of the data alone: the prior
+        has no part in F, and what an M-step raises is F + log p(parameters). ()"""
         if "entropy" not in statistics:
             return None
         return statistics["entropy"] - self.expected_loss(parameters, statistics)
@@ -226,8 +233,11 @@ class LatentVariableModel(ABC):
 
     def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: Reference) -> Tensor:
         """log p(observed entries of y_n) for each data point, in the data's own units, (n,)."""
-        log_scale = self.observations.scale.log().to(chunk.weight)
-        return posterior.log_evidence - (chunk.weight * chunk.take(log_scale)).sum(1)
+        return posterior.log_evidence - self.log_scales(chunk)
+
+    def log_scales(self, chunk: Chunk) -> Tensor:
+        """The sum over the observed entries of each data point of the logarithms of their columns' scales, (n,)."""
+        return (chunk.weight * chunk.take(self.observations.scale.log().to(chunk.weight))).sum(1)
 
     @abstractmethod
     def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> Predictive:

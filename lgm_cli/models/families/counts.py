@@ -56,8 +56,10 @@ class CountEmissions:
     def __init__(self, rates: Tensor, chunk: Chunk) -> None:
         self.rates, self._columns = rates, chunk.scattered(rates.shape[1])
         seen, values = self._columns
+        accurate = rates.dtype if rates.device.type == "mps" else torch.float64  # of large counts the parts cancel
+        seen, values, rates = seen.to(accurate), values.to(accurate), rates.to(accurate)
         constant = (seen * torch.lgamma(values + 1)).sum(1, keepdim=True)
-        self.log_density = values @ rates.log().mT - seen @ rates.mT - constant
+        self.log_density = (values @ rates.log().mT - seen @ rates.mT - constant).to(self.rates.dtype)
 
     def statistics(self, weights: Tensor) -> Statistics:
         """`count`, `first` and `constant` of rows with weights (n, K)."""

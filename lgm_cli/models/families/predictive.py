@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,3 +35,26 @@ class NormalMixturePredictive(Predictive):
         square = (values[:, None] - self.means).square() / variances
         each = -0.5 * (square + variances.log() + math.log(2 * math.pi))
         return torch.logsumexp(self.weights[:, :, None].log() + each, 1)
+
+
+@dataclass(frozen=True)
+class MixturePredictive(Predictive):
+    """p(y_nm) = sum_k r_nk p_k(y_nm), of t entries of each of n data points, in the data's own units.
+
+    weights: r (n, K). log_component: log p_k(values), (n, K, t), of values (n, t).
+    """
+
+    weights: Tensor
+    log_component: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def of(
+        cls, weights: Tensor, means: Tensor, variances: Tensor, log_component: Callable[[Tensor], Tensor]
+    ) -> MixturePredictive:
+        """From the means and variances (n, K, t) of the components."""
+        mean = (weights[:, :, None] * means).sum(1)
+        variance = (weights[:, :, None] * (variances + (means - mean[:, None]).square())).sum(1)
+        return cls(mean, variance, weights, log_component)
+
+    def log_density(self, values: Tensor) -> Tensor:
+        return torch.logsumexp(self.weights[:, :, None].log() + self.log_component(values), 1)

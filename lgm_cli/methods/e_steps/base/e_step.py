@@ -19,6 +19,7 @@ from lgm_cli.observations.chunk import Chunk
 class EStep(ABC):
     """Posteriors of the latent variables, chunk by chunk."""
 
+    has_entropy = False  # whether the posteriors have one, and their M-step a free energy
     needs_free_energy = False  # whether `finish` asks the M-step for the free energy
 
     @property

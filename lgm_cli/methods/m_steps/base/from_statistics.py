@@ -25,6 +25,8 @@ class FromStatistics(MStep):
     sums: how the statistics of steps are put together; those of each step alone by default.
     """
 
+    has_free_energy = True
+
     def __init__(self, model: LatentVariableModel, parameters: Parameters, sums: Sums | None = None) -> None:
         self.model, self.parameters = model, parameters
         self.sums = Fresh(model) if sums is None else sums
@@ -39,11 +41,10 @@ class FromStatistics(MStep):
 
     def apply(self, observed: float) -> float | None:
         with torch.no_grad():
-            statistics = self.sums.close()
+            statistics, self.free_energy = self.sums.close(), None
             if not self.sums.ready:
                 return None
-            statistics = self.model.with_prior(statistics)
-            after, norm = self.updated(statistics)
+            after, norm = self.updated(self.model.with_prior(statistics))
             self.parameters = self.sums.settle(self.parameters, after)
             if self.measured:
                 self.free_energy = self.model.free_energy(self.parameters, statistics)
@@ -59,7 +60,7 @@ class FromStatistics(MStep):
 
     def move(self, parameters: Parameters) -> None:
         """Go on from these parameters; statistics that were kept belong to others."""
-        self.parameters = parameters
+        self.parameters, self.free_energy = parameters, None
         self.sums.restart()
 
     def state(self) -> dict[str, Any]:

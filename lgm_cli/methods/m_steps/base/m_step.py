@@ -18,6 +18,7 @@ class MStep(ABC):
     parameters: Parameters
     parts = 1  # E-steps of a step: `apply` is called after each
     held: tuple[str, ...] = ()  # parameters to leave as they are
+    has_free_energy = False  # whether `free_energy` can be known, given posteriors that have an entropy
     measured = False  # whether `free_energy` is wanted
     free_energy: Tensor | None = None  # of the last step, after it, under the posteriors that led to it; ()
 
