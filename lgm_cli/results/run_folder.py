@@ -25,6 +25,10 @@ LATER_KEYS: dict[tuple[str, str], dict[str, Any]] = {
 }
 LATER_KEYS |= {("method", "em"): {"acceleration": "none"}}
 LATER_KEYS |= {("data", name): {"labels": None} for name in ("csv", "penguins")}
+LATER_KEYS |= {
+    ("model", name): {"prior_loadings": 0, "prior_noise": 0, "prior_noise_variance": 0.5}
+    for name in ("factor_analysis", "ppca")
+}
 LATER_TOP_KEYS: dict[str, Any] = {"starts": 1}  # the same, of keys that belong to no group
 
 

@@ -179,13 +179,13 @@ class Learner:
             scores = self.evaluator.score(self.method.parameters)
         except LinAlgError:
             return "diverged"
-        self.convergence.add(step, scores.train_log_likelihood, scores.settling)
-        if self.convergence.diverged(scores.train_log_likelihood, judged=not self.method.tempered):
+        self.convergence.add(step, scores.objective, scores.settling)
+        if self.convergence.diverged(scores.objective, judged=not self.method.tempered):
             self._record(scores, info, progress)
             return "diverged"
         self._good = (step, self.method.parameters, scores)
         if self.method.tempered:  # steps climb another likelihood: what is judged begins after them
-            self.convergence.restart(scores.train_log_likelihood, scores.settling)
+            self.convergence.restart(scores.objective, scores.settling)
             self._record(scores, info, progress)
             self._row = step
             return None
@@ -232,11 +232,11 @@ class Learner:
         step, before = self.method.steps, self.convergence.values[-1]
         self.method.update.move(parameters)
         scores = self.evaluator.score(self.method.parameters)
-        self.convergence.restart(scores.train_log_likelihood, scores.settling)
+        self.convergence.restart(scores.objective, scores.settling)
         self._good = (step, self.method.parameters, scores)
         if self.limits.eval_every is None:
             self._due = step + 1
-        gain = scores.train_log_likelihood - before
+        gain = scores.objective - before
         log.info("step %d: going on from %s, %.2g nats per entry better", step, what, gain)
         return scores
 
@@ -249,14 +249,14 @@ class Learner:
         try:
             if scores is None:
                 scores = self.evaluator.score(self.method.parameters)
-                if self.convergence.diverged(scores.train_log_likelihood, judged=not self.method.tempered):
+                if self.convergence.diverged(scores.objective, judged=not self.method.tempered):
                     status = "diverged"
             if self.evaluator.sampled:
                 scores = self.evaluator.score(self.method.parameters, final=True)
         except LinAlgError:
             return "diverged"
         self._record(scores, info, progress)
-        return status if math.isfinite(scores.train_log_likelihood) else "diverged"
+        return status if math.isfinite(scores.objective) else "diverged"
 
     def _record(self, scores: Scores, info: StepInfo | None, progress: Progress) -> None:
         self._scores = scores

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lgm_cli.data.base.load import load as load_data
 from lgm_cli.errors import ANEW, Interrupted, UserError
@@ -20,6 +20,10 @@ from lgm_cli.results.metrics import FREE_ENERGY, Recorder
 from lgm_cli.run.failure import explained, going_on
 from lgm_cli.run.interrupts import Stop
 from lgm_cli.run.progress import Progress
+
+if TYPE_CHECKING:  # for their names alone: torch is imported later
+    from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+    from lgm_cli.models.base.parameters import Parameters
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +172,7 @@ def _run(
     summary |= {
         "warnings": outcome.warnings + list(data.table.warnings) + model.warnings(outcome.parameters, names),
         "evaluation": evaluator.describe(outcome.scores),
+        **objective(model, outcome.parameters),
         "chosen": decided | chosen,
         "parameter_counts": {name: value.numel() for name, value in model.export(outcome.parameters).items()},
     }
@@ -178,6 +183,14 @@ def _run(
     for warning in summary["warnings"]:
         log.warning("warning: %s", warning)
     summary["status"] = outcome.status
+
+
+def objective(model: LatentVariableModel, parameters: Parameters) -> dict[str, Any]:
+    """What was raised, for summary.json, and the log prior, in nats, up to a constant."""
+    prior = model.log_prior(parameters)
+    if prior is None:
+        return {"objective": "log-likelihood"}
+    return {"objective": "log-likelihood + log prior", "log_prior": float(prior)}
 
 
 def _checkpoint(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
