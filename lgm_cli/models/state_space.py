@@ -52,7 +52,7 @@ class StateSpace(LatentGaussianModel):
 
     kind = "series"
     least_steps = 3
-    choices: ClassVar = {"tolerance": 1e-3}  # of one data point, whose innovations are small beside its states
+    choices: ClassVar = {"tolerance": 1e-3, "statistics": "fresh"}  # of one data point, whose innovations are small beside its states
 
     def __init__(self, latent_dim: int, noise_floor: float) -> None:
         self.latent_dim, self.noise_floor = latent_dim, noise_floor

@@ -31,6 +31,10 @@ BATCH_BLOCKS = 2
 BATCHES = {"running": 20, "replaced": 10}  # to pass through the data, where statistics of batches are put together
 COLUMN_SAMPLES = 512  # posterior samples behind a column's gradient, at least, in steps over all data points
 MOST_SAMPLES = 10
+OF_GRADIENTS = {"gradient": "output", "optimizer": "adam", "learning_rate": None, "batch_size": None}  # auto of each
+import os
+GROWTH2=float(os.environ.get('G2','1'))
+GROWTH = 2.0  # of the posterior samples of a closed-form update of method=unroll, as that of monte_carlo_em
 LEARNING_RATE = {"adam": 0.55, "rmsprop": 0.1, "adagrad": 0.5, "sgd": 1.0}  # times dim^-0.95
 
 
@@ -38,8 +42,19 @@ def max_steps(config: Mapping[str, Any]) -> int:
     given, options = config["max_steps"], config["method"]
     if given != "auto":
         return given
-    usual = MAX_BATCH_STEPS if _batched(options) else MAX_STEPS[options["update"]]
+    usual = MAX_BATCH_STEPS if _batched(options) else MAX_STEPS[update(config)]
     return class_of("models", config["model"]["name"]).choices.get("max_steps", usual)
+
+
+def update(config: Mapping[str, Any]) -> str:
+    """The word of the update: where it is left open, a gradient if keys that only gradients have are given, else what
+    measures better for the model."""
+    options = config["method"]
+    if options["update"] != "auto":
+        return options["update"]
+    if any(options.get(key, "auto") != "auto" for key in OF_GRADIENTS):
+        return "gradient"
+    return class_of("models", config["model"]["name"]).choices.get("update", "closed_form")
 
 
 def block_size(config: Mapping[str, Any], points: int) -> int | None:
@@ -67,8 +82,18 @@ def method(
     if options["posterior"] == "auto":
         options["posterior"] = chosen["posterior"] = "monte_carlo" if model.has_system else "drawn"
     name = config.get("model", {}).get("name", type(model).__name__)
+    if options["update"] == "auto":
+        options["update"] = chosen["update"] = update(config)
+    if (gradient := options["update"] == "gradient") and options.get("gradient") == "auto":
+        options["gradient"] = chosen["gradient"] = OF_GRADIENTS["gradient"]
+    if gradient and options["optimizer"] == "auto":
+        options["optimizer"] = chosen["optimizer"] = OF_GRADIENTS["optimizer"]
+    if not gradient and "optimizer" in options:  # method=unroll in closed form
+        settles = {"growth": GROWTH2, "statistics": "settling"} if model.choices.get("statistics","settling")=="settling" and model.averages else {"growth": GROWTH}
+    else:
+        settles = {}
     refuse_what_has_no_meaning(options, model, name)
-    gradient = options["update"] == "gradient"
+    options |= settles
     blocks, (per_step, batch) = len(observations.blocks), _batch(config, model)
     chosen["batch_size"] = batch
     if options["posterior"] != "monte_carlo" or not model.standard_prior:  # judged by exact posteriors alone
@@ -137,7 +162,7 @@ def _batch(config: Mapping[str, Any], model: LatentVariableModel) -> tuple[int, 
     options, observations = config["method"], model.observations
     blocks = len(observations.blocks)
     largest = max(sum(len(chunk.points) for chunk in block) for block in observations.blocks)
-    if "batch_size" not in options:
+    if "batch_size" not in options or ("optimizer" in options and update(config) != "gradient"):
         per_step = blocks
     elif (size := block_size(config, observations.shape[0])) is not None:
         per_step = min(blocks, max(1, round(size / largest)))
