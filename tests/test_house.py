@@ -59,6 +59,7 @@ CHOICES = {
     "methods/statistics": ("method", "statistics"),
     "methods/m_steps": ("method", "update"),
 }
+LONGEST = 350  # lines of a module
 DEFAULTS = {"statistics": "fresh"}  # of a YAML that does not name one
 
 
@@ -141,6 +142,11 @@ def test_a_file_in_a_folder_of_choices_is_a_word_of_a_yaml(folder: str, where: t
         words |= {path.stem} if key == "name" else {content.get(key, DEFAULTS.get(key)), *rule.split(", ")}
     files = {path.stem for path in (PACKAGE / folder).glob("*.py")} - {"__init__"}
     assert files <= words, "what is no choice belongs into base/, parts/ or families/"
+
+
+def test_no_module_is_long() -> None:
+    long = {name_of(path) for path in MODULES if len(path.read_text(encoding="utf-8").splitlines()) > LONGEST}
+    assert not long, "a coherent part goes to base/ or parts/"
 
 
 def test_the_rules_are_about_modules_that_exist() -> None:

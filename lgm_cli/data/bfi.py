@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from lgm_cli.data.base import packaged
-from lgm_cli.data.base.make_table import rectangle
 from lgm_cli.data.base.table import Table
 
 
@@ -16,10 +12,4 @@ def load(options: dict[str, Any], simulate: object = None) -> Table:
     """The 25 items by name, without gender, education and age; rows go by the numbers of the respondents."""
     frame = packaged.frame("psych", "bfi")
     items = frame.iloc[:, 1:26]
-    return rectangle(
-        name="bfi",
-        values=items.to_numpy(np.float64),
-        row_labels=pd.Index(frame["rownames"]),
-        column_labels=items.columns,
-        index_name="rownames",
-    )
+    return packaged.columns(frame, "bfi", items)

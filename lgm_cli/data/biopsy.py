@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lgm_cli.data.base import packaged
-from lgm_cli.data.base.make_table import rectangle
 from lgm_cli.data.base.table import Table
 
 GRADED = {
@@ -28,12 +26,6 @@ GRADED = {
 def load(options: dict[str, Any], simulate: object = None) -> Table:
     """Rows are tumours, by their row numbers, grouped as benign or malignant; columns are the grades."""
     frame = packaged.frame("MASS", "biopsy")
-    table = rectangle(
-        name="biopsy",
-        values=frame[list(GRADED)].to_numpy(np.float64),
-        row_labels=pd.Index(frame["rownames"]),
-        column_labels=pd.Index(list(GRADED)),
-        index_name="rownames",
-    )
+    table = packaged.columns(frame, "biopsy", frame.filter(GRADED))
     titles = pd.Index(list(GRADED.values()))
     return dataclasses.replace(table, row_groups=pd.Index(frame["class"]), column_titles=titles)

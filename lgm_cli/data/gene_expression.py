@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lgm_cli.data.base import packaged
-from lgm_cli.data.base.make_table import rectangle
 from lgm_cli.data.base.table import Table
 
 
@@ -17,11 +15,5 @@ def load(options: dict[str, Any], simulate: object = None) -> Table:
     """Rows go by the names of the samples and are grouped by tissue, columns by the names of the genes."""
     frame = packaged.frame("dslabs", "tissue_gene_expression")
     genes = frame.filter(regex=r"^x\.")
-    table = rectangle(
-        name="gene_expression",
-        values=genes.to_numpy(np.float64),
-        row_labels=pd.Index(frame["rownames"]),
-        column_labels=genes.columns.str.removeprefix("x."),
-        index_name="rownames",
-    )
+    table = packaged.columns(frame, "gene_expression", genes.rename(columns=lambda name: name.removeprefix("x.")))
     return dataclasses.replace(table, row_groups=pd.Index(frame["y"]))

@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lgm_cli.data.base import packaged
 from lgm_cli.data.base.classes import classes_of
-from lgm_cli.data.base.make_table import rectangle
 from lgm_cli.data.base.table import Table
 
 MEASURED = ("bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g")
@@ -20,14 +18,7 @@ def load(options: dict[str, Any], simulate: object = None) -> Table:
     """Rows go by their numbers and are grouped by species, which data.labels makes their classes; columns are the
     measurements."""
     frame = packaged.frame("modeldata", "penguins")
-    measured = frame[list(MEASURED)]
-    table = rectangle(
-        name="penguins",
-        values=measured.to_numpy(np.float64),
-        row_labels=pd.Index(frame["rownames"]),
-        column_labels=measured.columns,
-        index_name="rownames",
-    )
+    table = packaged.columns(frame, "penguins", frame.filter(MEASURED))
     table = dataclasses.replace(table, row_groups=pd.Index(frame["species"]))
     if options.get("labels") is None:
         return table

@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lgm_cli.data.base import packaged
-from lgm_cli.data.base.make_table import rectangle
 from lgm_cli.data.base.table import Table
 
 COUNTED = {
@@ -25,11 +23,5 @@ COUNTED = {
 def load(options: dict[str, Any], simulate: object = None) -> Table:
     """Rows are people, by their row numbers; columns are counts of a year."""
     frame = packaged.frame("AER", "NMES1988")
-    table = rectangle(
-        name="visits",
-        values=frame[list(COUNTED)].to_numpy(np.float64),
-        row_labels=pd.Index(frame["rownames"]),
-        column_labels=pd.Index(list(COUNTED)),
-        index_name="rownames",
-    )
+    table = packaged.columns(frame, "visits", frame.filter(COUNTED))
     return dataclasses.replace(table, column_titles=pd.Index(list(COUNTED.values())))

@@ -87,10 +87,7 @@ class Evaluator:
     @cached_property
     def _log_scales(self) -> float:
         """The sum over observed entries of the logarithms of their scales."""
-        scale, total = self.model.observations.scale.log(), 0.0
-        for chunk in self._chunks:
-            total += float((chunk.weight * chunk.take(scale.to(chunk.weight))).cpu().double().sum())
-        return total
+        return sum(float(self.model.log_scales(chunk).cpu().double().sum()) for chunk in self._chunks)
 
     @property
     def own_columns(self) -> list[str]:

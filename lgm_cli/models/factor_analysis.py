@@ -17,21 +17,20 @@ from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.linear_gaussian_model import LinearGaussianModel
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.parts.factor_analysis_simulation import simulated_factors
+from lgm_cli.models.parts.factor_analysis_start import INITIAL_OFFSET_SHARE, PAIRED_COLUMNS, correlations, shared_axes
+from lgm_cli.models.parts.factor_analysis_sums import add_sparse_sums, add_sums
+from lgm_cli.models.parts.factor_analysis_warnings import heywood_case, not_identified
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.base import Frame
 from lgm_cli.posteriors.costs import sparse_part_size
 from lgm_cli.posteriors.dense import DensePosterior
-from lgm_cli.posteriors.sparse import column_sums
 from lgm_cli.randomness import generator
 
 INITIAL_SHARE = 0.1  # of the variance, carried by random factors at the start; far enough from the saddle at zero
-INITIAL_OFFSET_SHARE = 0.1
-LARGEST_START = 0.3  # share of the variance that principal axes carry at the start
 RANDOM_PART = 0.1  # of the loadings at the start, so that seeds differ
-PAIRED_COLUMNS = 2048  # up to which the covariances of all pairs of columns are affordable
-FEW = 5  # data points that tell half of what many do of a pair's covariance
 SPARSE_DIM = 100  # latents up to which ratings are sparse rows: beyond, matrices of all columns take much memory
 SOLVED_SPARSE_DIM = 32  # the same for an iterative solver, which does without matrices where they are large
 NO_OFFSET = 1e-9  # variance of an offset times the columns that share it, beside which it is none
@@ -74,35 +73,7 @@ class FactorAnalysis(LinearGaussianModel):
             )
 
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Loadings N(0, 1/D), so that the factors give every entry a variance of about one; factor_share of the
-        variance is theirs, offset_share the offset's, the rest noise. Entries are hidden with probability
-        hidden_share."""
-        n, m, d = options["num_points"], options["num_dimensions"], options["latent_dim"]
-        draw = generator(options["seed"], "simulate")
-        kind = {"dtype": torch.float64, "generator": draw}
-        total = 1 / options["factor_share"]
-        offset_variance = options["offset_share"] * total
-        noise = total - 1 - offset_variance
-        if noise <= 0:
-            raise UserError(
-                "data.factor_share and data.offset_share add up to one or more, which leaves no noise",
-                "choose shares that add up to less than one",
-            )
-        truth = {
-            "loadings": torch.randn(m, d, **kind) / math.sqrt(d),
-            "mean": torch.randn(m, **kind),
-            "noise_variance": torch.full((m,), noise, dtype=torch.float64),
-        }
-        y = (
-            truth["mean"]
-            + torch.randn(n, d, **kind) @ truth["loadings"].T
-            + math.sqrt(noise) * torch.randn(n, m, **kind)
-        )
-        if offset_variance:
-            truth["offset_variance"] = torch.tensor(offset_variance, dtype=torch.float64)
-            y += math.sqrt(offset_variance) * torch.randn(n, 1, **kind)
-        y[torch.rand(n, m, **kind) < options["hidden_share"]] = math.nan
-        return {"values": y.numpy(), "truth": {name: value.numpy() for name, value in truth.items()}}
+        return simulated_factors(options)
 
     def prepare(self, observations: Observations) -> None:
         super().prepare(observations)
@@ -143,30 +114,8 @@ class FactorAnalysis(LinearGaussianModel):
             parameters["offset_variance"] = torch.tensor(INITIAL_OFFSET_SHARE)
         return {name: value.to(**like) for name, value in parameters.items()}
 
-    def _correlations(self) -> Tensor:
-        """Of the columns, (M, M), each pair's from the data points at which both were observed; float64, on the CPU."""
-        square, together = torch.zeros(2, *2 * self.observations.shape[1:], dtype=torch.float64)
-        for chunk in self.observations.chunks:
-            for part in chunk.split(PAIRED_COLUMNS):
-                weight, values = part.scattered(len(square))
-                square += (values.mT @ values).cpu().double()
-                together += (weight.mT @ weight).cpu().double()
-        return square / (together + FEW)
-
     def _principal_axes(self) -> Tensor:
-        """Loadings U (Lambda s)^(1/2), (M, D), of the leading eigenvalues Lambda of the correlations without what an
-        offset explains; s <= 1 such that they carry LARGEST_START of the variance at most. The diagonal is each
-        column's largest correlation, a usual first guess of communalities (Harman, Modern Factor Analysis, 1976,
-        section 5.5)."""
-        correlations = self._correlations()
-        if self.offset:
-            rows = self._offset_rows.cpu().double()
-            correlations -= INITIAL_OFFSET_SHARE * torch.outer(rows, rows)
-        correlations.fill_diagonal_(0.0)
-        correlations.diagonal().copy_(correlations.abs().amax(1))
-        size, axes = leading(correlations, self.latent_dim)
-        size = size.clamp_min(1e-2 * float(size[0].clamp_min(1e-2)))
-        return axes * (size * min(1.0, LARGEST_START * len(axes) / float(size.sum()))).sqrt()
+        return shared_axes(correlations(self.observations), self.latent_dim, self._offset_rows if self.offset else None)
 
     def free(self, parameters: Parameters) -> Parameters:
         """Loadings and mean in units of the noise's standard deviation, logarithms of variances; all of a column
@@ -236,46 +185,12 @@ class FactorAnalysis(LinearGaussianModel):
             } | ({} if entropy is None else {"entropy": ()})
             total = {name: posterior.mean.new_zeros(shape) for name, shape in shapes.items()}
         if isinstance(chunk, SparseRows):
-            self._add_sparse(total, chunk, posterior)
-            return total
-        moment = self._moment(posterior)
-        first = moment[:, self.latent_dim]  # E[u]
-        if chunk.index is None:
-            total["second_moment"].view(m, q * q).addmm_(chunk.weight.T, moment.flatten(1))
-            total["cross_moment"].addmm_(chunk.values.T, first)
-        elif chunk.index.dim() == 1:
-            total["second_moment"][chunk.index] += moment.sum(0)
-            total["cross_moment"][chunk.index] += chunk.values.T @ first
+            add_sparse_sums(total, chunk, posterior, self.latent_dim)
         else:
-            chunk.add_to_columns(total["second_moment"], chunk.weight[:, :, None, None] * moment[:, None])
-            chunk.add_to_columns(total["cross_moment"], chunk.values[:, :, None] * first[:, None])
-        chunk.add_to_columns(total["square"], chunk.values**2)
-        total["points"] += len(moment)
-        d = self.latent_dim
-        total["latent_square"] += moment[:, :d, :d].diagonal(dim1=1, dim2=2).sum()
+            add_sums(total, chunk, posterior, self.latent_dim)
         if entropy is not None:
             total["entropy"] += entropy.sum()
-        if self.offset:
-            total["offset_square"] += moment[:, -1, -1].sum()
         return total
-
-    def _add_sparse(self, total: Statistics, rows: SparseRows, posterior: Posterior) -> None:
-        """The same of sparse rows, in place, from sums over the entries of each column of w = (z, o / sqrt(v), 1)."""
-        sums, order = column_sums(rows, posterior), list(range(self.dim + 1))
-        unit = posterior.mean.new_ones(self.dim + 1)
-        square = (posterior.marginal_variance + posterior.mean.square()).sum(0)
-        if self.offset:
-            assert posterior.frame.scale is not None
-            order = [*order[:-2], self.dim, self.latent_dim]
-            unit[-1] = posterior.frame.scale[-1]
-            total["offset_square"] += unit[-1] ** 2 * square[-1]
-        total["second_moment"] += sums.second[:, order][:, :, order] * (unit[:, None] * unit)
-        total["cross_moment"] += sums.cross[:, order] * unit
-        total["square"] += sums.square
-        total["points"] += len(rows.points)
-        total["latent_square"] += square[: self.latent_dim].sum()
-        if (entropy := posterior.entropy()) is not None:
-            total["entropy"] += entropy.sum()
 
     def _numbers_of_statistics(self, chunk: Chunk, points: int) -> float:
         """E[u u^T] of the data points and what it is made of, entry by entry in the gathered layout, and its sums."""
@@ -296,21 +211,6 @@ class FactorAnalysis(LinearGaussianModel):
         if self.in_sparse_rows(block, solved):
             return self.observations.sparse(block, sparse_part_size(self.dim))
         return super().layout(block, solved)
-
-    def _moment(self, posterior: Posterior) -> Tensor:
-        """E[u u^T] of u = (z, 1, o), (n, q, q)."""
-        d, mean = self.latent_dim, posterior.mean
-        second = posterior.covariance + mean[:, :, None] * mean[:, None, :]
-        moment = mean.new_ones(len(mean), self.dim + 1, self.dim + 1)
-        moment[:, :d, :d] = second[:, :d, :d]
-        moment[:, :d, d] = moment[:, d, :d] = mean[:, :d]
-        if self.offset:
-            assert posterior.frame.scale is not None
-            root = posterior.frame.scale[-1]  # the latent coordinate is o / sqrt(v)
-            moment[:, :d, -1] = moment[:, -1, :d] = root * second[:, :d, -1]
-            moment[:, d, -1] = moment[:, -1, d] = root * mean[:, -1]
-            moment[:, -1, -1] = root**2 * second[:, -1, -1]
-        return moment
 
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         """1/2 sum omega [psi E(y - phi z - eta - c o)^2 - log psi] + 1/2 sum (E|z|^2 + E[o^2] / v + log v), and the
@@ -432,16 +332,8 @@ class FactorAnalysis(LinearGaussianModel):
         return max(0, math.floor((2 * m + 1 - math.sqrt(8 * m + 1 + 8 * offset)) / 2))
 
     def _not_identified(self) -> list[str]:
-        most = self.most_identified(self.offset)
-        if self.latent_dim <= most:
-            return []
-        mend = [f"model.latent_dim={most} or less"] if most else []
-        mend += ["model.offset=false"] if self.offset and self.latent_dim <= self.most_identified(False) else []
-        return [
-            f"model.latent_dim={self.latent_dim}{' with an offset' if self.offset else ''} is too much for "
-            f"{self.observations.shape[1]} columns: their covariances do not determine the loadings and the noise "
-            f"variances, others fit as well ({', or '.join(mend) or 'more columns'})"
-        ]
+        most, without = self.most_identified(self.offset), self.most_identified(False)
+        return not_identified(self.latent_dim, self.observations.shape[1], self.offset, most, without)
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         found = self._not_identified()
@@ -449,17 +341,6 @@ class FactorAnalysis(LinearGaussianModel):
             found.append("the offset variance ended at its floor: the data show no offsets (model.offset=false)")
         low = torch.nonzero(parameters["noise_variance"] <= NEAR_FLOOR * self.noise_floor).flatten().tolist()
         if low:
-            shown = ", ".join(names[i] for i in low[:5]) + (f" and {len(low) - 5} more" if len(low) > 5 else "")
-            fewer = "fewer factors or more data for it tell" if self.latent_dim > 1 else "more data for it tell"
-            found.append(
-                f"Heywood case: the noise variance of {shown} ended at its floor, {self.noise_floor:g} of the "
-                f"variance, or just above ({self.lower_floor} lets it fall further; where it ends at that floor too, "
-                f"{fewer} noise from signal)"
-            )
+            lower = f"{self.lower_floor} lets it fall further"
+            found.append(heywood_case([names[i] for i in low], self.latent_dim, self.noise_floor, lower))
         return found
-
-
-def leading(matrix: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalues of a symmetric matrix, falling, and their eigenvectors in columns."""
-    size, axes = torch.linalg.eigh(matrix)
-    return size.flip(0)[:number], axes.flip(1)[:, :number]

@@ -9,31 +9,26 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.base.mixture import Mixture, error_of_components
 from lgm_cli.models.base.parameters import ANY, NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.families.normal import Normal, normal
 from lgm_cli.models.families.normal_emissions import PART
 from lgm_cli.models.families.predictive import NormalMixturePredictive
-from lgm_cli.numerics.assignment import best_assignment
-from lgm_cli.numerics.k_means import k_means, nearest
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.costs import exact_part_size
 from lgm_cli.posteriors.responsibilities import Responsibilities
 from lgm_cli.randomness import generator
 
-START_NUMBERS = 1 << 24  # of the table's numbers, of which starting means are drawn; of a larger table, of some rows
-SHOWN = 5  # components that a warning names
 AUTO = "model.num_components=auto is as many components as data.labels has classes, and there are none"
 
 
-class GaussianMixture(LatentVariableModel):
+class GaussianMixture(Mixture):
     """k_n ~ weights,  y_n | k_n ~ N(means_k, covariances_k), of which any entries may be missing at random.
 
     covariance: full (each component its own), tied (one for all), diagonal, or spherical (one variance, in the data's
@@ -55,6 +50,7 @@ class GaussianMixture(LatentVariableModel):
     choices: ClassVar = {"learning_rate": {"adam": 0.03, "rmsprop": 0.01, "adagrad": 0.1, "sgd": 0.03}}
 
     family: Normal
+    start_numbers = 1 << 24
 
     def __init__(self, num_components: int | str, covariance: str, noise_floor: float) -> None:
         self.num_components = num_components if isinstance(num_components, int) else 0  # auto: as many as classes
@@ -62,14 +58,9 @@ class GaussianMixture(LatentVariableModel):
 
     def check(self, data: Data) -> None:
         super().check(data)
-        points, names = data.shape[0], data.table.class_names
+        names = data.table.class_names
         if not self.num_components and names is None:
             raise UserError(AUTO, "give their number, e.g. model.num_components=3")
-        if self.num_components > points:
-            raise UserError(
-                f"model.num_components={self.num_components} components cannot be learned from {points} data points",
-                f"use model.num_components={points} or less",
-            )
         if names is not None and 0 < self.num_components < len(names):
             raise UserError(
                 f"model.num_components={self.num_components} is fewer than the {len(names)} classes of data.labels",
@@ -125,21 +116,13 @@ class GaussianMixture(LatentVariableModel):
         """Means by k-means on the standardised table, its gaps filled with column means, then an M-step from rows
         assigned to the nearest. Rows of a known class stay with its component, which begins at their mean. A component
         of few rows takes more of the covariance of all."""
-        means, k = self._starting_means(seed), self.num_components
+        means, k = self.starting_centers(generator(seed, "initial means")), self.num_components
         like = {"dtype": self.observations.dtype, "device": self.observations.device}
         columns = self.observations.shape[1]
         identity = torch.eye(columns, **like).expand(k, -1, -1)
         first = {"weights": torch.full((k,), 1 / k, **like), "means": means.to(**like)}
         first["covariances"] = self.family.compact(identity)
-        total: Statistics = {}
-        for chunk in self.observations.chunks:
-            _, values = chunk.scattered(columns)
-            assigned = nearest(values, first["means"])
-            if chunk.classes is not None:
-                assigned = torch.where(chunk.classes >= 0, chunk.classes, assigned)
-            certain = one_hot(assigned, k).to(**like)
-            found = self.family.emissions(first, chunk).statistics(certain) | {"components": certain.sum(0)}
-            total = {name: value + total.get(name, 0.0) for name, value in found.items()}
+        total = self.statistics_of_clusters(first, first["means"])
         new = self.maximise(first, total)
         rows = total["components"]
         written = self.family.written(new["covariances"], k, columns)
@@ -149,21 +132,9 @@ class GaussianMixture(LatentVariableModel):
         new["weights"] = (rows + 1) / (rows + 1).sum()
         return new
 
-    def _starting_means(self, seed: int) -> Tensor:
-        """(K, M), float64, on the CPU: the same whatever the blocks of the observations."""
-        (points, columns), draw = self.observations.shape, generator(seed, "initial means")
-        limit = max(self.num_components, START_NUMBERS // columns)
-        place = torch.full((points,), -1)
-        chosen = torch.randperm(points, generator=draw)[:limit].sort().values
-        place[chosen] = torch.arange(len(chosen))
-        table = torch.zeros(len(chosen), columns, dtype=torch.float64)
-        known = torch.full((len(chosen),), -1) if self.observations.class_names else None
-        for chunk in self.observations.chunks:
-            where = place[chunk.points.cpu()]
-            table[where[where >= 0]] = chunk.scattered(columns)[1].cpu().double()[where >= 0]
-            if known is not None and chunk.classes is not None:
-                known[where[where >= 0]] = chunk.classes.cpu()[where >= 0]
-        return k_means(table, self.num_components, draw, known=known)
+    def features(self, chunk: Chunk) -> Tensor:
+        """Standardised values, gaps filled with column means."""
+        return chunk.scattered(self.observations.shape[1])[1]
 
     def free(self, parameters: Parameters) -> Parameters:
         """Logarithms of weights, means, and covariances above their floor as the family has them."""
@@ -257,21 +228,6 @@ class GaussianMixture(LatentVariableModel):
 
     # Learning --------------------------------------------------------------------------------------------------
 
-    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Responsibilities:
-        emissions = self.family.emissions(parameters, chunk)
-        return Responsibilities(parameters["weights"].log(), emissions, inverse_temperature, chunk.classes)
-
-    @torch.no_grad()  # the posterior is held fixed
-    def statistics(self, chunk: Chunk, posterior: Any) -> Statistics:
-        """Sums of the responsibilities, `components` (K,), and the family's moments of rows weighted with them."""
-        weights, entropy = posterior.responsibilities, posterior.entropy()
-        found = posterior.emissions.statistics(weights) | {"components": weights.sum(0)}
-        return found if entropy is None else found | {"entropy": entropy.sum()}
-
-    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
-        component = torch.special.xlogy(statistics["components"], parameters["weights"]).sum()
-        return self.family.expected_loss(parameters, statistics) - component
-
     def maximise(
         self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
     ) -> Parameters:
@@ -295,9 +251,6 @@ class GaussianMixture(LatentVariableModel):
         weights = posterior.responsibilities.cpu().double()
         return NormalMixturePredictive.of(weights, center + scale * mean, scale**2 * variance)
 
-    def inferred(self, parameters: Parameters, posterior: Any) -> dict[str, Tensor]:
-        return {"responsibilities": posterior.responsibilities}
-
     def implied_covariance(self, exported: Parameters) -> Tensor:
         weights, means = exported["weights"], exported["means"]
         apart = means - weights @ means
@@ -316,11 +269,7 @@ class GaussianMixture(LatentVariableModel):
             spread = torch.nn.functional.pad(exported["covariances"] / deviation / deviation[:, None], (1, 0, 1, 0))
             return (exported["weights"][:, None, None] * (u[:, :, None] * u[:, None] + spread)).flatten(1)
 
-        found, wanted = moments(self.export(parameters)), moments(true)
-        most = max(len(found), len(wanted))
-        found, wanted = (torch.nn.functional.pad(part, (0, 0, 0, most - len(part))) for part in (found, wanted))
-        order = best_assignment(torch.cdist(found, wanted).square().numpy())
-        return float(torch.linalg.norm(found - wanted[order]) / torch.linalg.norm(wanted))
+        return error_of_components(moments(self.export(parameters)), moments(true))
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         found, k = [], self.num_components
@@ -328,7 +277,7 @@ class GaussianMixture(LatentVariableModel):
         low = torch.nonzero(smallest <= NEAR_FLOOR * self.noise_floor).flatten().tolist()
         mend = "fewer components" if k > 1 else "fewer columns"
         if low:
-            which = "the common covariance" if self.covariance == "tied" else f"the covariance of {self._named(low)}"
+            which = "the common covariance" if self.covariance == "tied" else f"the covariance of {self.named(low)}"
             found.append(
                 f"{which} ended at its floor, {self.noise_floor:g} of the variance in some direction, or just above: "
                 f"its rows hardly differ there ({self.lower_floor} lets it fall further; {mend} or a simpler "
@@ -339,14 +288,7 @@ class GaussianMixture(LatentVariableModel):
         few = torch.nonzero(rows < needed).flatten().tolist()
         if few:
             found.append(
-                f"{self._named(few)} {'has' if len(few) == 1 else 'have'} fewer than {needed} data points each, too "
+                f"{self.named(few)} {'has' if len(few) == 1 else 'have'} fewer than {needed} data points each, too "
                 f"few for a mean and a covariance ({mend} or a simpler model.covariance)"
             )
         return found
-
-    def _named(self, components: list[int]) -> str:
-        """`component 2`, or `components 2, 3 (Adelie) and 4 more`, counted from one, with the names of classes."""
-        classes = self.observations.class_names
-        names = [f"{number + 1}" + (f" ({classes[number]})" if number < len(classes) else "") for number in components]
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        return f"component{'s' if len(names) > 1 else ''} {', '.join(names[:SHOWN])}{more}"

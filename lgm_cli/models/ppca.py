@@ -12,7 +12,8 @@ from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
-from lgm_cli.models.factor_analysis import FactorAnalysis, leading
+from lgm_cli.models.factor_analysis import FactorAnalysis
+from lgm_cli.models.parts.factor_analysis_start import correlations, leading
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.units import standardisation
 
@@ -68,7 +69,7 @@ class Ppca(FactorAnalysis):
     def _principal_axes(self) -> Tensor:
         """The maximum for complete data, from covariances in the data's own units, standardised."""
         scale = self.observations.scale.cpu()
-        covariances = self._correlations().fill_diagonal_(1.0) * scale * scale[:, None]
+        covariances = correlations(self.observations).fill_diagonal_(1.0) * scale * scale[:, None]
         size, axes = leading(covariances, self.latent_dim)
         rest = float(covariances.trace() - size.sum()) / max(1, len(scale) - self.latent_dim)
         return axes * (size - rest).clamp_min(1e-2 * float(size[0])).sqrt() / scale[:, None]

@@ -17,30 +17,27 @@ from lgm_cli.models.base.latent_variable_model import Posterior, Reference
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
-from lgm_cli.models.parts.signal_dictionary import bands_of, basis_of, group_of, operator_of
+from lgm_cli.models.parts.signal_dictionary import bands_of, basis_of, column_norms, group_of, operator_of, side_of
+from lgm_cli.models.parts.sparse_bayes_costs import SignalCosts
+from lgm_cli.models.parts.sparse_bayes_expectations import expected_misfit, expected_squares
 from lgm_cli.models.parts.sparse_bayes_scores import SignalScores
 from lgm_cli.models.parts.sparse_bayes_simulation import simulated_signals
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.operators.base import LinearOperator, Squares
+from lgm_cli.operators.base import LinearOperator
 from lgm_cli.operators.cosine import subsampled_cosine
 from lgm_cli.operators.entries import Dense, Masked
 from lgm_cli.operators.wavelet import Wavelet
 from lgm_cli.posteriors.base import Frame
-from lgm_cli.posteriors.costs import EXACT_PARTS
 from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.posteriors.operator import OperatorPosterior, OperatorPrecision
-from lgm_cli.posteriors.samples import SamplePosterior
-from lgm_cli.randomness import generator
 
 NOISE_RANGE = (1e-20, 1e12)  # of noise variances, as shares of the same: between them A can be factorised
 NOISE_SHARE = 0.1  # of the measurements' mean square, where a noise variance is to be learned and none is given
-FEW_ENTRIES = 1 << 26  # of Phi, up to which column norms without a closed form are exact
 WEAKEST_COLUMN = 0.05  # squared length of a column, of the average, that sets the bound of those still shorter
-PROBES = 256  # behind an estimate of them: each is known to 9%
 
 
-class SparseBayes(SignalScores):
+class SparseBayes(SignalScores, SignalCosts):
     """y_j = Phi w_j + noise,  w_jd ~ N(0, 1 / alpha_d),  noise ~ N(0, I / psi),  j = 1..J signals (tasks).
 
     Phi = H B^T, (M, D), is known: measurements H of a signal with the coefficients w in a basis B. The precisions
@@ -116,7 +113,7 @@ class SparseBayes(SignalScores):
         like = {"dtype": observations.dtype, "device": observations.device}
         self._unit = observations.scale[0].cpu()
         self._norms_of: dict[int, tuple[Chunk, Tensor]] = {}
-        self._norms = self._column_norms(torch.ones(1, self.operator.out_dim, **like))[0]
+        self._norms = column_norms(self.operator, torch.ones(1, self.operator.out_dim, **like))[0]
         self._norms = self._norms.clamp_min(1e-6 * self._norms.max())
         given = dictionary.noise_variance if self.given_noise == "auto" else self.given_noise
         noise = NOISE_SHARE if given is None else float(given) / float(self._unit) ** 2
@@ -128,7 +125,7 @@ class SparseBayes(SignalScores):
             )
         self._noise = torch.tensor(noise, **like)
         bands = bands_of(dictionary)
-        self._group = group_of(dictionary, self._side(), bands).to(observations.device)
+        self._group = group_of(dictionary, side_of(self.block, dictionary), bands).to(observations.device)
         self._size = torch.bincount(self._group).to(**like)
         self._band = torch.empty(len(self._size), dtype=torch.long, device=observations.device)
         self._band[self._group] = bands.to(observations.device)
@@ -136,30 +133,13 @@ class SparseBayes(SignalScores):
         self._floor = self.smallest_variance * self._noise / self._average(weakest)
         self._dense: Tensor | None = None
 
-    def _column_norms(self, weight: Tensor) -> Tensor:
-        """diag(Phi^T Omega_n Phi), (n, D), for weight (n, M). Where there is no closed form and many entries, an
-        unbiased estimate from random signs (Hutchinson 1990): it only preconditions, and scales the bound."""
-        if not isinstance(self.operator.squares(), Squares) or self.dim * self.operator.out_dim <= FEW_ENTRIES:
-            return self.operator.column_norms_squared(weight)
-        draw = generator(0, "column norms", device=weight.device)
-        total = torch.zeros(len(weight), self.dim, dtype=weight.dtype, device=weight.device)
-        for _ in range(PROBES):
-            signs = torch.randint(2, weight.shape, generator=draw, device=weight.device)
-            total += self.operator.transpose(weight * (2 * signs - 1)).square()
-        return total / PROBES
-
     def _norms_seen(self, chunk: Chunk) -> Tensor:
         """The same for the entries of a chunk, once."""
         if id(chunk) not in self._norms_of:
             weight, _ = chunk.scattered(self.operator.out_dim)
             weight = weight[:1] if bool((weight == weight[0]).all()) else weight
-            self._norms_of[id(chunk)] = chunk, self._column_norms(weight)
+            self._norms_of[id(chunk)] = chunk, column_norms(self.operator, weight)
         return self._norms_of[id(chunk)][1]
-
-    def _side(self) -> int:
-        if self.block != "auto":
-            return int(self.block)
-        return 2 if self.dictionary.basis == "wavelet" and len(self.dictionary.shape) == 2 else 1
 
     def _total(self, values: Tensor) -> Tensor:
         """Sums of (D,) over the coefficients that share a precision, (G,)."""
@@ -248,13 +228,6 @@ class SparseBayes(SignalScores):
             return found
         return super().posterior(parameters, chunk, inverse_temperature)
 
-    @staticmethod
-    def _alike(chunk: Chunk) -> bool:
-        """Whether the data points of a chunk observe the same entries."""
-        if chunk.index is None:
-            return bool((chunk.weight == chunk.weight[0]).all())
-        return chunk.index.dim() == 1 or (bool(chunk.weight.all()) and bool((chunk.index == chunk.index[0]).all()))
-
     def _rows(self, index: Tensor | None) -> LinearOperator:
         if index is None or len(index) == self.operator.out_dim:
             return self.operator
@@ -262,36 +235,13 @@ class SparseBayes(SignalScores):
             return subsampled_cosine(self.dictionary.shape, torch.as_tensor(self.dictionary.kept)[index.cpu()])
         return Masked(index, self.operator.out_dim) @ self.operator
 
-    @staticmethod
-    def _square(posterior: Posterior) -> Tensor:
-        """sum_n E[v_nd^2] of whitened coefficients v, (D,)."""
-        if isinstance(posterior, SamplePosterior):
-            return posterior.mean.square().sum(0) + posterior.samples.square().mean(1).sum(0)
-        return (posterior.mean.square() + posterior.marginal_variance).sum(0)
-
     def _moments(self, parameters: Parameters, posterior: Posterior) -> Tensor:
         """sum_n E[w_nd^2], summed over what shares a precision, (G,): fixed for a posterior held fixed, else live in
         alpha."""
         precisions = parameters["precisions"]
-        return self._total(self._square(posterior)) / (
+        return self._total(expected_squares(posterior)) / (
             precisions if posterior.mean.requires_grad else precisions.detach()
         )
-
-    def _misfit(self, chunk: Chunk, posterior: Posterior) -> Tensor:
-        """psi sum_nm omega_nm E[(y_nm - Phi w_nm)^2], (): fixed for a posterior held fixed, else live in all
-        parameters."""
-        if isinstance(posterior, SamplePosterior):
-            assert posterior.precision is not None and posterior.targets is not None
-            fitted = posterior.precision.forward(torch.cat([posterior.mean[:, None], posterior.samples], 1))
-            residual, spread = posterior.targets - fitted[:, 0], fitted[:, 1:].square().mean(1)
-        elif isinstance(posterior, OperatorPosterior):
-            residual = posterior.residual
-            spread = posterior.fitted_variance.expand_as(residual)
-        else:
-            chunk = chunk.gathered
-            residual = posterior.residual
-            spread = chunk.weight * posterior.observed_variance(posterior.rows)
-        return residual.square().sum() + spread.sum()
 
     def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
         """1/2 sum_d alpha_d E[w_d^2] - n/2 sum_d log alpha_d + 1/2 (psi E|y - Phi w|^2 - m log psi), summed over data
@@ -302,7 +252,7 @@ class SparseBayes(SignalScores):
         if self.learn_noise or posterior.mean.requires_grad:
             noise = self._noise_of(parameters)
             live = noise if posterior.mean.requires_grad else noise.detach()
-            misfit = live * self._misfit(chunk, posterior)
+            misfit = live * expected_misfit(chunk, posterior)
             loss = loss + 0.5 * (misfit / noise + chunk.observed * noise.log())
         return loss
 
@@ -315,9 +265,9 @@ class SparseBayes(SignalScores):
         sum E|y - Phi w|^2."""
         frame = posterior.frame
         assert frame.scale is not None and frame.unit is not None
-        square = self._total(self._square(posterior) * frame.scale.square())
+        square = self._total(expected_squares(posterior) * frame.scale.square())
         points, entries = torch.tensor(float(len(posterior.mean))), chunk.weight.sum()
-        misfit = frame.unit.square() * self._misfit(chunk, posterior)
+        misfit = frame.unit.square() * expected_misfit(chunk, posterior)
         found = {"moments": square, "points": points, "misfit": misfit, "entries": entries}
         entropy = posterior.entropy()
         return found if entropy is None else found | {"entropy": entropy.sum()}
@@ -339,38 +289,6 @@ class SparseBayes(SignalScores):
         if self.learn_noise:
             maximised["noise_variance"] = (statistics["misfit"] / statistics["entries"]).clamp_min(self.noise_floor)
         return maximised
-
-    def exact_operations(self, observed: np.ndarray) -> np.ndarray:
-        """Of C in the dual form, its factorisation and inverse; of rows of Phi, those of a matrix."""
-        if not self._by_products(float(observed.max())):
-            return super().exact_operations(observed)
-        return observed**3 + 2 * observed * self._transform
-
-    def _by_products(self, observed: float) -> bool:
-        """Whether `posterior` takes the dual form by the products of a fast operator: all data points of a chunk
-        observe the same entries."""
-        alike = all(self._alike(chunk) for chunk in self.observations.chunks)
-        return alike and observed <= self.dim and not isinstance(self.operator, Dense)
-
-    @property
-    def _transform(self) -> float:
-        """Multiplications of a fast transform of a signal, about."""
-        return 5 * self.dim * math.log2(max(self.dim, 2))
-
-    def product_operations(self, observed: np.ndarray) -> np.ndarray:
-        if isinstance(self.operator, Dense):
-            return super().product_operations(observed)
-        return np.full_like(observed, 2 * self._transform)
-
-    def exact_bytes(self, gradient: bool = False) -> float:
-        """Of the dual form by the operator's own products, in double precision, seven matrices for all data points;
-        otherwise the matrix of Phi, and what is computed of it."""
-        observed = self.observations.longest
-        if self._by_products(observed):
-            before = 2 * (self.observations.shape[0] > EXACT_PARTS)  # factor and inverse of a part before
-            return 8 * (7.0 + before) * observed**2
-        dense = self.observations.shape[1] * self.dim * (self._dense is None)
-        return super().exact_bytes(gradient) + self.observations.dtype.itemsize * dense
 
     def _numbers_of_statistics(self, chunk: Chunk, points: int) -> float:
         """The rows once more, where the noise is learned."""

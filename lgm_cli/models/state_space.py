@@ -19,9 +19,12 @@ from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.parts.one_step_variances import one_step_variances
+from lgm_cli.models.parts.state_space_canonical import turned
 from lgm_cli.models.parts.state_space_maximisation import expected_loss, maximise, moments
 from lgm_cli.models.parts.state_space_simulation import simulated_states
+from lgm_cli.models.parts.state_space_spread import spread_of_covariances, spread_of_samples
 from lgm_cli.models.parts.state_space_start import packed, principal_start, raised_root, unpacked
+from lgm_cli.models.parts.state_space_warnings import at_the_floor, growing_states
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.chain import Chain, ChainPosterior, ChainPrecision
@@ -209,17 +212,10 @@ class StateSpace(LatentGaussianModel):
         start = path[0] - chain.first @ chain.start_inverse.mT
         square = residual.square().sum() + start.square().sum() + path[1:].square().sum()
         if isinstance(posterior, SamplePosterior):
-            samples = posterior.samples.view(-1, self.steps, self.latent_dim)
-            spread = (samples @ chain.rows.mT * weight).square().sum() + chain.whiten(samples).square().sum()
-            spread = spread / len(samples)
+            spread = spread_of_samples(chain, posterior.samples.view(-1, self.steps, self.latent_dim))
         else:
             assert isinstance(posterior, ChainPosterior)
-            around, across, g = posterior.blocks, posterior.next_blocks.sum(0), chain.transition
-            information = (weight.mT @ around.flatten(1)).view(-1, *around.shape[1:])  # (M, D, D)
-            spread = ((information @ chain.rows[:, :, None])[..., 0] * chain.rows).sum()
-            spread = spread + ((chain.start_inverse @ around[0]) * chain.start_inverse).sum()
-            spread = spread + around[1:].diagonal(dim1=1, dim2=2).sum() - 2 * (g * across).sum()
-            spread = spread + ((g @ around[:-1].sum(0)) * g).sum()
+            spread = spread_of_covariances(chain, posterior.blocks, posterior.next_blocks.sum(0))
         logs = (weight.sum(0) * noise.log()).sum() + 2 * chain.start.diagonal().log().sum()
         return 0.5 * (square + spread + logs)
 
@@ -261,23 +257,7 @@ class StateSpace(LatentGaussianModel):
         state, sum_k (G^k)^T C^T R^-1 C G^k (C^T R^-1 C where D <= M), is diagonal and falls: the first state is the one
         that the data tell most about. The channel that depends on it most, beside its noise, does so positively."""
         inside = {name: value.cpu().double() for name, value in parameters.items()}
-        rows = inside["observation"] * inside["noise_variance"].rsqrt()[:, None]
-        ahead = [rows]
-        for _ in range(math.ceil(self.latent_dim / self.channels) - 1):
-            ahead.append(ahead[-1] @ inside["transition"])
-        seen = torch.cat(ahead)
-        axes = torch.linalg.eigh(seen.mT @ seen).eigenvectors.flip(1)
-        turned = rows @ axes
-        signs = turned.gather(0, turned.abs().argmax(0, keepdim=True)).sign()
-        axes = axes * torch.where(signs == 0, 1.0, signs)
-        excess = unpacked(inside)
-        new = inside | {
-            "transition": axes.mT @ inside["transition"] @ axes,
-            "observation": inside["observation"] @ axes,
-            "initial_mean": axes.mT @ inside["initial_mean"],
-            **packed(raised_root(axes.mT @ excess @ excess.mT @ axes)),
-        }
-        return {name: self._placed(value) for name, value in new.items()}
+        return {name: self._placed(value) for name, value in turned(inside).items()}
 
     def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: DensePosterior) -> Tensor:
         density = posterior.log_density()
@@ -352,28 +332,15 @@ class StateSpace(LatentGaussianModel):
         return torch.cat([c @ spread @ c.mT + torch.diag(exported["noise_variance"]), c @ g @ spread @ c.mT], dim=1)
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
-        found = []
-        radius = float(torch.linalg.eigvals(parameters["transition"].cpu().double()).abs().max())
-        if radius > 1:
-            found.append(
-                f"the transition's spectral radius is {radius:.4f}: the states grow, and so do forecasts and their "
-                "standard deviations, the further ahead the more"
-            )
+        found = growing_states(parameters["transition"])
         noise, innovation = parameters["noise_variance"], parameters["observation"].square().sum(1)
         low, negligible = noise <= NEAR_FLOOR * self._floor, noise < NEGLIGIBLE * innovation
         for channels, meaning in (
             (low & ~negligible, f"the states follow every value ({self.lower_floor} lets it fall further)"),
             (low & negligible, "the states follow every value, and no noise can be told beside their innovations"),
         ):
-            which = torch.nonzero(channels).flatten().tolist()
-            if which:
-                shown = ", ".join(names[i] for i in which[:5]) + (
-                    f" and {len(which) - 5} more" if len(which) > 5 else ""
-                )
-                found.append(
-                    f"the noise variance of {shown} ended at its floor, {self.noise_floor:g} of what one step leaves "
-                    f"unexplained, or just above: {meaning}"
-                )
+            which = [names[i] for i in torch.nonzero(channels).flatten().tolist()]
+            found += at_the_floor(which, self.noise_floor, meaning)
         return found
 
 

@@ -44,12 +44,8 @@ def component_profiles(
         axes.set_yticks(range(len(shown)), [shorten(names[column], 34) for column in shown])
         axes.grid(False)
         figure.colorbar(image, ax=axes, label=label, pad=0.02)
-        title = "Components by column"
-        if len(shown) < columns:
-            title = f"{title}; where they differ most, of {columns:,}"
-        if components < len(shades):
-            title = f"{title}; the largest {components} components"
-        return save(figure, path, title)
+        few = f"; where they differ most, of {columns:,}" if len(shown) < columns else ""
+        return save(figure, path, f"Components by column{few}{_largest(components, shades)}")
 
 
 def component_categories(
@@ -81,12 +77,8 @@ def component_categories(
         grid[0, 0].set_yticks(range(len(shown)), [shorten(names[column], 30) for column in shown])
         if image is not None:
             figure.colorbar(image, ax=grid, label="probability", pad=0.02)
-        title = "Probabilities of categories"
-        if len(shown) < columns:
-            title = f"{title}; where components differ most, of {columns:,} columns"
-        if components < len(probabilities):
-            title = f"{title}; the largest {components} components"
-        return save(figure, path, title)
+        few = f"; where components differ most, of {columns:,} columns" if len(shown) < columns else ""
+        return save(figure, path, f"Probabilities of categories{few}{_largest(components, probabilities)}")
 
 
 def count_components(values: np.ndarray, masses: np.ndarray, weights: np.ndarray, name: str, path: Path) -> Figure:
@@ -136,6 +128,11 @@ def responsibilities(chances: np.ndarray, weights: np.ndarray, path: Path) -> Fi
                       labelcolor=QUIET)  # fmt: skip
         sure = float((chances.max(1) > 0.9).mean())
         return save(figure, path, f"Which component data points are of: {sure:.0%} of them are surer than 90%")
+
+
+def _largest(shown: int, components: np.ndarray) -> str:
+    """What a title says where not all components are drawn."""
+    return f"; the largest {shown} components" if shown < len(components) else ""
 
 
 def _label(axes: Axes, weights: np.ndarray) -> None:

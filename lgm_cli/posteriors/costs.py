@@ -6,13 +6,9 @@ from lgm_cli.observations.chunk import Chunk
 from lgm_cli.observations.sparse_rows import SparseRows
 
 EXACT_ELEMENTS = 1 << 24  # numbers that the posteriors of one part of a chunk may take (64 MiB in float32)
-
-
-SPARSE_COPIES = 5  # of the packed precision and of the moments, held at once by a posterior of sparse rows
-
-SPARSE_SUMS = 4  # copies of the matrices of all columns
-
 EXACT_PARTS = 4  # but at least so many data points, however large they are
+SPARSE_COPIES = 5  # of the packed precision and of the moments, held at once by a posterior of sparse rows
+SPARSE_SUMS = 4  # copies of the matrices of all columns
 
 
 def exact_part_size(chunk: Chunk, dim: int) -> int:

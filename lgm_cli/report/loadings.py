@@ -28,7 +28,7 @@ def pictures(model: FactorAnalysis, learned: Learned) -> dict[str, Picture]:
             own, list(map(str, titles)), path, weights=ratings, rotated_by=rotated_by
         )
         return found
-    names = data.table.column_titles if data.table.column_titles is not None else data.table.column_labels
+    names = data.table.titles_of_columns
     found["loadings"] = lambda path: plots.loadings_table(
         loadings @ rotation, list(map(str, names)), path, rotated_by=rotated_by, meaning=f"in {unit}"
     )

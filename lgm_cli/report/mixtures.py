@@ -16,8 +16,7 @@ def pictures(model: GaussianMixture, learned: Learned) -> dict[str, Picture]:
     """Regions of the components in the plane of the two columns, or of the two discriminants that separate the
     components best; of one column, their densities; of several, their means."""
     data, (center, scale, unit) = learned.data, drawn_units(learned.data)
-    titles = data.table.column_titles if data.table.column_titles is not None else data.table.column_labels
-    names = list(map(str, titles))
+    names = list(map(str, data.table.titles_of_columns))
     classes = [] if data.table.class_names is None else list(map(str, data.table.class_names))
     weights, means, covariances = (learned.exported[name].numpy() for name in ("weights", "means", "covariances"))
     if data.shape[1] == 1:

@@ -17,8 +17,7 @@ def pictures(model: WholeMixture, learned: Learned) -> dict[str, Picture]:
     """Probabilities, or rates, of each component by column; of a single column of counts, shares of the counts;
     responsibilities of all rows."""
     data = learned.data
-    titles = data.table.column_titles if data.table.column_titles is not None else data.table.column_labels
-    names = list(map(str, titles))
+    names = list(map(str, data.table.titles_of_columns))
     weights, theta = learned.exported["weights"].numpy(), learned.exported[model.theta].numpy()
     found: dict[str, Picture] = {
         "responsibilities": lambda path: plots.responsibilities(

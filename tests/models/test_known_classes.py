@@ -196,7 +196,7 @@ def test_known_classes_keep_their_components_and_help() -> None:
         found = model.posterior(parameters, chunk).responsibilities.argmax(1).numpy()
     agreement = np.mean(np.array([2, 0, 1])[SPECIES[chunk.points.numpy()]] == found)
     assert agreement > 0.95
-    assert model._named([1]) == "component 2 (class 1)"
+    assert model.named([1]) == "component 2 (class 1)"
 
 
 def write(path: Path, known: np.ndarray, rows: slice = slice(None), column: bool = True) -> Path:

@@ -30,6 +30,17 @@ def frame(package: str, item: str) -> pd.DataFrame:
     return found
 
 
+def columns(found: pd.DataFrame, name: str, values: pd.DataFrame) -> Table:
+    """A table of some of its columns, its rows called by their row names."""
+    return rectangle(
+        name=name,
+        values=values.to_numpy(np.float64),
+        row_labels=pd.Index(found["rownames"]),
+        column_labels=values.columns,
+        index_name="rownames",
+    )
+
+
 def yearly(item: str, name: str, horizon: int) -> Table:
     """A series of one number a year of the datasets of R, the last `horizon` years hidden, to be forecast."""
     found = frame("datasets", item)

@@ -103,6 +103,11 @@ class Table:
         return len(self.row_labels), len(self.column_labels)
 
     @property
+    def titles_of_columns(self) -> pd.Index:
+        """What a person calls the columns; their labels, where nothing else is known."""
+        return self.column_labels if self.column_titles is None else self.column_titles
+
+    @property
     def end(self) -> int:
         """Rows that were given."""
         return len(self.row_labels) - self.forecast

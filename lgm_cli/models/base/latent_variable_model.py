@@ -217,8 +217,11 @@ class LatentVariableModel(ABC):
 
     def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: Reference) -> Tensor:
         """log p(observed entries of y_n) for each data point, in the data's own units, (n,)."""
-        log_scale = self.observations.scale.log().to(chunk.weight)
-        return posterior.log_evidence - (chunk.weight * chunk.take(log_scale)).sum(1)
+        return posterior.log_evidence - self.log_scales(chunk)
+
+    def log_scales(self, chunk: Chunk) -> Tensor:
+        """The sum over the observed entries of each data point of the logarithms of their columns' scales, (n,)."""
+        return (chunk.weight * chunk.take(self.observations.scale.log().to(chunk.weight))).sum(1)
 
     @abstractmethod
     def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> Predictive:

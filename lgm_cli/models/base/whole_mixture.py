@@ -10,31 +10,26 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Generator, Tensor
-from torch.nn.functional import one_hot
 
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.base.mixture import Mixture, error_of_components
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.families.predictive import MixturePredictive
-from lgm_cli.numerics.assignment import best_assignment
-from lgm_cli.numerics.k_means import k_means, nearest
 from lgm_cli.observations.blocks import Observations
-from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.costs import exact_part_size
 from lgm_cli.posteriors.responsibilities import Responsibilities
 from lgm_cli.randomness import generator
 
-START_NUMBERS = 1 << 22  # of the table's numbers, of which a start is drawn; of a larger table, of some rows
 POOLED = 0.5  # share of all rows in what a component starts from: clusters are farther apart than components
 FEW = 2.0  # data points of a component below which nothing is known of it
 ALIKE = 1e-3  # largest difference of components that are called one
-SHOWN = 5  # components, or columns, that a warning names
+SHOWN = 5  # columns that a warning names
 
 
-class WholeMixture(LatentVariableModel):
+class WholeMixture(Mixture):
     """k_n ~ weights,  y_nm | k_n ~ a distribution of whole numbers, independent over columns m given the component.
 
     Hidden entries drop out: log p(y_n | k) is a sum over the observed ones. Responsibilities are
@@ -50,7 +45,7 @@ class WholeMixture(LatentVariableModel):
 
     theta: ClassVar[str]  # name of the parameter of the components
     what: ClassVar[str]  # what a column holds, in words
-    family: Any  # Binary, Categories or Counts, once it is bound
+    start_numbers = 1 << 22
     fixed = False  # whether the parameters are those of a finished run
 
     def __init__(self, num_components: int, floor: float) -> None:
@@ -69,13 +64,8 @@ class WholeMixture(LatentVariableModel):
 
     def check(self, data: Data) -> None:
         super().check(data)
-        table, points = data.table, data.shape[0]
+        table = data.table
         self._require(table.name, table.columns, table.values, list(map(str, table.column_labels)))
-        if self.num_components > points:
-            raise UserError(
-                f"model.num_components={self.num_components} components cannot be learned from {points} data points",
-                f"use model.num_components={points} or less",
-            )
 
     def _require(self, where: str, columns: np.ndarray, values: np.ndarray, names: list[str]) -> None:
         bad = torch.nonzero(self.misfit(torch.as_tensor(columns), torch.as_tensor(values))).flatten().tolist()
@@ -126,44 +116,20 @@ class WholeMixture(LatentVariableModel):
     # Parameters ------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def features(self, chunk: Chunk) -> Tensor:
-        """Rows (n, F) whose distances tell components apart, zero where nothing was observed."""
-
-    @abstractmethod
     def overall(self) -> Tensor:
         """Theta of a single component, (M, ..)."""
 
     def start(self, seed: int) -> Parameters:
         """By k-means++ on rows of the table: components take half of their theta from the rows that are nearest to
         them, half from all rows. (Were all alike, they would stay so for ever.)"""
-        k, draw = self.num_components, generator(seed, "initial components")
-        centers = k_means(self._some_rows(draw), k, draw)
+        k, centers = self.num_components, self.starting_centers(generator(seed, "initial components"))
         like = {"dtype": self.observations.dtype, "device": self.observations.device}
         whole = self.overall().to(**like)
         first = {"weights": torch.full((k,), 1 / k, **like), self.theta: whole.expand(k, *whole.shape)}
-        total: Statistics = {}
-        for chunk in self.observations.chunks:
-            certain = one_hot(nearest(self.features(chunk), centers.to(**like)), k).to(**like)
-            found = self.family.emissions(first, chunk).statistics(certain) | {"components": certain.sum(0)}
-            total = {name: value + total.get(name, 0.0) for name, value in found.items()}
+        total = self.statistics_of_clusters(first, centers)
         theta = self.family.maximise(first, total)[self.theta]
         weights = (total["components"] + 1) / (total["components"] + 1).sum()
         return {"weights": weights, self.theta: (1 - POOLED) * theta + POOLED * whole}
-
-    def _some_rows(self, draw: Generator) -> Tensor:
-        """Features of rows drawn without replacement, float64, on the CPU: the same whatever the blocks."""
-        points = self.observations.shape[0]
-        sample = next(iter(self.observations.chunks))
-        size = self.features(sample.split(1)[0]).shape[1]
-        chosen = torch.randperm(points, generator=draw)[: max(self.num_components, START_NUMBERS // size)].sort().values
-        place = torch.full((points,), -1)
-        place[chosen] = torch.arange(len(chosen))
-        table = torch.zeros(len(chosen), size, dtype=torch.float64)
-        for chunk in self.observations.chunks:
-            where = place[chunk.points.cpu()]
-            if bool((where >= 0).any()):
-                table[where[where >= 0]] = self.features(chunk).cpu().double()[where >= 0]
-        return table
 
     def free(self, parameters: Parameters) -> Parameters:
         """Logarithms of weights, and the family's natural parameters above their floor."""
@@ -212,21 +178,6 @@ class WholeMixture(LatentVariableModel):
 
     # Learning --------------------------------------------------------------------------------------------------
 
-    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Responsibilities:
-        emissions = self.family.emissions(parameters, chunk)
-        return Responsibilities(parameters["weights"].log(), emissions, inverse_temperature)
-
-    @torch.no_grad()  # the posterior is held fixed
-    def statistics(self, chunk: Chunk, posterior: Any) -> Statistics:
-        """Sums of the responsibilities, `components` (K,), and the family's sums over rows weighted with them."""
-        weights, entropy = posterior.responsibilities, posterior.entropy()
-        found = posterior.emissions.statistics(weights) | {"components": weights.sum(0)}
-        return found if entropy is None else found | {"entropy": entropy.sum()}
-
-    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
-        component = torch.special.xlogy(statistics["components"], parameters["weights"]).sum()
-        return self.family.expected_loss(parameters, statistics) - component
-
     def maximise(
         self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
     ) -> Parameters:
@@ -256,9 +207,6 @@ class WholeMixture(LatentVariableModel):
         means, variances = (part[:, index].transpose(0, 1) for part in self.moments(inside))
         return MixturePredictive.of(weights, means, variances, lambda values: self.log_mass(theta, values))
 
-    def inferred(self, parameters: Parameters, posterior: Any) -> dict[str, Tensor]:
-        return {"responsibilities": posterior.responsibilities}
-
     def implied_covariance(self, exported: Parameters) -> Tensor:
         weights, (means, variances) = exported["weights"], self.moments(exported)
         apart = means - weights @ means
@@ -275,11 +223,7 @@ class WholeMixture(LatentVariableModel):
             weights = exported["weights"][:, None]
             return torch.cat([weights, weights * theta], 1)
 
-        found, wanted = parts(self.export(parameters)), parts(true)
-        most = max(len(found), len(wanted))
-        found, wanted = (torch.nn.functional.pad(part, (0, 0, 0, most - len(part))) for part in (found, wanted))
-        order = best_assignment(torch.cdist(found, wanted).square().numpy())
-        return float(torch.linalg.norm(found - wanted[order]) / torch.linalg.norm(wanted))
+        return error_of_components(parts(self.export(parameters)), parts(true))
 
     scaled = False  # whether theta has the unit of its column
 
@@ -297,13 +241,13 @@ class WholeMixture(LatentVariableModel):
         low = torch.nonzero(self.at_floor(inside[self.theta]))
         if len(low):
             components, columns = (part.unique().tolist() for part in low.T)
-            found.append(self.floor_warning(named(components), _listed(columns, names), len(low)))
+            found.append(self.floor_warning(self.named(components), _listed(columns, names), len(low)))
         few = torch.nonzero(inside["weights"] * self.observations.shape[0] < FEW).flatten().tolist()
         if few and k > 1:
             verb = "stands for" if len(few) == 1 else "each stand for"
             found.append(
-                f"{named(few)} {verb} fewer than {FEW:g} data points: fewer model.num_components would do, or another "
-                "seed may find more"
+                f"{self.named(few)} {verb} fewer than {FEW:g} data points: fewer model.num_components would do, or "
+                "another seed may find more"
             )
         flat = inside[self.theta].flatten(1)
         unit = flat.amax(0).clamp_min(1e-12) if self.scaled else 1.0
@@ -311,7 +255,7 @@ class WholeMixture(LatentVariableModel):
         twins = torch.nonzero((apart < ALIKE).triu(1).any(0)).flatten().tolist()
         if twins:
             found.append(
-                f"{named(twins)} came out like one before {'it' if len(twins) == 1 else 'them'}: fewer "
+                f"{self.named(twins)} came out like one before {'it' if len(twins) == 1 else 'them'}: fewer "
                 "model.num_components would do, or another seed may find more"
             )
         return found
@@ -320,13 +264,6 @@ class WholeMixture(LatentVariableModel):
 def near_floor(value: Tensor, floor: float | Tensor) -> Tensor:
     """Whether values ended at their floor, or just above."""
     return value <= NEAR_FLOOR * floor
-
-
-def named(components: list[int]) -> str:
-    """`component 2`, or `components 2, 3 and 4 more`, counted from one."""
-    shown = ", ".join(str(number + 1) for number in components[:SHOWN])
-    more = f" and {len(components) - SHOWN} more" if len(components) > SHOWN else ""
-    return f"component{'s' if len(components) > 1 else ''} {shown}{more}"
 
 
 def _listed(columns: list[int], names: list[str]) -> str:

@@ -1,0 +1,120 @@
+"""What mixtures share: responsibilities, weights, starts from clusters, components in any order."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import one_hot, pad
+
+from lgm_cli.data.base.data import Data
+from lgm_cli.errors import UserError
+from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.numerics.assignment import best_assignment
+from lgm_cli.numerics.k_means import k_means, nearest
+from lgm_cli.observations.chunk import Chunk
+from lgm_cli.posteriors.responsibilities import Responsibilities
+
+SHOWN = 5  # components that a warning names
+
+
+class Mixture(LatentVariableModel):
+    """k_n ~ weights,  y_n | k_n ~ a distribution of a family of lgm_cli/models/families.
+
+    Responsibilities are r_nk = p(k | observed entries of y_n). Rows of a known class are of the component with its
+    number.
+    """
+
+    num_components: int
+    family: Any  # once it is bound
+    start_numbers: ClassVar[int]  # of the table's, of which a start is drawn; of a larger table, of some rows
+
+    def check(self, data: Data) -> None:
+        super().check(data)
+        if self.num_components > (points := data.shape[0]):
+            raise UserError(
+                f"model.num_components={self.num_components} components cannot be learned from {points} data points",
+                f"use model.num_components={points} or less",
+            )
+
+    # Starts ----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def features(self, chunk: Chunk) -> Tensor:
+        """Rows (n, F) whose distances tell components apart, zero where nothing was observed."""
+
+    def starting_centers(self, draw: Generator) -> Tensor:
+        """Centers (K, F) of clusters of rows drawn without replacement, float64, on the CPU: the same whatever the
+        blocks of the observations."""
+        points = self.observations.shape[0]
+        size = self.features(next(iter(self.observations.chunks)).split(1)[0]).shape[1]
+        limit = max(self.num_components, self.start_numbers // size)
+        chosen = torch.randperm(points, generator=draw)[:limit].sort().values
+        place = torch.full((points,), -1)
+        place[chosen] = torch.arange(len(chosen))
+        table = torch.zeros(len(chosen), size, dtype=torch.float64)
+        known = torch.full((len(chosen),), -1) if self.observations.class_names else None
+        for chunk in self.observations.chunks:
+            where = place[chunk.points.cpu()]
+            taken = where >= 0
+            if bool(taken.any()):
+                table[where[taken]] = self.features(chunk).cpu().double()[taken]
+                if known is not None and chunk.classes is not None:
+                    known[where[taken]] = chunk.classes.cpu()[taken]
+        return k_means(table, self.num_components, draw, known=known)
+
+    def statistics_of_clusters(self, first: Parameters, centers: Tensor) -> Statistics:
+        """The statistics of all rows, each of them certain to be of its class or, unknown, of the nearest center."""
+        k, total = self.num_components, {}
+        like = {"dtype": self.observations.dtype, "device": self.observations.device}
+        centers = centers.to(**like)
+        for chunk in self.observations.chunks:
+            assigned = nearest(self.features(chunk), centers)
+            if chunk.classes is not None:
+                assigned = torch.where(chunk.classes >= 0, chunk.classes, assigned)
+            certain = one_hot(assigned, k).to(**like)
+            found = self.family.emissions(first, chunk).statistics(certain) | {"components": certain.sum(0)}
+            total = {name: value + total.get(name, 0.0) for name, value in found.items()}
+        return total
+
+    # Learning --------------------------------------------------------------------------------------------------
+
+    def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Responsibilities:
+        emissions = self.family.emissions(parameters, chunk)
+        return Responsibilities(parameters["weights"].log(), emissions, inverse_temperature, chunk.classes)
+
+    @torch.no_grad()  # the posterior is held fixed
+    def statistics(self, chunk: Chunk, posterior: Any) -> Statistics:
+        """Sums of the responsibilities, `components` (K,), and the family's sums over rows weighted with them."""
+        weights, entropy = posterior.responsibilities, posterior.entropy()
+        found = posterior.emissions.statistics(weights) | {"components": weights.sum(0)}
+        return found if entropy is None else found | {"entropy": entropy.sum()}
+
+    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
+        component = torch.special.xlogy(statistics["components"], parameters["weights"]).sum()
+        return self.family.expected_loss(parameters, statistics) - component
+
+    # What is reported ------------------------------------------------------------------------------------------
+
+    def inferred(self, parameters: Parameters, posterior: Any) -> dict[str, Tensor]:
+        return {"responsibilities": posterior.responsibilities}
+
+    def named(self, components: list[int]) -> str:
+        """`component 2`, or `components 2, 3 (Adelie) and 4 more`, counted from one, with the names of classes."""
+        classes = self.observations.class_names
+        names = [f"{number + 1}" + (f" ({classes[number]})" if number < len(classes) else "") for number in components]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        return f"component{'s' if len(names) > 1 else ''} {', '.join(names[:SHOWN])}{more}"
+
+
+def error_of_components(found: Tensor, true: Tensor) -> float:
+    """|A - A0| / |A0| (Frobenius) of a row for each component, under their best order. A component too many, or
+    missing, is compared with zero."""
+    most = max(len(found), len(true))
+    found, true = (pad(part, (0, 0, 0, most - len(part))) for part in (found, true))
+    order = best_assignment(torch.cdist(found, true).square().numpy())
+    return float(torch.linalg.norm(found - true[order]) / torch.linalg.norm(true))
