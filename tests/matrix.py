@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 
 from lgm_cli.command import choices
 from lgm_cli.data.base.data import Data
@@ -70,9 +71,11 @@ def data(name: str, options: Options | None = None, points: int = POINTS) -> Dat
     return _drawn(name, tuple((options or {}).items()), points)[1]
 
 
-def bound(name: str, options: Options | None = None, block_size: int | None = None) -> LatentVariableModel:
+def bound(
+    name: str, options: Options | None = None, block_size: int | None = None, device: torch.device = cases.CPU
+) -> LatentVariableModel:
     model = cases.build_model(name, model_options(name, options or {}))
-    return cases.bind(model, data(name, options), block_size=block_size)
+    return cases.bind(model, data(name, options), block_size=block_size, device=device)
 
 
 def configuration(method: str, model: str, method_options: Options, options: Options, seed: int = 0) -> dict[str, Any]:
@@ -86,16 +89,21 @@ def configuration(method: str, model: str, method_options: Options, options: Opt
 
 
 def build(
-    method: str, model: str, method_options: Options | None = None, options: Options | None = None, seed: int = 0
+    method: str,
+    model: str,
+    method_options: Options | None = None,
+    options: Options | None = None,
+    seed: int = 0,
+    device: torch.device = cases.CPU,
 ) -> tuple[Method, dict[str, Any]]:
     """As a run builds it, and what was chosen for what was left open. UserError where it is refused."""
     config = configuration(method, model, method_options or {}, options or {}, seed)
     if method == "auto":
         config["method"]["among"] = {word: configuration(word, model, {}, options or {}, seed) for word in AMONG}
-        made = bound(model, options)
+        made = bound(model, options, device=device)
         config, _ = cheaper.decided(config, made, made.start(0))
     size = auto.block_size(config, data(model, options).layout[0])
-    made = bound(model, options, size)
+    made = bound(model, options, size, device)
     return auto.method(config, made, made.start(0))
 
 
