@@ -8,14 +8,18 @@ from lgm_cli.methods.saved_state import require
 from lgm_cli.methods.statistics.running import Running
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 
-KAPPA = 0.7  # Delyon, Lavielle & Moulines, Ann. Statist. 27 (1999) 94-128: between 1/2 and 1
+KAPPA = 0.7  # between 1/2 and 1, as the almost sure convergence of stochastic approximation EM asks
 
 
 class Settling(Running):
     """S_t = (1 - gamma_t) S_(t-1) + gamma_t s_t  with  gamma_t = 1 up to a step t_1, and (t - t_1)^-kappa after it.
 
-    t_1 is the step at which `quieter` was called first: until then averages would hold the steps back, and after it
-    they are what makes Monte Carlo EM end at the maximum rather than circle it (stochastic approximation EM).
+    s_t holds the moments E[z z^T] = mu mu^T + (1/K) sum_k sigma_k sigma_k^T of the mean and of K samples about it. The
+    mean mu is that of the solver, not of the samples, so the divisor is K and s_t has no bias but the solver's error
+    (probabilistic unrolling: Lin, Tolooshams, Atchade & Ba, ICML 2023). The maximum is no linear function of s_t, so
+    steps from s_t alone circle a point that is about c / K below the maximum. Averages take that noise away: this is
+    stochastic approximation EM (Delyon, Lavielle & Moulines, Ann. Statist. 27 (1999) 94-128), begun at step t_1, at
+    which `quieter` was called first. Before it averages would only hold the steps back.
     """
 
     def __init__(self, model: LatentVariableModel) -> None:
