@@ -224,8 +224,8 @@ def test_the_preset_sets_what_its_name_says(compose: Compose) -> None:
         ),
         (
             "method=em method.update=gradient",
-            "method.update=gradient is not possible with method=em "
-            f"(leave method.update out, or choose another method: {', '.join(m for m in choices.choices('method') if m != 'em')})",
+            "method.update=gradient is not possible with method=em (leave method.update out, or choose another method: "
+            f"{', '.join(other for other in choices.choices('method') if other != 'em')})",
         ),
         (
             "device=mps device.dtype=float64",
