@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -61,6 +61,8 @@ class FactorAnalysis(LinearGaussianModel):
     pictures = ("loadings",)
     blocks = (("loadings", "mean", "offset_variance"), ("noise_variance",))
 
+    # Measured with 5 to 150 latents: closed forms are sooner there with 5 to 60, whose statistics are (M, D, D).
+    choices: ClassVar = {"update": "closed_form", "most_latent": 64}
     largest_communality = 0.8  # of a column at the start: a noise variance of its own is not to begin near zero
 
     def __init__(

@@ -62,14 +62,17 @@ class LatentVariableModel(ABC):
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
     takes_classes = False  # whether classes of rows, known in part (data.labels), are those of its components
     standardise = True  # whether values are learned from in standard units, or as they are: counts, categories
-    averages = True  # whether statistics of steps over some data points may be averaged: not where all are one
+    # Whether statistics of several steps may be averaged: not where they are about a level of their own, nor, over some
+    # data points each, where all data are one.
+    averages = True
     blocks: tuple[tuple[str, ...], ...] = ()  # parameters that `maximise` takes by turns, for method=ecm
     expanded = False  # whether `maximise` works by parameter expansion: it raises the likelihood, but not F for certain
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
     # What `auto` means for this model, where it is not what it means for others: learning_rate by optimiser, betas of
-    # Adam, num_samples, tolerance and max_iterations of a solver, max_steps of a run; noise: "signs" for perturbations
-    # from random signs instead of normal numbers, which have the same covariance.
+    # Adam, num_samples, tolerance and max_iterations of a solver, max_steps of a run; update of method=unroll, where
+    # closed_form was measured to be better than gradient, up to most_latent dimensions; noise: "signs" for
+    # perturbations from random signs instead of normal numbers, which have the same covariance.
     choices: ClassVar[Mapping[str, Any]] = {}
 
     def gradient_scale(self) -> dict[str, float]:

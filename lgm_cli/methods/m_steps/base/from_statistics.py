@@ -58,6 +58,10 @@ class FromStatistics(MStep):
         """The maximum over a block of the parameters, the others as they are; over all, where the block holds all."""
         return self.model.maximise(parameters, statistics, None if set(parameters) <= set(block) else block)
 
+    def anneal(self) -> bool:
+        """Average the statistics of more steps, where that is possible."""
+        return self.sums.quieter()
+
     def move(self, parameters: Parameters) -> None:
         """Go on from these parameters; statistics that were kept belong to others."""
         self.parameters, self.free_energy = parameters, None
