@@ -26,8 +26,8 @@ PROBLEMS = {
     " data.num_dimensions=400 data.latent_dim=20 model.latent_dim=200 max_steps=20",
     "factor_analysis, N 1200, M 2000, D 1000, em": f"model=factor_analysis method=em {DRAWN} data.num_points=1200 "
     "data.num_dimensions=2000 data.latent_dim=20 model.latent_dim=1000 max_steps=3",
-    "factor_analysis, N 1200, M 2000, D 1000, unroll": f"model=factor_analysis method=unroll {DRAWN} data.num_points=1200"
-    " data.num_dimensions=2000 data.latent_dim=20 model.latent_dim=1000 max_steps=5",
+    "factor_analysis, N 1200, M 2000, D 1000, unroll": f"model=factor_analysis method=unroll {DRAWN} "
+    "data.num_points=1200 data.num_dimensions=2000 data.latent_dim=20 model.latent_dim=1000 max_steps=5",
     "ppca, gene_expression, em": "model=ppca method=em",
     "sparse_bayes, cosine, unroll": "model=sparse_bayes method=unroll max_steps=50",
     "gaussian_mixture, N 1e5, M 20, K 10, em": "model=gaussian_mixture method=em data=simulated data.num_points=100000 "
