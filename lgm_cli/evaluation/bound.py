@@ -38,6 +38,7 @@ class Line:
     bound: np.ndarray  # (n,)
     points: int  # data points behind it
     of: int  # data points in all
+    prior: bool  # whether the log prior is added to both, up to its constant
     free: bool  # whether the line is straight in free coordinates, instead of the parameters themselves
 
 
@@ -47,9 +48,9 @@ def bound_along_a_step(model: LatentVariableModel, start: Parameters, seed: int)
         b(theta) = E_q log p(y, z | theta) + H(q),   q = p(z | y, theta_old),
 
     with b <= l, equality and equal slope at theta_old (Neal & Hinton, in Jordan (ed.), Learning in Graphical Models,
-    1998, 355-368). theta_new is what `maximise` gives for the statistics of q. The line is straight in the parameters
-    of the model; where it leaves their domain before t = BEYOND, in free coordinates, which have no end. (Either way
-    it goes through both, and the bound has its maximum at theta_new.)
+    1998, 355-368). theta_new is what `maximise` gives for the statistics of q, where b has its maximum. A log prior,
+    where there is one, is added to both, and to what is maximised. The line is straight in the parameters of the model;
+    where it leaves their domain before t = BEYOND, in free coordinates, which have no end.
 
     None where there is nothing to draw: posteriors without an entropy, one data point that costs more than OPERATIONS
     allow, a step that cannot be taken. seed: of the subset.
@@ -109,7 +110,7 @@ def _along(model: LatentVariableModel, old: Parameters, points: int, of: int) ->
         statistics = model.add_statistics(statistics, part, posterior)
     if model.free_energy(old, statistics) is None:
         return None
-    new = model.maximise(old, statistics)
+    new = model.maximise(old, model.with_prior(statistics))
     free = False
     found = _values_along(model, old, new, statistics, free)
     if len(found) and found[-1, 0] < BEYOND:
@@ -120,7 +121,9 @@ def _along(model: LatentVariableModel, old: Parameters, points: int, of: int) ->
     scales = sum(float(model.log_scales(chunk).sum()) for chunk in model.observations.chunks)
     places, likelihood, bound = found.T
     observed = model.observations.observed
-    return Line(places, likelihood / observed, (bound - scales) / observed, points, of, free)
+    return Line(
+        places, likelihood / observed, (bound - scales) / observed, points, of, bool(model.prior_statistics()), free
+    )
 
 
 def _values_along(
@@ -143,18 +146,20 @@ def _values_along(
 
 
 def _values(model: LatentVariableModel, parameters: Parameters, statistics: Statistics) -> tuple[float, float] | None:
-    """The log-likelihood, in the data's own units, and the bound, in those of standardised data; None where they have
-    no value."""
+    """The log-likelihood, in the data's own units, and the bound, in those of standardised data, with the log prior in
+    both where there is one; None where they have no value."""
     try:
         likelihood = sum(
             float(model.log_likelihood(parameters, part, posterior).sum())
             for part, posterior in _posteriors(model, parameters)
         )
-        bound = model.free_energy(parameters, statistics)
+        bound, prior = model.free_energy(parameters, statistics), model.log_prior(parameters)
     except (LinAlgError, np.linalg.LinAlgError):
         return None
-    values = (float(likelihood), float("nan") if bound is None else float(bound))
-    return values if np.isfinite(values).all() else None
+    if bound is None:
+        return None
+    values = np.array([float(likelihood), float(bound)]) + (0.0 if prior is None else float(prior))
+    return (values[0], values[1]) if np.isfinite(values).all() else None
 
 
 def admissible(model: LatentVariableModel, parameters: Parameters) -> bool:

@@ -20,6 +20,7 @@ def bound(
     path: Path,
     title: str = "",
     coordinates: str = "",
+    more: str = "",
 ) -> Figure:
     """Log-likelihood and bound against t: where they touch, where the bound is highest, what the step gains."""
     old, new, best = (int(np.flatnonzero(places == t)[0]) for t in (0, 1, places[below.argmax()]))
@@ -27,9 +28,14 @@ def bound(
     with matplotlib.rc_context(STYLE):
         figure = Figure((6.4, 4.8), layout="constrained")
         axes = figure.subplots()
-        axes.plot(places, log_likelihood, color=POSITIVE, linewidth=1.6, label="log-likelihood")
+        axes.plot(places, log_likelihood, color=POSITIVE, linewidth=1.6, label=f"log-likelihood{more}")
         axes.plot(
-            places, below, color=NEGATIVE, linewidth=1.6, linestyle="--", label="bound: E log p(y, z) + H, of t = 0"
+            places,
+            below,
+            color=NEGATIVE,
+            linewidth=1.6,
+            linestyle="--",
+            label=f"bound: E log p(y, z) + H{more}, of t = 0",
         )
         axes.plot([0, 1], [start, start], color=GAIN, linewidth=1, linestyle=":")
         axes.plot([1, 1], [start, start + gain], color=GAIN, linewidth=1.6, label=f"gain of the step: {gain:.4g}")

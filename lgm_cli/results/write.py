@@ -157,9 +157,9 @@ def _draw_steps(folder: Path, model: LatentVariableModel, steps: Steps, seed: in
     if line is None:
         log.info("plots/bound.png is left out: one step of EM would take too long, or cannot be taken from the start")
         return
-    title = f"{folder.name}: the first step of EM"
+    title = f"{folder.name}: the first step of EM from the start of seed {seed}"
     if line.points < line.of:
         title += f", of {line.points:,} of {line.of:,} data points"
     coordinates = ", in free coordinates" if line.free else ""
     with atomic_path(folder / "plots" / "bound.png") as path:
-        plots.bound(line.places, line.log_likelihood, line.bound, path, title, coordinates)
+        plots.bound(line.places, line.log_likelihood, line.bound, path, title, coordinates, " + log prior" * line.prior)

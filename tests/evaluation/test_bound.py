@@ -62,7 +62,27 @@ def test_the_likelihood_is_that_of_the_models_in_the_units_of_the_data() -> None
     assert line.points == line.of == 60
 
 
-@pytest.mark.parametrize("name", ["factor_analysis", "gaussian_mixture", "poisson_mixture"])
+def test_with_a_prior_both_have_it_and_the_bound_is_highest_where_the_step_ends() -> None:
+    options = cases.variants("factor_analysis")[0] | {"prior_loadings": 3.0, "prior_noise": 2.0}
+    plain = model_of("factor_analysis")
+    model = cases.bind(
+        cases.build_model("factor_analysis", options), data_of(simulated("factor_analysis", options, 60, 8), "masked")
+    )
+    start = model.start(0)
+    prior = model.log_prior(start)
+    line, without = (bound_along_a_step(each, start, 0) for each in (model, plain))
+    assert line is not None and without is not None and prior is not None
+    old = line.places == 0
+    added = float(prior) / model.observations.observed
+    assert abs(added) > 1e-6
+    assert line.log_likelihood[old] - without.log_likelihood[without.places == 0] == pytest.approx(added, abs=1e-9)
+    assert (line.bound <= line.log_likelihood + 1e-9).all()
+    assert line.log_likelihood[old] == pytest.approx(line.bound[old], abs=1e-9)
+    assert line.places[line.bound.argmax()] == 1
+    assert (line.prior, without.prior) == (True, False)
+
+
+@pytest.mark.parametrize("name", ["factor_analysis", "factor_analysis", "poisson_mixture"])
 def test_of_more_data_than_can_be_afforded_a_subset_is_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of(name)
     lengths = np.concatenate([chunk.weight.sum(1).numpy() for chunk in model.observations.chunks])
