@@ -322,12 +322,8 @@ class FactorAnalysis(LinearGaussianModel):
         return restored(exported, self.observations, self._offset_unit, self.noise_floor)
 
     def implied_covariance(self, exported: Parameters) -> Tensor:
-        loadings = exported["loadings"]
-        return (
-            loadings @ loadings.T
-            + torch.diag(exported["noise_variance"])
-            + exported.get("offset_variance", torch.tensor(0.0))
-        )
+        loadings, offset_variance = exported["loadings"], exported.get("offset_variance", torch.tensor(0.0))
+        return loadings @ loadings.T + torch.diag(exported["noise_variance"]) + offset_variance
 
     def most_identified(self, offset: bool) -> int:
         """The largest number of factors D whose loadings (but for their axes) and noise variances the covariances of

@@ -14,12 +14,17 @@ from lgm_cli.methods.e_steps.base.e_step import EStep
 from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.run import updates
 from lgm_cli.run.updates import leaves_open
 
 
 def refuse_what_has_no_meaning(options: Mapping[str, Any], model: LatentVariableModel, name: str) -> None:
     """UserError when the model lacks what a method needs. name: of the model, as it is chosen."""
     method, points = f"method={options['name']}", model.observations.shape[0]
+    if options["posterior"] == "monte_carlo" and not model.has_system:
+        unrolled = options["update"] == "gradient" or updates.leaves_open(options)
+        mend = "use method=em, method=auto or method=gradient_em" if unrolled else "use method.posterior=drawn"
+        raise UserError(f"model={name} has no linear system that a solver could be unrolled on", mend)
     if (statistics := options.get("statistics", "fresh")) == "settling" and not model.averages:
         raise UserError(
             f"method.statistics=settling averages statistics of several steps, and those of model={name} are about a "
@@ -32,13 +37,6 @@ def refuse_what_has_no_meaning(options: Mapping[str, Any], model: LatentVariable
             "one data point",
             "method=em",
         )
-    if options["posterior"] == "monte_carlo" and not model.has_system:
-        mend = (
-            "method.posterior=drawn"
-            if options["update"] == "closed_form"
-            else "method=em, method=auto or method=gradient_em"
-        )
-        raise UserError(f"model={name} has no linear system that a solver could be unrolled on", f"use {mend}")
     if options["posterior"] == "tempered" and "inverse_temperature" not in signature(model.posterior).parameters:
         raise UserError(f"{method} needs posteriors at a temperature, and model={name} has none", "use method=em")
     if options["update"] == "conditional" and len(model.blocks) < 2:

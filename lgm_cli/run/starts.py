@@ -180,7 +180,7 @@ class Starts:
                 if progress is not None:
                     progress.stepped(number * steps + learner.method.steps, learner.seconds)
             if good and progress is not None:
-                value = learner.evaluator.score(learner.method.parameters).train_log_likelihood
+                value = learner.evaluator.score(learner.method.parameters).objective
         except (LinAlgError, np.linalg.LinAlgError):
             value = None
         finally:  # drawing the start and judging it are on the clock, as steps are

@@ -22,5 +22,6 @@ def heywood_case(names: list[str], dim: int, floor: float, lower: str) -> str:
     fewer = "fewer factors or more data for it tell" if dim > 1 else "more data for it tell"
     return (
         f"Heywood case: the noise variance of {shown} ended at its floor, {floor:g} of the variance, or just above "
-        f"({lower}; where it ends at that floor too, {fewer} noise from signal)"
+        f"({lower}; where it ends at that floor too, {fewer} noise from signal, or a prior keeps it from there: "
+        "model.prior_noise=4)"
     )
