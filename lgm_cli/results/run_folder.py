@@ -25,6 +25,7 @@ LATER_KEYS: dict[tuple[str, str], dict[str, Any]] = {
 }
 LATER_KEYS |= {("method", "em"): {"acceleration": "none"}}
 LATER_KEYS |= {("data", name): {"labels": None} for name in ("csv", "penguins")}
+LATER_KEYS |= {("data", "series"): {"series": None}}
 
 
 def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:
