@@ -80,11 +80,12 @@ def bind(
     dtype: torch.dtype = torch.float64,
     block_size: int | None = None,
     seed: int = 0,
+    device: torch.device = CPU,
 ) -> LatentVariableModel:
     """The model with the data laid out for it."""
     data = data if isinstance(data, Data) else as_data(data)
     units = None if model.standardise else plain_units(data)
-    return model.bind(observe(data, seed, dtype, CPU, block_size, units))
+    return model.bind(observe(data, seed, dtype, device, block_size, units))
 
 
 def variants(name: str) -> list[dict[str, Any]]:

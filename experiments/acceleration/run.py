@@ -13,16 +13,15 @@ from __future__ import annotations
 import argparse
 import csv
 import logging
-import os
+import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from lgm_cli.command import choices, rules
+from experiments.in_process import FIXED, composed, processor_clock
 
 HERE = Path(__file__).parent
 ACCELERATIONS = ("none", "squarem", "anderson")
@@ -42,27 +41,13 @@ PROBLEMS = {
 FIELDS = ("problem", "acceleration", "status", "steps", "refused", "seconds", "log_likelihood", "test_log_likelihood")
 
 
-def composed(overrides: list[str]) -> dict[str, Any]:
-    """The checked configuration, as the command line makes it."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    with initialize_config_dir(str(choices.conf_folder()), version_base="1.3"):
-        plain = OmegaConf.to_container(compose("config", overrides), resolve=True)
-    assert isinstance(plain, dict)
-    return rules.check({str(key): value for key, value in plain.items()})
-
-
 def learn(problem: str, acceleration: str) -> dict[str, Any]:
     """One run, and what its files say."""
     from lgm_cli.results.checkpoint import read_checkpoint
-    from lgm_cli.run import loop
     from lgm_cli.run.runner import run
 
-    loop.time = SimpleNamespace(perf_counter=time.process_time, monotonic=time.monotonic)  # pyright: ignore
-    overrides = [*PROBLEMS[problem].split(), "method=em", f"method.acceleration={acceleration}"]
-    overrides += ["device=cpu", "device.threads=1", "save_posterior=false"]
-    with tempfile.TemporaryDirectory() as scratch:
+    overrides = [*PROBLEMS[problem].split(), "method=em", f"method.acceleration={acceleration}", *FIXED]
+    with tempfile.TemporaryDirectory() as scratch, processor_clock():
         folder = Path(scratch)
         summary = run(composed(overrides), folder, overrides, bar=False)
         state = read_checkpoint(folder / "checkpoint")

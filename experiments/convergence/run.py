@@ -16,11 +16,16 @@ import logging
 import math
 import multiprocessing
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from experiments.in_process import write_page
 
 HERE = Path(__file__).parent
 METHODS = ("em", "gradient_em", "unroll")
@@ -136,7 +141,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="make the table again of results.csv")
     given = parser.parse_args()
     if given.table:
-        write_page(report(read()))
+        write_page(HERE / "README.md", report(read()))
         return
     os.environ["OMP_NUM_THREADS"] = "1"
     begun, rows = time.monotonic(), []
@@ -155,7 +160,7 @@ def main() -> None:
             table = csv.DictWriter(file, PARTS, lineterminator="\n")
             table.writeheader()
             table.writerows(rows)
-        write_page(text)
+        write_page(HERE / "README.md", text)
 
 
 def read() -> list[dict[str, Any]]:
@@ -165,14 +170,6 @@ def read() -> list[dict[str, Any]]:
     with (HERE / "results.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [{name: numbers.get(name, str)(cell) for name, cell in row.items() if cell} for row in rows]
-
-
-def write_page(text: str) -> None:
-    """Put the table into README.md."""
-    page = HERE / "README.md"
-    before, _, rest = page.read_text(encoding="utf-8").partition("<!-- table -->")
-    after = rest.partition("<!-- /table -->")[2]
-    page.write_text(f"{before}<!-- table -->\n{text}\n<!-- /table -->{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 from lgm_cli.command import choices
 from lgm_cli.command.error_messages import unknown_key
 from lgm_cli.errors import UserError, nearest, shortened, spelled
+from lgm_cli.run.updates import asked
 
 PARTS = ("model", "data", "method", "solver", "device")
 MISSING = "???"
@@ -254,3 +255,5 @@ def _check_combination(config: Mapping[str, Any]) -> None:
             f"method={method['name']} takes the exact posterior, which solver={solver['name']} only nears",
             f"leave solver out, or use method=unroll solver={solver['name']}",
         )
+    if "update" in method:
+        asked(method)

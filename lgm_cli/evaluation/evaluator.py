@@ -26,6 +26,7 @@ SUBSET_OPERATIONS = 1e10  # of one evaluation on the way; a random subset of dat
 EXACT_OPERATIONS = 4e13  # of the final evaluation
 SUBSET_POINTS = 100  # at least
 ITERATIVE_SPACING = 5
+LOG_PRIOR = "log_prior"  # of the parameters, shared among all observed entries; up to a constant
 FORECAST = ("forecast_log_likelihood", "forecast_rmse")
 
 
@@ -40,6 +41,11 @@ class Scores:
     points: int  # data points used
     own: dict[str, float | None]  # the model's own columns, and those of forecasts
     settling: tuple[Tensor, float] | None = None  # posterior mean and average variance of what a run is for
+
+    @property
+    def objective(self) -> float:
+        """What learning raises: the log-likelihood and, where there is a prior, the log prior, per entry."""
+        return self.train_log_likelihood + (self.own.get(LOG_PRIOR) or 0.0)
 
 
 class Evaluator:
@@ -92,7 +98,8 @@ class Evaluator:
     @property
     def own_columns(self) -> list[str]:
         """Columns of metrics.csv beside those of every run."""
-        return self.model.own_columns(self.data) + (list(FORECAST) if self._ahead.any() else [])
+        prior = [LOG_PRIOR] if self.model.prior_statistics() else []
+        return self.model.own_columns(self.data) + (list(FORECAST) if self._ahead.any() else []) + prior
 
     def describe(self, scores: Scores) -> dict[str, object]:
         """How the last likelihood was computed, for summary.json."""
@@ -170,6 +177,8 @@ class Evaluator:
         own: dict[str, float | None] = {**self.model.own_scores(parameters, sums, self.data)}
         if self._ahead.any():
             own |= dict(zip(FORECAST, self._averages(density, error, self._ahead), strict=True))
+        if (prior := self.model.log_prior(parameters)) is not None:
+            own[LOG_PRIOR] = float(prior) / self.model.observations.observed
         found = None
         if settling:
             means = torch.cat([each for each, _ in settling]).cpu()

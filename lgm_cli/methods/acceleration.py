@@ -1,4 +1,4 @@
-"""Fewer steps for a method that goes from parameters to better ones: extrapolation, guarded by the likelihood."""
+"""Fewer steps for a method that goes from parameters to better ones: extrapolation, guarded by the objective."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ class Coordinates:
 class Accelerated(MStep):
     """An M-step theta <- F(theta) whose E-steps are taken at extrapolated points, where these are no worse.
 
-    A step is one E-step, and its likelihood is that of the point. If that has fallen below the highest at the points
-    accepted so far, the point is refused: the next E-step is taken at `learned`, the image of the last accepted
-    point, which no step of EM makes worse than that point was. `learned` is what the method shows for its parameters:
-    extrapolated points are seen by no one else until their likelihood is known. So the free energy is that of the step
-    that led to `learned`, also where the last point was refused.
+    A step is one E-step, and its likelihood is that of the point; where there is a prior, the log prior is added. If
+    that has fallen below the highest at the points accepted so far, the point is refused: the next E-step is taken at
+    `learned`, the image of the last accepted point, which no step of EM makes worse than that point was. `learned` is
+    what the method shows for its parameters: extrapolated points are seen by no one else until their likelihood is
+    known. So the free energy is that of the step that led to `learned`, also where the last point was refused.
     """
 
     has_free_energy = True
@@ -82,7 +82,7 @@ class Accelerated(MStep):
         self.inner, self.scheme, self.model = inner, scheme, inner.model
         self.coordinates = Coordinates(self.model, inner.parameters)
         self.learned, self.measured = inner.parameters, inner.measured
-        self.highest: float | None = None  # log-likelihood of the points accepted so far
+        self.highest: float | None = None  # log-likelihood, and log prior, of the points accepted so far
         self.extrapolated = False  # whether the next E-step is at another point than `learned`
         self.refusals = 0
         self._log_likelihood = 0.0  # of the data points that were added
@@ -101,6 +101,8 @@ class Accelerated(MStep):
     @torch.no_grad()
     def apply(self, observed: float) -> float | None:
         found, self._log_likelihood = self._log_likelihood, 0.0
+        if (prior := self.model.log_prior(self.parameters)) is not None:
+            found += float(prior)
         if self.highest is not None:
             eps = torch.finfo(self.model.observations.dtype).eps
             if self.extrapolated and not found >= self.highest - ROUNDING * eps * (abs(found) + observed):

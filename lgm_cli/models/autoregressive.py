@@ -73,6 +73,7 @@ class Autoregressive(LatentGaussianModel):
 
     kind = "series"
     double_precision = True  # a peaked spectrum and little noise are ill-conditioned, and there is one posterior
+    averages = False  # its statistics are about a level of their own
     choices = ACCURATE
 
     def __init__(self, order: int, noise_floor: float) -> None:

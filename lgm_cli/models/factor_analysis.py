@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,9 +17,11 @@ from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.linear_gaussian_model import LinearGaussianModel
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.parts.factor_analysis_prior import imagined_sums
 from lgm_cli.models.parts.factor_analysis_simulation import simulated_factors
 from lgm_cli.models.parts.factor_analysis_start import INITIAL_OFFSET_SHARE, PAIRED_COLUMNS, correlations, shared_axes
-from lgm_cli.models.parts.factor_analysis_sums import add_sparse_sums, add_sums
+from lgm_cli.models.parts.factor_analysis_sums import add_sparse_sums, add_sums, no_sums, residual_squares
+from lgm_cli.models.parts.factor_analysis_units import exported, principal, restored
 from lgm_cli.models.parts.factor_analysis_warnings import heywood_case, not_identified
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
@@ -49,15 +51,27 @@ class FactorAnalysis(LinearGaussianModel):
 
     noise_floor: lower bound of every noise variance, as a fraction of the variance of the data it belongs to, so that a
     Heywood case (a noise variance that runs to zero) keeps a finite likelihood.
+
+    Priors, in standard units, under which maxima are those of log p(y | parameters) + log p(parameters):
+    prior_loadings: lambda of phi_m | s_m ~ N(0, s_m / lambda I) of a row and its noise variance s_m, a ridge.
+    prior_noise: the number w of imaginary entries of each column that are noise alone, of a variance v =
+    prior_noise_variance: s_m ~ inverse gamma(w / 2 - 1, w v / 2), whose mode is v. Either keeps s_m from zero.
     """
 
     pictures = ("loadings",)
     blocks = (("loadings", "mean", "offset_variance"), ("noise_variance",))
 
+    # Measured with 5 to 150 latents: closed forms are sooner there with 5 to 60, whose statistics are (M, D, D).
+    choices: ClassVar = {"update": "closed_form", "most_latent": 64}
     largest_communality = 0.8  # of a column at the start: a noise variance of its own is not to begin near zero
 
-    def __init__(self, latent_dim: int, offset: bool, noise_floor: float) -> None:
+    def __init__(
+        self, latent_dim: int, offset: bool, noise_floor: float, prior_loadings: float = 0.0, prior_noise: float = 0.0,
+        prior_noise_variance: float = 0.5,
+    ) -> None:  # fmt: skip
         self.latent_dim, self.offset, self.noise_floor = latent_dim, offset, noise_floor
+        self.prior_loadings = prior_loadings
+        self.prior_noise, self.prior_noise_variance = prior_noise, prior_noise_variance
         self.dim = latent_dim + offset
 
     def check(self, data: Data) -> None:
@@ -172,18 +186,9 @@ class FactorAnalysis(LinearGaussianModel):
         return self.add_statistics({}, chunk, posterior)
 
     def add_statistics(self, total: Statistics, chunk: Chunk, posterior: Posterior) -> Statistics:
-        q, m = self.dim + 1, self.observations.shape[1]
         entropy = posterior.entropy()
         if not total:
-            shapes = {
-                "second_moment": (m, q, q),
-                "cross_moment": (m, q),
-                "square": (m,),
-                "latent_square": (),
-                "offset_square": (),
-                "points": (),
-            } | ({} if entropy is None else {"entropy": ()})
-            total = {name: posterior.mean.new_zeros(shape) for name, shape in shapes.items()}
+            total = no_sums(posterior.mean, self.observations.shape[1], self.dim + 1, entropy is not None)
         if isinstance(chunk, SparseRows):
             add_sparse_sums(total, chunk, posterior, self.latent_dim)
         else:
@@ -199,9 +204,21 @@ class FactorAnalysis(LinearGaussianModel):
         moments = points * (2 + (chunk.width <= self.dim) + chunk.width * gathered)
         return each * (moments + columns * (1 + gathered))
 
+    def prior_statistics(self) -> Statistics:
+        """The sums of imaginary entries: a ridge of the loadings, and entries that are noise alone."""
+        if not (self.prior_loadings or self.prior_noise):
+            return {}
+        squares, numbers = (self.prior_noise * share for share in self._noise_share())
+        squares = self.prior_noise_variance * squares
+        return imagined_sums(self.prior_loadings, squares, numbers, self.latent_dim, self.dim + 1)
+
+    def _noise_share(self) -> tuple[Tensor, Tensor]:
+        """How much of the imaginary noise each column has, of its square and of its number of entries, (M,) each."""
+        return torch.ones_like(self._offset_rows), torch.ones_like(self._offset_rows)
+
     def _numbers_of_maximum(self) -> float:
-        """Four copies of the sums."""
-        return 4.0 * (self.dim + 2) ** 2 * self.observations.shape[1]
+        """Four copies of the sums, and one to which imaginary data are added."""
+        return (5.0 if self.prior_statistics() else 4.0) * (self.dim + 2) ** 2 * self.observations.shape[1]
 
     def in_sparse_rows(self, block: int, solved: bool = False) -> bool:
         return self.dim <= (SOLVED_SPARSE_DIM if solved else SPARSE_DIM) and self.observations.is_sparse(block)
@@ -217,11 +234,12 @@ class FactorAnalysis(LinearGaussianModel):
         constants."""
         noise, second = self.noise_of_columns(parameters), statistics["second_moment"]
         count, points = second[:, self.latent_dim, self.latent_dim], statistics["points"]
+        if "imagined" in statistics:
+            count = count + statistics["imagined"]
         row = torch.cat([parameters["loadings"], parameters["mean"][:, None]], dim=1)
         if self.offset:
             row = torch.cat([row, self._offset_rows[:, None]], dim=1)
-        fitted = (row[:, None] @ second @ row[:, :, None]).flatten()
-        residual = statistics["square"] - 2 * (row * statistics["cross_moment"]).sum(1) + fitted
+        residual = residual_squares(row, statistics)
         loss = (residual / noise + count * (2 * math.pi * noise).log()).sum()
         loss = loss + statistics["latent_square"] + points * self.latent_dim * math.log(2 * math.pi)
         if self.offset:
@@ -234,7 +252,9 @@ class FactorAnalysis(LinearGaussianModel):
     ) -> Parameters:
         """Row m of [Phi, eta] solves  sum omega E[u u^T] [phi_m; eta_m] = sum omega E[(y - c_m o) u],  u = (z, 1): the
         covariance of the factors and the offset included. The noise variance is the mean residual second moment with
-        the new loadings, not below its floor; v = mean E[o^2]."""
+        the new loadings, not below its floor; v = mean E[o^2]. With priors,
+
+            row = (G + lambda diag(1_D, 0))^-1 c,  s = (sum omega E r^2 + lambda |phi|^2 + w v) / (count + D + w)."""
         d = self.latent_dim
         second, cross = statistics["second_moment"], statistics["cross_moment"]
         count = second[:, d, d]
@@ -249,30 +269,32 @@ class FactorAnalysis(LinearGaussianModel):
         if block is not None and "loadings" not in block:
             solution = torch.cat([parameters["loadings"], parameters["mean"][:, None]], dim=1)
         row = torch.cat([solution, known], dim=1)  # coefficients of u = (z, 1[, o])
-        residual = statistics["square"] - 2 * (row * cross).sum(1) + (row[:, None] @ second @ row[:, :, None]).flatten()
+        residual = residual_squares(row, statistics)
+        imagined = statistics.get("imagined")
         new = {
             "loadings": solution[:, :d],
             "mean": solution[:, d],
-            "noise_variance": self._maximise_noise(parameters, residual, count).clamp_min(self.noise_floor),
+            "noise_variance": self._maximise_noise(parameters, residual, count, imagined).clamp_min(self.noise_floor),
         }
         if self.offset:
             offset = statistics["offset_square"] / statistics["points"]
             new["offset_variance"] = torch.maximum(offset, self._offset_floor)
         return new if block is None else {name: (new if name in block else parameters)[name] for name in new}
 
-    def _maximise_noise(self, parameters: Parameters, residual: Tensor, count: Tensor) -> Tensor:
-        """From the residual second moments, summed over the entries of each column, and the numbers of these."""
-        return torch.where(count > 0, residual / count.clamp_min(1), parameters["noise_variance"])
+    def _maximise_noise(
+        self, parameters: Parameters, residual: Tensor, count: Tensor, imagined: Tensor | None
+    ) -> Tensor:
+        """From the residual second moments, summed over the entries of each column, the numbers of these, and those of
+        imaginary ones. A column without entries keeps its own."""
+        number = count.clamp_min(1)
+        return torch.where(
+            count > 0, residual / (number if imagined is None else number + imagined), parameters["noise_variance"]
+        )
 
     def canonical(self, parameters: Parameters) -> Parameters:
         """Axes of the factors such that Phi^T Psi Phi is diagonal and falls: the first factor is the one that the data
         tell most about. The loading of each that is largest beside its noise is positive."""
-        root = self.noise_of_columns(parameters).rsqrt()[:, None].cpu().double()
-        rows = root * parameters["loadings"].cpu().double()
-        axes = torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1)
-        turned = rows @ axes
-        axes = axes * turned.gather(0, turned.abs().argmax(0, keepdim=True)).sign()
-        return parameters | {"loadings": ((rows @ axes) / root).to(parameters["loadings"])}
+        return parameters | {"loadings": principal(parameters["loadings"], self.noise_of_columns(parameters))}
 
     def latents(self, parameters: Parameters, posterior: DensePosterior) -> tuple[Tensor, Tensor]:
         mean = posterior.mean
@@ -284,16 +306,7 @@ class FactorAnalysis(LinearGaussianModel):
         return mean, deviation
 
     def export(self, parameters: Parameters) -> Parameters:
-        center, scale = self.observations.center.cpu(), self.observations.scale.cpu()
-        inside = {name: value.detach().cpu().double() for name, value in parameters.items()}
-        exported = {
-            "loadings": inside["loadings"] * scale[:, None],
-            "mean": center + scale * inside["mean"],
-            "noise_variance": inside["noise_variance"] * scale**2,
-        }
-        if self.offset:
-            exported["offset_variance"] = inside["offset_variance"] * self._offset_unit.cpu() ** 2
-        return exported
+        return exported(parameters, self.observations, self._offset_unit)
 
     def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
         m = table.shape[1]
@@ -306,15 +319,7 @@ class FactorAnalysis(LinearGaussianModel):
         return exported["mean"].numpy(), variance.sqrt().numpy()
 
     def restore(self, exported: Parameters) -> Parameters:
-        center, scale = self.observations.center.cpu(), self.observations.scale.cpu()
-        inside = {
-            "loadings": exported["loadings"] / scale[:, None],
-            "mean": (exported["mean"] - center) / scale,
-            "noise_variance": (exported["noise_variance"] / scale**2).clamp_min(self.noise_floor),
-        }
-        if self.offset:
-            inside["offset_variance"] = exported["offset_variance"] / self._offset_unit.cpu() ** 2
-        return {name: value.to(self.observations.device, self.observations.dtype) for name, value in inside.items()}
+        return restored(exported, self.observations, self._offset_unit, self.noise_floor)
 
     def implied_covariance(self, exported: Parameters) -> Tensor:
         loadings = exported["loadings"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class LinearRegression(LinearGaussianModel):
 
     kind = "regression"
     double_precision = True  # one posterior costs little, and collinear features make it as ill-conditioned as can be
-    choices = ACCURATE
+    choices: ClassVar = ACCURATE | {"update": "closed_form"}
 
     def __init__(self, noise_floor: float) -> None:
         self.noise_floor = noise_floor

@@ -28,13 +28,17 @@ class Ppca(FactorAnalysis):
     the M - D smallest eigenvalues of the sample covariance S and Phi = U (Lambda - sigma^2 I)^(1/2) R, with U and
     Lambda the D leading eigenvectors and eigenvalues of S and R any rotation; here, as written, R = I.
 
-    noise_floor: lower bound of sigma^2, as a fraction of the data's variance, averaged over columns.
+    noise_floor: lower bound of sigma^2, as a fraction of the data's variance, averaged over columns. Priors are those
+    of factor analysis, that of the noise of sigma^2 alone, in the same unit.
     """
 
     largest_communality = 0.99  # the noise is of all columns
 
-    def __init__(self, latent_dim: int, noise_floor: float) -> None:
-        super().__init__(latent_dim, offset=False, noise_floor=noise_floor)
+    def __init__(
+        self, latent_dim: int, noise_floor: float, prior_loadings: float = 0.0, prior_noise: float = 0.0,
+        prior_noise_variance: float = 0.5,
+    ) -> None:  # fmt: skip
+        super().__init__(latent_dim, False, noise_floor, prior_loadings, prior_noise, prior_noise_variance)
 
     def check(self, data: Data) -> None:
         super().check(data)
@@ -80,8 +84,16 @@ class Ppca(FactorAnalysis):
         noise = parameters["noise_variance"] @ unit / unit.sum()  # averaged in the data's own units
         return parameters | {"noise_variance": noise}
 
-    def _maximise_noise(self, parameters: Parameters, residual: Tensor, count: Tensor) -> Tensor:
-        return (residual / self._noise_rows).sum() / count.sum()
+    def _noise_share(self) -> tuple[Tensor, Tensor]:
+        """An equal part of imaginary entries of the one noise variance, in the unit of the column."""
+        part = torch.full_like(self._noise_rows, 1 / len(self._noise_rows))
+        return part * self._noise_rows, part
+
+    def _maximise_noise(
+        self, parameters: Parameters, residual: Tensor, count: Tensor, imagined: Tensor | None
+    ) -> Tensor:
+        number = count if imagined is None else count + imagined
+        return (residual / self._noise_rows).sum() / number.sum()
 
     def export(self, parameters: Parameters) -> Parameters:
         noise = parameters["noise_variance"].detach().cpu().double() * self._noise_unit.cpu()

@@ -55,7 +55,8 @@ class StateSpace(LatentGaussianModel):
 
     kind = "series"
     least_steps = 3
-    choices: ClassVar = {"tolerance": 1e-3}  # of one data point, whose innovations are small beside its states
+    averages = False  # its statistics are about a level of their own
+    choices: ClassVar = {"tolerance": 1e-3, "update": "closed_form"}  # innovations are small beside the states
 
     def __init__(self, latent_dim: int, noise_floor: float) -> None:
         self.latent_dim, self.noise_floor = latent_dim, noise_floor
@@ -229,9 +230,8 @@ class StateSpace(LatentGaussianModel):
         level = mean.mean(0)
         mean = mean - level
         if isinstance(posterior, SamplePosterior):
-            samples = (
-                _double(posterior.samples.view(-1, self.steps, self.latent_dim)) / len(posterior.samples[0]) ** 0.5
-            )
+            samples = _double(posterior.samples.view(-1, self.steps, self.latent_dim))
+            samples = samples / len(posterior.samples[0]) ** 0.5
             around = torch.einsum("kti,ktj->tij", samples, samples)
             across = torch.einsum("kti,ktj->ij", samples[:, 1:], samples[:, :-1])
         else:

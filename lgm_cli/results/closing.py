@@ -14,6 +14,7 @@ import pandas as pd
 from lgm_cli.data.base.baselines import baseline_rmse
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.series import naive_forecasts
+from lgm_cli.evaluation.evaluator import LOG_PRIOR
 from lgm_cli.evaluation.operations import operations
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.results.outcome import SETTLED, Outcome
@@ -46,6 +47,8 @@ def closing(
     scores = outcome.scores
     error = f" +- {scores.standard_error:.4f}" if scores.standard_error else ""
     likelihoods = f"log-likelihood per entry: train {scores.train_log_likelihood:.4f}{error} nats"
+    if (prior := scores.own.get(LOG_PRIOR)) is not None:
+        likelihoods += f" (log prior {prior:.4f} beside it; their sum was raised)"
     if scores.test_log_likelihood is not None and scores.test_rmse is not None:
         likelihoods += f", test {scores.test_log_likelihood:.4f} nats"
         baseline = baseline_rmse(data)

@@ -24,13 +24,19 @@ LATER_KEYS: dict[tuple[str, str], dict[str, Any]] = {
     for name in ("conjugate_gradient", "gradient_descent", "nesterov", "steepest_descent")
 }
 LATER_KEYS |= {("method", "em"): {"acceleration": "none"}}
+LATER_KEYS |= {("method", "unroll"): {"update": "gradient", "statistics": "auto"}}
 LATER_KEYS |= {("data", name): {"labels": None} for name in ("csv", "penguins")}
 LATER_KEYS |= {("data", "series"): {"series": None}}
+LATER_KEYS |= {
+    ("model", name): {"prior_loadings": 0, "prior_noise": 0, "prior_noise_variance": 0.5}
+    for name in ("factor_analysis", "ppca")
+}
+LATER_TOP_KEYS: dict[str, Any] = {"starts": 1}  # the same, of keys that belong to no group
 
 
 def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a run, with the keys that its version of the program did not have."""
-    filled = dict(config)
+    filled = LATER_TOP_KEYS | dict(config)
     for (group, name), keys in LATER_KEYS.items():
         part = config.get(group)
         if isinstance(part, Mapping) and part.get("name") == name:

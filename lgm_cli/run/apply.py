@@ -73,7 +73,7 @@ def _work(asked: Applied, summary: dict[str, Any]) -> None:
     series_given = any(run_folder.key_of(item) == "data.series" for item in asked.overrides)
     table = whole = new_data.load(asked.run, settings["data"], learned, index_given, series_given)
 
-    from lgm_cli.evaluation.evaluator import Evaluator
+    from lgm_cli.evaluation.evaluator import LOG_PRIOR, Evaluator
     from lgm_cli.observations.blocks import observe
     from lgm_cli.results import write
     from lgm_cli.results.host import host
@@ -119,7 +119,7 @@ def _work(asked: Applied, summary: dict[str, Any]) -> None:
                 f"the likelihood of {table.name} cannot be computed", "its values are too far from those learned from"
             )
         row |= {"train_log_likelihood": scores.train_log_likelihood, "log_likelihood_se": scores.standard_error}
-        row |= scores.own
+        row |= {name: value for name, value in scores.own.items() if name != LOG_PRIOR}
         summary["evaluation"] = known.describe(scores)
     # A response is predicted from what the run has learned alone, as if none of the new ones were known.
     asker = evaluator(hidden=True) if table.kind == "regression" else known

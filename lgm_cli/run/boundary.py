@@ -57,7 +57,7 @@ class Boundary:
         if self.evaluator.iterative:  # its likelihoods are estimates, and costly
             return None
         entries = self._small(parameters) if settled else self._falling(parameters, step)
-        if not entries or (first := self._likelihood(parameters)) is None:
+        if not entries or (first := self._objective(parameters)) is None:
             return None
         best, taken = (parameters, first), []
         for group in _groups(entries):
@@ -104,7 +104,7 @@ class Boundary:
         return [(entry, value) for entry, value, _ in sorted(found, key=lambda each: each[2])]
 
     def _better(self, parameters: Parameters, value: float, group: list[Entry]) -> tuple[Parameters, float] | None:
-        """The parameters with these variances at their floors, and their log-likelihood, where it is better. value: of
+        """The parameters with these variances at their floors, and their objective, where it is better. value: of
         the present ones."""
         lowest = self._judged(self._lowered(parameters, group, 0.0))
         if lowest is None or lowest[1] <= value + self.gain:
@@ -139,21 +139,21 @@ class Boundary:
 
     @torch.no_grad()
     def _judged(self, parameters: Parameters) -> tuple[Parameters, float] | None:
-        """The parameters after a few steps of EM, and their train log-likelihood."""
+        """The parameters after a few steps of EM, and their objective."""
         try:
             for _ in range(self.steps):
                 total = {}
                 for part, posterior in self.evaluator.posteriors(parameters, self._chunks):
                     total = self.model.add_statistics(total, part, posterior)
-                parameters = self.model.maximise(parameters, total)
+                parameters = self.model.maximise(parameters, self.model.with_prior(total))
         except (LinAlgError, np.linalg.LinAlgError):
             return None
-        value = self._likelihood(parameters)
+        value = self._objective(parameters)
         return None if value is None else (parameters, value)
 
     @torch.no_grad()
-    def _likelihood(self, parameters: Parameters) -> float | None:
-        """Nats per observed entry; None where there is none."""
+    def _objective(self, parameters: Parameters) -> float | None:
+        """The log-likelihood and the log prior, in nats per observed entry; None where there is none."""
         total = count = 0.0
         try:
             for part, posterior in self.evaluator.posteriors(parameters, self._chunks):
@@ -161,7 +161,10 @@ class Boundary:
                 count += part.observed
         except (LinAlgError, np.linalg.LinAlgError):
             return None
-        return total / count if math.isfinite(total) else None
+        value = total / count
+        if (prior := self.model.log_prior(parameters)) is not None:
+            value += float(prior) / self.model.observations.observed
+        return value if math.isfinite(value) else None
 
     def state(self) -> Any:
         return self._earlier

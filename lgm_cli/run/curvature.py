@@ -23,9 +23,9 @@ SHRINKINGS = 3  # to a quarter, of one that does not
 
 
 class Landscape:
-    """The average log-likelihood per observed entry and its gradient, by exact posteriors and Fisher's identity, as
-    functions of one vector: the model's free parameters, each in units in which its Fisher information is about that of
-    the others (`LatentVariableModel.gradient_scale`)."""
+    """The average log-likelihood per observed entry, with the log prior, and its gradient, by exact posteriors and
+    Fisher's identity, as functions of one vector: the model's free parameters, each in units in which its Fisher
+    information is about that of the others (`LatentVariableModel.gradient_scale`)."""
 
     def __init__(self, model: LatentVariableModel, parameters: Parameters) -> None:
         self.model, self._expectation = model, Exact(model)
@@ -70,7 +70,7 @@ class Landscape:
         return torch.cat([(grad.cpu().double() * (unit / observed)).flatten() for grad, unit in pairs])
 
     def _sum(self, parameters: Parameters, leaves: Parameters | None) -> float:
-        """The log-likelihood; with leaves, the gradient of the complete loss in them instead."""
+        """The log-likelihood and the log prior; with leaves, the gradient of the complete loss in them instead."""
         total, observations = 0.0, self.model.observations
         for number in range(len(observations.blocks)):
             record, chunks = SolverRecord(), self._expectation.layout(number)
@@ -79,6 +79,10 @@ class Landscape:
                     self.model.complete_loss(leaves, chunk, posterior).backward()
                 else:
                     total += float(self.model.log_likelihood(parameters, chunk, posterior).cpu().double().sum())
+        if (prior := self.model.log_prior(leaves or parameters)) is not None:
+            total += float(prior.detach())
+            if leaves is not None:
+                (-prior).backward()
         return total / observations.observed
 
 

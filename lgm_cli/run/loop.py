@@ -63,10 +63,10 @@ class Learner:
         stop: Callable[[], bool],
         identity: Mapping[str, Any] | None = None,
     ) -> None:
-        self.method, self.evaluator, self.recorder, self.convergence = method, evaluator, recorder, convergence
+        self.evaluator, self.recorder, self.convergence = evaluator, recorder, convergence
         self.limits, self.checkpoint, self.stop = limits, checkpoint, stop
         self.identity = dict(identity or {})
-        method.update.measured = method.update.measured or FREE_ENERGY in recorder.columns
+        self.use(method)
         self.seconds, self.products = 0.0, 0
         self.boundary = Boundary(method.model, evaluator, convergence.tolerance)
         self.earlier_seconds = 0.0  # of earlier processes, in all
@@ -74,26 +74,28 @@ class Learner:
         self._due = 0  # step of the next evaluation
         self._row = 0  # step of the newest row that a run without a stop would have too
         self._scores: Scores | None = None
-        self._info: StepInfo | None = None  # of the newest step
-        self._good: tuple[int, Parameters, Scores | None] = (method.steps, method.parameters, None)
         self._solved, self._iterations = 0, 0.0  # steps with a solver, and the sum of their mean iterations
+
+    def use(self, method: Method, info: StepInfo | None = None) -> None:
+        """Go on with this method, before anything was evaluated. info: of its newest step."""
+        method.update.measured = method.update.measured or FREE_ENERGY in self.recorder.columns
+        self.method, self.info = method, info
+        self._good: tuple[int, Parameters, Scores | None] = (method.steps, method.parameters, None)
 
     def learn(self, progress: Progress) -> Outcome:
         saved = time.monotonic()
-        info = self._info
-        if self._row < self.method.steps == self.convergence.steps[-1]:
+        info, status = self.info, None
+        if not self.convergence.steps:
+            status = self._look(info, progress)
+        elif self._row < self.method.steps == self.convergence.steps[-1]:
             self._forget(self._row)  # the run had converged here, perhaps by a larger tolerance: its row was dropped
             status = self._look(info, progress)
-        elif not self.convergence.steps:
-            status = self._look(info, progress)
-        else:
-            status = None
         while status is None:
-            if status := self._limit():
+            if status := self.limit():
                 status = self._finish(status, info, progress)
                 break
             try:
-                info = self._step()
+                info = self.step()
             except LinAlgError:
                 status = "diverged"
                 if self._retreat():
@@ -146,7 +148,7 @@ class Learner:
         samples = getattr(self.method.expectation, "num_samples", None)
         return Outcome(status, parameters, scores, warnings, iterations, samples)
 
-    def _limit(self) -> str | None:
+    def limit(self) -> str | None:
         if self.stop():
             return "interrupted"
         if self.method.steps >= self.limits.max_steps:
@@ -155,9 +157,10 @@ class Learner:
             return "max_seconds"
         return None
 
-    def _step(self) -> StepInfo:
+    def step(self) -> StepInfo:
+        """Take a step of the method, on the clock."""
         begun = time.perf_counter()
-        info = self._info = self.method.step()
+        info = self.info = self.method.step()
         if self.method.model.observations.device.type == "cuda":
             torch.cuda.synchronize()
         self.seconds += time.perf_counter() - begun
@@ -176,13 +179,13 @@ class Learner:
             scores = self.evaluator.score(self.method.parameters)
         except LinAlgError:
             return "diverged"
-        self.convergence.add(step, scores.train_log_likelihood, scores.settling)
-        if self.convergence.diverged(scores.train_log_likelihood, judged=not self.method.tempered):
+        self.convergence.add(step, scores.objective, scores.settling)
+        if self.convergence.diverged(scores.objective, judged=not self.method.tempered):
             self._record(scores, info, progress)
             return "diverged"
         self._good = (step, self.method.parameters, scores)
         if self.method.tempered:  # steps climb another likelihood: what is judged begins after them
-            self.convergence.restart(scores.train_log_likelihood, scores.settling)
+            self.convergence.restart(scores.objective, scores.settling)
             self._record(scores, info, progress)
             self._row = step
             return None
@@ -229,11 +232,11 @@ class Learner:
         step, before = self.method.steps, self.convergence.values[-1]
         self.method.update.move(parameters)
         scores = self.evaluator.score(self.method.parameters)
-        self.convergence.restart(scores.train_log_likelihood, scores.settling)
+        self.convergence.restart(scores.objective, scores.settling)
         self._good = (step, self.method.parameters, scores)
         if self.limits.eval_every is None:
             self._due = step + 1
-        gain = scores.train_log_likelihood - before
+        gain = scores.objective - before
         log.info("step %d: going on from %s, %.2g nats per entry better", step, what, gain)
         return scores
 
@@ -246,14 +249,14 @@ class Learner:
         try:
             if scores is None:
                 scores = self.evaluator.score(self.method.parameters)
-                if self.convergence.diverged(scores.train_log_likelihood, judged=not self.method.tempered):
+                if self.convergence.diverged(scores.objective, judged=not self.method.tempered):
                     status = "diverged"
             if self.evaluator.sampled:
                 scores = self.evaluator.score(self.method.parameters, final=True)
         except LinAlgError:
             return "diverged"
         self._record(scores, info, progress)
-        return status if math.isfinite(scores.train_log_likelihood) else "diverged"
+        return status if math.isfinite(scores.objective) else "diverged"
 
     def _record(self, scores: Scores, info: StepInfo | None, progress: Progress) -> None:
         self._scores = scores
@@ -291,7 +294,7 @@ class Learner:
                 "parameters": parameters,
                 "scores": scores and asdict(replace(scores, settling=None)),
             },
-            "info": self._info and asdict(self._info),
+            "info": self.info and asdict(self.info),
             "free_energy": self.method.free_energy,
             "seconds": self.seconds,
             "earlier_seconds": self.earlier_seconds + time.monotonic() - self._begun,
@@ -339,7 +342,7 @@ class Learner:
         for name, value in found.items():
             setattr(self.convergence, name, value)
         self._good = (good["step"], good["parameters"], good["scores"] and Scores(**good["scores"]))
-        self._info = info and StepInfo(info["gradient_norm"], SolverRecord(**info["solver"]))
+        self.info = info and StepInfo(info["gradient_norm"], SolverRecord(**info["solver"]))
         self.seconds, self.earlier_seconds = state["seconds"], state["earlier_seconds"]
         self.products, self._solved, self._iterations = state["products"], state["solved"], state["iterations"]
         self.boundary.load_state(state.get("boundary"), self.method.parameters)

@@ -14,12 +14,19 @@ from lgm_cli.methods.e_steps.base.e_step import EStep
 from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.run.updates import leaves_open
 
 
 def refuse_what_has_no_meaning(options: Mapping[str, Any], model: LatentVariableModel, name: str) -> None:
     """UserError when the model lacks what a method needs. name: of the model, as it is chosen."""
     method, points = f"method={options['name']}", model.observations.shape[0]
-    if options.get("statistics", "fresh") != "fresh" and (not model.averages or points == 1):
+    if (statistics := options.get("statistics", "fresh")) == "settling" and not model.averages:
+        raise UserError(
+            f"method.statistics=settling averages statistics of several steps, and those of model={name} are about a "
+            "level of their own",
+            "method.statistics=fresh, or leave it out",
+        )
+    if statistics in ("running", "replaced") and (not model.averages or points == 1):
         raise UserError(
             f"{method} puts statistics of several steps together, which model={name} has no use for: all its data are "
             "one data point",
@@ -69,6 +76,12 @@ def _what_fits(model: LatentVariableModel) -> str:
     return "method=unroll" if model.standard_prior else "fewer latent dimensions, or less of the series"
 
 
+def _what_keeps_less(options: Mapping[str, Any], copies: int) -> str:
+    if leaves_open(options):
+        return "method.update=gradient"
+    return "a larger method.batch_size, or method=em" if copies > 2 else "fewer latent dimensions, or method=unroll"
+
+
 def rehearse(
     options: Mapping[str, Any],
     model: LatentVariableModel,
@@ -92,5 +105,5 @@ def rehearse(
         raise UserError(
             f"method={options['name']} keeps {copies} sets of statistics, which need {needed / 1e9:,.2f} GB, and "
             f"{free / 1e9:,.2f} GB are free",
-            "a larger method.batch_size, or method=em" if copies > 2 else "fewer latent dimensions, or method=unroll",
+            _what_keeps_less(options, copies),
         )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lgm_cli.data.base.load import load as load_data
 from lgm_cli.errors import ANEW, Interrupted, UserError
@@ -20,6 +20,10 @@ from lgm_cli.results.metrics import FREE_ENERGY, Recorder
 from lgm_cli.run.failure import explained, going_on
 from lgm_cli.run.interrupts import Stop
 from lgm_cli.run.progress import Progress
+
+if TYPE_CHECKING:  # for their names alone: torch is imported later
+    from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+    from lgm_cli.models.base.parameters import Parameters
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +109,7 @@ def _run(
     from lgm_cli.run import auto, build, cheaper
     from lgm_cli.run import device as devices
     from lgm_cli.run.loop import Learner, Limits
+    from lgm_cli.run.starts import starts_of
     from lgm_cli.run.stopping import Convergence
 
     reset_peak_memory()
@@ -123,6 +128,8 @@ def _run(
         log.info("method=%s was chosen: %s", decided["method"], decided["reason"])
         run_folder.record(folder, config, summary["overrides"])  # which a resumed run goes on with
     method, chosen = auto.method(config, model, start)
+    several = starts_of(config, model, method, state, folder) if config["starts"] > 1 else None
+    begun = state if several is None or several.tried.complete else None  # what the learner itself goes on from
     evaluator = Evaluator(model, data, config["seed"])
     columns = [FREE_ENERGY] * method.has_free_energy + evaluator.own_columns
     limits = Limits(
@@ -134,34 +141,38 @@ def _run(
     learner = Learner(
         method,
         evaluator,
-        Recorder.resume(folder, state["row"], columns) if state else Recorder(folder, columns),
+        Recorder.resume(folder, begun["row"], columns) if begun else Recorder(folder, columns),
         Convergence(config["tolerance"] * (model.settled_gain or 1.0)),
         limits,
         folder / "checkpoint",
         stop,
         identity={"config": dict(config), "fingerprint": data.fingerprint, "decided": decided},
     )
-    if state:
+    if begun:
         learner.load()
-        summary["total_seconds"] = learner.earlier_seconds
+    if state:
+        learner.earlier_seconds = summary["total_seconds"] = state["earlier_seconds"]
         run_folder.record(folder, config, summary["overrides"])
         learner.recorder.rewind()
         for partial in folder.rglob(".*.partial*"):  # of a process that was killed while it wrote
             partial.unlink(missing_ok=True)
         (folder / "summary.json").unlink(missing_ok=True)  # a run without one is going on, or was killed
-        log.info("going on after step %d", method.steps)
+        log.info("going on after %s", f"step {method.steps}" if begun else "the starts tried so far")
     stop.patient = True
     try:
-        with Progress(
-            limits.max_steps, limits.max_seconds, step=method.steps, fit_seconds=learner.seconds, bar=bar
-        ) as progress:
+        if several and not several.tried.complete:
+            several.run(learner, bar)
+        steps, seconds = learner.method.steps, learner.seconds
+        with Progress(limits.max_steps, limits.max_seconds, step=steps, fit_seconds=seconds, bar=bar) as progress:
             outcome = learner.learn(progress)
     finally:
         summary["last_row"] = learner.recorder.last
+        summary |= {"starts": several.tried.summary()} if several else {}
     names = list(map(str, data.table.column_labels))
     summary |= {
         "warnings": outcome.warnings + list(data.table.warnings) + model.warnings(outcome.parameters, names),
         "evaluation": evaluator.describe(outcome.scores),
+        **objective(model, outcome.parameters),
         "chosen": decided | chosen,
         "parameter_counts": {name: value.numel() for name, value in model.export(outcome.parameters).items()},
     }
@@ -174,6 +185,14 @@ def _run(
     summary["status"] = outcome.status
 
 
+def objective(model: LatentVariableModel, parameters: Parameters) -> dict[str, Any]:
+    """What was raised, for summary.json, and the log prior, in nats, up to a constant."""
+    prior = model.log_prior(parameters)
+    if prior is None:
+        return {"objective": "log-likelihood"}
+    return {"objective": "log-likelihood + log prior", "log_prior": float(prior)}
+
+
 def _checkpoint(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The state to go on from; UserError when it belongs to another configuration or has reached the run's limit."""
     from lgm_cli.methods.saved_state import require
@@ -182,8 +201,9 @@ def _checkpoint(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     state = read_checkpoint(folder / "checkpoint")
     try:
-        identity = {"decided": {}} | state["identity"]  # nothing was, in runs of earlier versions
-        require(identity, {"config": dict, "fingerprint": str, "decided": dict[str, str]}, "identity")
+        identity = {"decided": {}, "starts": {}} | state["identity"]  # nothing was, in runs of earlier versions
+        kinds = {"config": dict, "fingerprint": str, "decided": dict[str, str], "starts": dict}
+        require(identity, kinds, "identity")
     except ValueError as error:
         raise UserError(f"the checkpoint in {folder} is not a run's", ANEW) from error
     saved = run_folder.with_later_keys(state["identity"]["config"])

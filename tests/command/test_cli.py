@@ -242,13 +242,7 @@ def test_help_lists_every_choice_and_every_key(capsys: pytest.CaptureFixture[str
     shown = capsys.readouterr().out
     words = shown.replace("=", " ").split()
     assert all(choice in words for group in choices.GROUPS for choice in choices.choices(group))
-    settable = [
-        key
-        for key in choices.all_keys()
-        if key not in ("method.statistics", "method.update")  # facts of a method, not for the user to set
-    ]
-    assert all(f"  {key}=" in shown for key in settable)
-    assert "method.update" not in shown
+    assert all(f"  {key}=" in shown for key in choices.all_keys())
     assert str(Rule.parse("integer >= 1, or auto")) in shown
     assert max(map(len, shown.splitlines())) <= 110
     assert main(["-h"]) == 0

@@ -208,9 +208,24 @@ def test_the_preset_sets_what_its_name_says(compose: Compose) -> None:
             "(e.g. solver.preconditioner=jacobi)",
         ),
         (
-            "method.update=closed_form",
-            "method.update=closed_form is not possible with method=unroll "
-            f"(leave method.update out, or choose another method: {', '.join(choices.choices('method')[1:])})",
+            "method.update=closed_form method.learning_rate=0.1",
+            "method.learning_rate=0.1 has no meaning with method.update=closed_form "
+            "(leave method.learning_rate out, or use method.update=gradient)",
+        ),
+        (
+            "method.update=gradient method.statistics=settling",
+            "method.statistics=settling has no meaning with method.update=gradient "
+            "(leave method.statistics out, or use method.update=closed_form)",
+        ),
+        (
+            "method.optimizer=adam method.statistics=fresh",
+            "method.optimizer=adam is of method.update=gradient, and method.statistics=fresh of "
+            "method.update=closed_form (leave one of them out)",
+        ),
+        (
+            "method=em method.update=gradient",
+            "method.update=gradient is not possible with method=em (leave method.update out, or choose another method: "
+            f"{', '.join(other for other in choices.choices('method') if other != 'em')})",
         ),
         (
             "device=mps device.dtype=float64",

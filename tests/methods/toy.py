@@ -52,6 +52,12 @@ class Toy(ABC):
     @abstractmethod
     def expected_loss(self, parameters: Tensors, statistics: Tensors) -> Tensor: ...
 
+    def with_prior(self, statistics: Tensors) -> Tensors:
+        return statistics
+
+    def log_prior(self, parameters: Tensors) -> None:
+        return None
+
     def free_energy(self, parameters: Tensors, statistics: Tensors) -> Tensor | None:
         if "entropy" not in statistics:
             return None

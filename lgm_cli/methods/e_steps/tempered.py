@@ -40,7 +40,7 @@ class Tempered(Exact):
         self.inverse_temperature, self.factor, self.stage_steps = inverse_temperature, factor, stage_steps
         self.hold, self.seed = hold, seed
         self.stage, self._taken = 0, 0  # number of the stage, and steps of it
-        self._free_energy: float | None = None  # after the last step of this stage
+        self._free_energy: float | None = None  # with the log prior, after the last step of this stage
 
     @property
     def tempered(self) -> bool:
@@ -59,6 +59,8 @@ class Tempered(Exact):
             return
         self._taken += 1
         free_energy = None if m_step.free_energy is None else float(m_step.free_energy)
+        if free_energy is not None and (prior := self.model.log_prior(m_step.parameters)) is not None:
+            free_energy += float(prior)
         over = self._taken >= self.stage_steps
         if free_energy is not None and self._free_energy is not None:
             over = over or free_energy - self._free_energy < ENOUGH * self.model.observations.shape[0]

@@ -53,7 +53,9 @@ class Conditional(FromStatistics):
         return Climb(self.model, self._evidence, self.inner_steps)(parameters, self.either)
 
     def _evidence(self, parameters: Parameters) -> Iterator[Tensor]:
-        """-log p(y | parameters), part by part of the data points."""
+        """-log p(y | parameters), part by part of the data points, and the prior's."""
         for chunk in self.model.observations.chunks:
             for part in chunk.split(exact_part_size(chunk, self.model.dim)):
                 yield -self.model.log_likelihood(parameters, part, self.model.posterior(parameters, part)).sum()
+        if (prior := self.model.log_prior(parameters)) is not None:
+            yield -prior

@@ -64,7 +64,9 @@ class Gradient(MStep):
 
     def apply(self, observed: float) -> float | None:
         """Take the step; observed: the number of entries that are expected behind it. The norm of the gradient per
-        entry."""
+        entry. Of a part of the entries, the prior counts by their share."""
+        if (prior := self.model.log_prior(self.parameters)) is not None:
+            (-prior * (observed / self.model.observations.observed)).backward()
         self.optimizer.zero_grad()
         free_gradients(self.model.constrain(self._free), self.parameters, self.model.observations.shape[1] / observed)
         for name, scale in self.model.gradient_scale().items():

@@ -9,22 +9,30 @@ from lgm_cli.observations.chunk import Chunk
 
 
 class Fresh(Sums):
-    """S = (N / n) sum of E[t(y, z)] over the n data points of this step: over all N of them, their sum."""
+    """S = (B / b) sum of E[t(y, z)] over the data points of b of B blocks: over all blocks, their sum.
+
+    Blocks come equally often, so that each data point counts the same in the average of steps. By the share of the data
+    points instead, those of a small block would count more.
+    """
 
     def __init__(self, model: LatentVariableModel) -> None:
         super().__init__(model)
+        self._block_sizes = [sum(len(chunk.points) for chunk in block) for block in model.observations.blocks]
         self._total: Statistics = {}
-        self._points = 0
+        self._points = 0  # with each draw of a data point's latents counted
+        self._blocks: set[int] = set()
 
     def restart(self) -> None:
         """Drop what was added in a step that is not ended."""
-        self._total, self._points = {}, 0
+        self._total, self._points, self._blocks = {}, 0, set()
 
     def add(self, block: int, chunk: Chunk, posterior: Posterior) -> None:
         self._total = self.model.add_statistics(self._total, chunk, posterior)
         self._points += len(chunk.points)
+        self._blocks.add(block)
 
     def close(self) -> Statistics:
-        total, points = self._total, self._points
-        self._total, self._points = {}, 0
-        return scaled(total, self.model.observations.shape[0] / points)
+        total, points, blocks = self._total, self._points, self._blocks
+        self._total, self._points, self._blocks = {}, 0, set()
+        draws = points / sum(self._block_sizes[block] for block in blocks)
+        return scaled(total, len(self._block_sizes) / len(blocks) / draws)

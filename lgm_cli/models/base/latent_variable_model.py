@@ -16,7 +16,7 @@ from lgm_cli.data.base.table import KINDS, Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.base.predictive import Predictive
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.statistics import Statistics, with_imagined
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 
@@ -63,14 +63,17 @@ class LatentVariableModel(ABC):
     several_series = False  # whether it learns from several series at once (data.series)
     takes_classes = False  # whether classes of rows, known in part (data.labels), are those of its components
     standardise = True  # whether values are learned from in standard units, or as they are: counts, categories
-    averages = True  # whether statistics of steps over some data points may be averaged: not where all are one
+    # Whether statistics of several steps may be averaged: not where they are about a level of their own, nor, over some
+    # data points each, where all data are one.
+    averages = True
     blocks: tuple[tuple[str, ...], ...] = ()  # parameters that `maximise` takes by turns, for method=ecm
     expanded = False  # whether `maximise` works by parameter expansion: it raises the likelihood, but not F for certain
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
     # What `auto` means for this model, where it is not what it means for others: learning_rate by optimiser, betas of
-    # Adam, num_samples, tolerance and max_iterations of a solver, max_steps of a run; noise: "signs" for perturbations
-    # from random signs instead of normal numbers, which have the same covariance.
+    # Adam, num_samples, tolerance and max_iterations of a solver, max_steps of a run; update of method=unroll, where
+    # closed_form was measured to be better than gradient, up to most_latent dimensions; noise: "signs" for
+    # perturbations from random signs instead of normal numbers, which have the same covariance.
     choices: ClassVar[Mapping[str, Any]] = {}
 
     def gradient_scale(self) -> dict[str, float]:
@@ -207,9 +210,25 @@ class LatentVariableModel(ABC):
         """-E log p(y, z | parameters) of the data points behind the statistics, in standardised units and with all
         constants; differentiable. Less `entropy` of the same statistics it is minus the free energy. ()"""
 
+    def prior_statistics(self) -> Statistics:
+        """A conjugate prior of the parameters, as the statistics of imaginary data: whatever maximises, or takes
+        gradients, adds them once to those of all data. Empty where there is no prior."""
+        return {}
+
+    def with_prior(self, statistics: Statistics) -> Statistics:
+        """Statistics that stand for all data points, and the imaginary data of the prior."""
+        prior = self.prior_statistics()
+        return with_imagined(statistics, prior) if prior else statistics
+
+    def log_prior(self, parameters: Parameters) -> Tensor | None:
+        """log p(parameters) up to a constant, differentiable; None where there is no prior. In nats. ()"""
+        prior = self.prior_statistics()
+        return -self.expected_loss(parameters, prior) if prior else None
+
     def free_energy(self, parameters: Parameters, statistics: Statistics) -> Tensor | None:
         """F = E log p(y, z | parameters) + H, which the log-likelihood of the same data points is never below; None
-        for posteriors without an entropy. In nats of standardised data. ()"""
+        for posteriors without an entropy. In nats of standardised data. Statistics are of the data alone: the prior
+        has no part in F, and what an M-step raises is F + log p(parameters). ()"""
         if "entropy" not in statistics:
             return None
         return statistics["entropy"] - self.expected_loss(parameters, statistics)

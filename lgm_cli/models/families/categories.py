@@ -102,9 +102,9 @@ def shares(counts: Tensor, floor: float, possible: Tensor | None = None) -> Tens
     low = ~possible
     found = counts
     for _ in range(counts.shape[-1]):
-        rest = 1 - floor * (low & possible).sum(-1, keepdim=True)
+        rest = 1 - floor * (low & possible).sum(-1, keepdim=True).to(counts)
         kept = counts.masked_fill(low, 0.0)
-        found = torch.where(low, floor * possible, rest * kept / kept.sum(-1, keepdim=True))
+        found = torch.where(low, floor * possible.to(counts), rest * kept / kept.sum(-1, keepdim=True))
         below = low | (found < floor)
         if bool((below == low).all()):
             break
@@ -125,8 +125,8 @@ def above_floor(free: Tensor, floor: float, possible: Tensor | None = None) -> T
     """The inverse of `centred_logs`, differentiable."""
     if possible is None:
         return floor + (1 - floor * free.shape[-1]) * free.softmax(-1)
-    size = possible.sum(-1, keepdim=True)
-    return floor * possible + (1 - floor * size) * free.masked_fill(~possible, -torch.inf).softmax(-1)
+    size = possible.sum(-1, keepdim=True).to(free)
+    return floor * possible.to(free) + (1 - floor * size) * free.masked_fill(~possible, -torch.inf).softmax(-1)
 
 
 def _log(probabilities: Tensor) -> Tensor:

@@ -15,6 +15,13 @@ from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.sparse import column_sums
 
 
+def no_sums(like: Tensor, m: int, q: int, entropy: bool) -> Statistics:
+    """The sums over no data points, of M columns and q numbers u; `entropy` where posteriors have one."""
+    columns = {"second_moment": (m, q, q), "cross_moment": (m, q), "square": (m,)}
+    totals = ("latent_square", "offset_square", "points", *(["entropy"] if entropy else []))
+    return {name: like.new_zeros(shape) for name, shape in (columns | dict.fromkeys(totals, ())).items()}
+
+
 def add_sums(total: Statistics, chunk: Chunk, posterior: Posterior, d: int) -> None:
     """Adds the sums of a chunk, from E[u u^T] of each data point."""
     moment = second_moment(posterior, d)
@@ -65,3 +72,9 @@ def add_sparse_sums(total: Statistics, rows: SparseRows, posterior: Posterior, d
     total["square"] += sums.square
     total["points"] += len(rows.points)
     total["latent_square"] += square[:d].sum()
+
+
+def residual_squares(row: Tensor, statistics: Statistics) -> Tensor:
+    """sum omega E(y - row u)^2 of each column, (M,); row (M, q)."""
+    fitted = (row[:, None] @ statistics["second_moment"] @ row[:, :, None]).flatten()
+    return statistics["square"] - 2 * (row * statistics["cross_moment"]).sum(1) + fitted

@@ -19,7 +19,8 @@ from lgm_cli.observations.chunk import Chunk
 
 
 class FromStatistics(MStep):
-    """theta <- a function of theta and the statistics of a step.
+    """theta <- a function of theta and the statistics of a step, to which those of the prior are added once: whatever
+    the share of the data that was taken, its sums stand for all data points.
 
     sums: how the statistics of steps are put together; those of each step alone by default.
     """
@@ -43,7 +44,7 @@ class FromStatistics(MStep):
             statistics, self.free_energy = self.sums.close(), None
             if not self.sums.ready:
                 return None
-            after, norm = self.updated(statistics)
+            after, norm = self.updated(self.model.with_prior(statistics))
             self.parameters = self.sums.settle(self.parameters, after)
             if self.measured:
                 self.free_energy = self.model.free_energy(self.parameters, statistics)
@@ -56,6 +57,10 @@ class FromStatistics(MStep):
     def maximised(self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...]) -> Parameters:
         """The maximum over a block of the parameters, the others as they are; over all, where the block holds all."""
         return self.model.maximise(parameters, statistics, None if set(parameters) <= set(block) else block)
+
+    def anneal(self) -> bool:
+        """Average the statistics of more steps, where that is possible."""
+        return self.sums.quieter()
 
     def move(self, parameters: Parameters) -> None:
         """Go on from these parameters; statistics that were kept belong to others."""

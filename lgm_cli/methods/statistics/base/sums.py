@@ -50,6 +50,10 @@ class Sums(ABC):
     def restart(self) -> None:  # noqa: B027
         """Forget what belongs to other parameters: the caller has moved them."""
 
+    def quieter(self) -> bool:
+        """Lower the noise of the statistics, asked for when it hides what the steps gain; False if that cannot be."""
+        return False
+
     def state(self) -> dict[str, Any]:
         return {}
 
