@@ -57,6 +57,12 @@ class Method:
         found = self.update.free_energy
         return None if self.tempered or found is None else float(found)
 
+    @property
+    def passes(self) -> tuple[float, float]:
+        """Passes over the data that a step takes, and that the first step takes."""
+        share = min(1.0, self.blocks_per_step / len(self.model.observations.blocks))
+        return self.update.parts * share, self.update.parts * (1.0 if self.update.begins_with_all else share)
+
     def step(self) -> StepInfo:
         """Take one step. Every data point counts the same: a sum over a batch is scaled by the share of the blocks that
         are in it, not of the entries, which would favour those of a small block."""

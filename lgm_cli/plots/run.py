@@ -58,7 +58,7 @@ def convergence(
                 _scale_to_the_end(axes, runs, track, better, (references or {}).get(track, {}))
         for axes, (clock, label) in zip(grid[-1], CLOCKS.items(), strict=True):
             axes.set_xlabel(label)
-            _scale_from_zero(axes, np.concatenate([run[clock] for run in runs]))
+            scale_from_zero(axes, np.concatenate([run[clock] for run in runs]))
         if any(np.isfinite(run["log_likelihood_se"]).any() for run in runs):
             grid[0, 0].set_title("band: ± 1 standard error", color=QUIET, fontsize=8)
         for index, (label, run) in enumerate(zip(labels, runs, strict=True)):
@@ -107,7 +107,7 @@ def _draw_run(axes: Axes, run: Mapping[str, np.ndarray], clock: str, track: str,
         axes.fill_between(x, y - error, y + error, color=stroke["color"], alpha=0.2, linewidth=0)
 
 
-def _scale_from_zero(axes: Axes, values: np.ndarray) -> None:
+def scale_from_zero(axes: Axes, values: np.ndarray) -> None:
     """Logarithmic where the values span decades, with room for the zero at which every run starts."""
     positive = values[np.isfinite(values) & (values > 0)]
     largest = positive.max(initial=0.0) or 1.0

@@ -24,7 +24,7 @@ from lgm_cli.models.base.parameters import Parameters, sound
 from lgm_cli.results.checkpoint import read_checkpoint, save_checkpoint
 from lgm_cli.results.host import peak_memory_mib
 from lgm_cli.results.metrics import FREE_ENERGY, Recorder
-from lgm_cli.results.outcome import Outcome
+from lgm_cli.results.outcome import Outcome, Steps
 from lgm_cli.run.boundary import Boundary
 from lgm_cli.run.curvature import higher_nearby
 from lgm_cli.run.progress import Progress
@@ -146,7 +146,8 @@ class Learner:
             scores = self.evaluator.score(parameters, final=True)
         iterations = self._iterations / self._solved if self._solved else None
         samples = getattr(self.method.expectation, "num_samples", None)
-        return Outcome(status, parameters, scores, warnings, iterations, samples)
+        steps = Steps(*self.method.passes, self.method.update.bounds) if self.method.has_free_energy else None
+        return Outcome(status, parameters, scores, warnings, iterations, samples, steps)
 
     def limit(self) -> str | None:
         if self.stop():

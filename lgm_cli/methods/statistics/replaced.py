@@ -23,6 +23,8 @@ class Replaced(Sums):
     blocks_per_step: blocks that a step replaces.
     """
 
+    begins_with_all = True
+
     def __init__(self, model: LatentVariableModel, blocks_per_step: int) -> None:
         super().__init__(model)
         self._sizes = [sum(len(chunk.points) for chunk in block) for block in model.observations.blocks]

@@ -28,6 +28,8 @@ class Running(Fresh):
     first_update: steps before the first that moves the parameters; the statistics are averaged meanwhile.
     """
 
+    bounds = False  # entropies and expectations of several parameters, averaged
+
     def __init__(
         self, model: LatentVariableModel, kappa: float, average: str = "statistics", full_steps: int = 0,
         first_update: int = 0,

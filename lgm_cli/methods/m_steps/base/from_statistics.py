@@ -32,6 +32,14 @@ class FromStatistics(MStep):
         self.sums = Fresh(model) if sums is None else sums
 
     @property
+    def bounds(self) -> bool:
+        return self.sums.bounds
+
+    @property
+    def begins_with_all(self) -> bool:
+        return self.sums.begins_with_all
+
+    @property
     def everything(self) -> bool:
         return self.sums.everything
 

@@ -23,6 +23,16 @@ class MStep(ABC):
     free_energy: Tensor | None = None  # of the last step, after it, under the posteriors that led to it; ()
 
     @property
+    def bounds(self) -> bool:
+        """Whether the free energy is a bound of the log-likelihood."""
+        return True
+
+    @property
+    def begins_with_all(self) -> bool:
+        """Whether the first step takes all data points, whatever a batch is."""
+        return False
+
+    @property
     def everything(self) -> bool:
         """Whether the next step has to take all data points, whatever a batch is."""
         return False

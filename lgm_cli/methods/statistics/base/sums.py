@@ -22,6 +22,9 @@ class Sums(ABC):
     number of data points that it stands for over the number that was added.
     """
 
+    bounds = True  # whether the free energy of these statistics is a bound of the log-likelihood
+    begins_with_all = False  # whether the first step takes all data points, whatever a batch is
+
     def __init__(self, model: LatentVariableModel) -> None:
         self.model = model
 
