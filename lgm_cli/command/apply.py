@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DEVICE = ("device", "device.dtype", "device.threads")
 
-DIALECT = ("data.index", "data.separator", "data.decimal", "data.encoding", "data.missing")  # of a file
+DIALECT = ("data.index", "data.series", "data.separator", "data.decimal", "data.encoding", "data.missing")  # of a file
 
 OPEN = ("data.path", *DIALECT, "data.forecast", *DEVICE, "hydra.run.dir", "save_posterior")
 

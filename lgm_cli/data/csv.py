@@ -17,6 +17,7 @@ from lgm_cli.data.base import sheets
 from lgm_cli.data.base.classes import classes_of
 from lgm_cli.data.base.files import MISSING, find
 from lgm_cli.data.base.make_table import rectangle, regression
+from lgm_cli.data.base.several_series import series_of
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError, nearest
 
@@ -29,6 +30,7 @@ def load(
     """Read data.path; data.index names a column of labels that is carried through to the outputs, data.target the
     response of a regression on the other columns, data.labels classes that are known of some rows. With
     `target_may_lack` a file without the target has unknown responses, with `class_names` there are no other classes.
+    data.series is a column that says which of several series a row is of.
     in_time: a blank line of a single column is a row without a value. required: columns that must hold numbers, where
     others of text alone are left out."""
     path = find(options)
@@ -42,14 +44,17 @@ def load(
     if target is not None and target == index:
         raise UserError(f"data.target={target} is the index, too", "name another column for one of them")
     place = None if index is None else 0 if index == "" else _position(path, header, "index", index)
-    classed = _classed(path, header, options, index, target)
-    used = _used(path, header, options, {index, sheet.index, options.get("labels")}, target)
+    classed = _apart("labels", path, header, options, index, target)
+    parted = _apart("series", path, header, options, index, target)
+    apart = {index, sheet.index, options.get("labels"), options.get("series")}
+    used = _used(path, header, options, apart, target)
     names = [header[position] for position in used]
     needed = {*required, *(options.get("columns") or ()), *([target] if target else [])}
     cells = _Cells(path, names, sheet.decimal, options.get("missing") or ())
 
     labels: list[str] = []
     classes: list[str] = []
+    series: list[str] = []
     take = itemgetter(*used) if len(used) > 1 else lambda fields: [fields[position] for position in used]
     for line, fields in sheet.records:
         if len(fields) != len(header):
@@ -61,6 +66,8 @@ def load(
             labels.append(fields[place])
         if classed is not None:
             classes.append(fields[classed])
+        if parted is not None:
+            series.append(fields[parted])
         cells.add(line, fields if len(used) == len(header) else take(fields))
     if not cells.lines:
         raise UserError(f"{path} has a header line and no rows", "give one row per observation")
@@ -88,6 +95,9 @@ def load(
         missing, names_known = options.get("missing") or (), options.get("class_names")
         found, known = classes_of(classes, header[classed], path.name, missing, names_known)
         table = dataclasses.replace(table, classes=found, class_names=known)
+    if parted is not None:
+        numbers, called = series_of(series, header[parted], path.name, cells.lines, options.get("missing") or ())
+        table = dataclasses.replace(table, series=numbers, series_names=called, series_column=header[parted])
     return dataclasses.replace(table, notes=(*notes, *table.notes), warnings=warnings)
 
 
@@ -146,21 +156,22 @@ def _position(path: Path, header: list[str], key: str, name: str) -> int:
     return header.index(name)
 
 
-def _classed(
-    path: Path, header: list[str], options: dict[str, Any], index: str | None, target: str | None
+def _apart(
+    what: str, path: Path, header: list[str], options: dict[str, Any], index: str | None, target: str | None
 ) -> int | None:
-    """The position of data.labels, which may have no other part; None where it is not given."""
-    name = options.get("labels")
+    """The position of data.labels or data.series, which may have no other part; None where it is not given."""
+    name = options.get(what)
     if name is None:
         return None
-    place = _position(path, header, "labels", name)
+    place = _position(path, header, what, name)
     for key, others in (
         ("index", [index]),
         ("target", [target]),
         *((key, options.get(key)) for key in ("columns", "drop")),
+        *((("labels", [options.get("labels")]),) if what == "series" else ()),
     ):
         if name in (others or ()):
-            raise UserError(f"data.labels={name} is in data.{key}, too", "leave it out of one of them")
+            raise UserError(f"data.{what}={name} is in data.{key}, too", "leave it out of one of them")
     return place
 
 

@@ -12,12 +12,14 @@ from lgm_cli.data import csv
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.date_formats import plain
 from lgm_cli.data.base.season import phases_of
+from lgm_cli.data.base.several_series import extended_each, named, rows_of_each, summary_of
 from lgm_cli.data.base.table import Table
 from lgm_cli.data.base.time_labels import Dates, Reading, continued, ordering, read, texts_of
 from lgm_cli.errors import UserError
 
 SHOWN = 3  # labels that cannot be read, in warnings
 SHOWN_OF_ONE = 40  # characters
+LOOKED_AT = 100  # series whose labels are looked at for something odd
 FEW_PERIODS = 5  # below so many, the error of the periodic means is not small
 
 
@@ -30,9 +32,23 @@ def arrange(table: Table, options: dict[str, Any]) -> Table:
     """A table in the order of time as a series: its `last` rows, `season`, `horizon` and `forecast` as the options say,
     each optional."""
     season, horizon, ahead = options.get("season"), options.get("horizon") or 0, options.get("forecast") or 0
-    total = len(table.row_labels)
-    last = min(options.get("last") or total, total)
-    table = in_time(table, last, season)
+    if season is not None and table.num_series > 1:
+        raise UserError(
+            f"data.season={season} is taken off a single series, and data.series={table.series_column} names "
+            f"{table.num_series:,}",
+            "leave one of them out",
+        )
+    table = in_time(table, options.get("last"), season)
+    last = len(table.row_labels)
+    if table.series is not None:
+        sizes = np.bincount(table.series)
+        if horizon >= sizes.min():
+            raise UserError(
+                f"data.horizon={horizon} hides all of the {sizes.min():,} steps of {named(table, int(sizes.argmin()))}",
+                "a smaller data.horizon, or leave out short series",
+            )
+        last = int(sizes.max())
+        table = dataclasses.replace(table, notes=(*table.notes, summary_of(table)))
     if horizon >= last:
         raise UserError(f"data.horizon={horizon} hides all of {last:,} steps", f"at most data.horizon={last // 2}")
     if season is not None and 2 * season > last - horizon:
@@ -42,28 +58,29 @@ def arrange(table: Table, options: dict[str, Any]) -> Table:
         )
     if ahead > last:
         raise UserError(f"data.forecast={ahead} is more than the {last:,} steps that are given", f"at most {last}")
-    _require_variation(table, last - horizon, horizon)
+    table = dataclasses.replace(table, horizon=horizon)
+    _require_variation(table)
     notes = table.notes
     if season is not None and last - horizon < FEW_PERIODS * season:
         notes += (
             f"{(last - horizon) / season:.1f} periods for the season, which intervals take for known: too narrow",
         )
     if horizon:
-        notes += (f"the last {horizon:,} steps among them",)
-    return dataclasses.replace(extended(table, ahead), horizon=horizon, notes=notes)
+        notes += (f"the last {horizon:,} steps{' of each series' * (table.num_series > 1)} among them",)
+    return dataclasses.replace(extended(table, ahead), notes=notes)
 
 
-def _require_variation(table: Table, steps: int, horizon: int) -> None:
+def _require_variation(table: Table) -> None:
     """Refuse a channel that is constant before the horizon; what is so altogether is refused as in any table."""
-    if not horizon:
+    if not table.horizon:
         return
-    before = table.rows < steps
+    before = ~table.in_horizon(table.rows)
     frame = pd.DataFrame({"column": table.columns[before], "value": table.values[before]})
     varied = frame.groupby("column")["value"].nunique().reindex(range(table.shape[1]), fill_value=0).to_numpy() > 1
     if not varied.all():
         name = str(table.column_labels[int(np.flatnonzero(~varied)[0])])
         raise UserError(
-            f"{table.name} has no two different values of {name!r} before the last {horizon:,} steps",
+            f"{table.name} has no two different values of {name!r} before the last {table.horizon:,} steps",
             "a smaller data.horizon, or leave out that column",
         )
 
@@ -87,28 +104,32 @@ def require_more_than_season(data: Data) -> None:
 
 def in_time(table: Table, last: int | None = None, season: int | None = None) -> Table:
     """The last rows of a series in the order of time, which labels that are dates or numbers decide, and their phases
-    in the season; what is odd about the labels becomes a warning."""
+    in the season; what is odd about the labels becomes a warning. The rows of several series come one series after the
+    other, each in the order of time."""
     labels, total = table.row_labels, len(table.row_labels)
     order, notes, warnings = np.arange(total), table.notes, table.warnings
     reading = None if isinstance(labels, pd.RangeIndex) else read(labels)
-    if reading is not None:
-        if (found := ordering(reading)) is None:
-            raise _no_order(table, reading)
-        order = found
-    order = order[total - (last or total) :]
+    parts = [order] if table.series is None else rows_of_each(table)
+    order, sorts, backward = _in_order(table, reading, parts, last)
+    if (np.diff(np.concatenate(parts)) < 0).any():
+        warnings += (
+            f"the rows of a series do not follow each other: they are grouped by {table.series_column!r}, but for the "
+            "rows of imputed.csv",
+        )
     where = np.full(total, -1)
     where[order] = np.arange(len(order))
     rows = where[table.rows]
     kept = np.flatnonzero(rows >= 0)
     kept = kept[np.lexsort((table.columns[kept], rows[kept]))]
     moved = bool((np.diff(order) < 0).any())
-    labels = labels.take(order) if moved else labels[total - len(order) :]
-    if moved:
-        how = "goes back in time" if (np.diff(order) == -1).all() else "is not in the order of time"
+    labels = labels.take(order) if moved or len(parts) > 1 else labels[total - len(order) :]
+    series = None if table.series is None else table.series[order]
+    if sorts:
+        how = "goes back in time" if backward else "is not in the order of time"
         warnings += (f"the file {how}: it is sorted by {table.index_name!r}, but for the rows of imputed.csv",)
     reading = None if reading is None else reading.take(order)
     if not isinstance(labels, pd.RangeIndex):
-        warnings += _warnings(labels, reading, order)
+        warnings += _warnings_of_each(table, labels, reading, order, series)
     phases = None
     if season is not None and isinstance(reading, Dates):
         phases, change = phases_of(reading, season), _change(reading)
@@ -121,11 +142,47 @@ def in_time(table: Table, last: int | None = None, season: int | None = None) ->
     return dataclasses.replace(
         table, rows=rows[kept], columns=table.columns[kept], values=table.values[kept], row_labels=labels,
         kind="series", season=season, phases=phases, places=order if moved else None, notes=notes, warnings=warnings,
+        series=series,
     )  # fmt: skip
 
 
+def _in_order(
+    table: Table, reading: Reading | None, parts: list[np.ndarray], last: int | None
+) -> tuple[np.ndarray, bool, bool]:
+    """The last rows of each series in the order of time; whether any had to be sorted, and whether all go back."""
+    found, sorts, backward = [], False, True
+    for number, rows in enumerate(parts):
+        own = np.arange(len(rows))
+        if reading is not None:
+            read_here = reading if len(parts) == 1 else reading.take(rows)
+            if (ordered := ordering(read_here)) is None:
+                called = table.name if len(parts) == 1 else named(table, number)
+                raise _no_order(dataclasses.replace(table, name=called, row_labels=table.row_labels[rows]), read_here)
+            own = ordered
+        own = own[len(own) - min(last or len(own), len(own)) :]
+        sorts, backward = sorts or bool((np.diff(own) < 0).any()), backward and bool((np.diff(own) == -1).all())
+        found.append(rows[own])
+    return np.concatenate(found), sorts, backward
+
+
+def _warnings_of_each(
+    table: Table, labels: pd.Index, reading: Reading | None, order: np.ndarray, series: np.ndarray | None
+) -> tuple[str, ...]:
+    """What a user should know of the labels; of several series, of the first one of which there is anything to say."""
+    if reading is None or table.num_series == 1:
+        return _warnings(labels, reading, order)
+    assert series is not None
+    for number in range(min(table.num_series, LOOKED_AT)):
+        rows = np.flatnonzero(series == number)
+        if found := _warnings(labels[rows], reading.take(rows), order[rows]):
+            return (f"{named(table, number)}: {found[0]}", *found[1:])
+    return ()
+
+
 def extended(table: Table, ahead: int) -> Table:
-    """A series with so many steps without values past its end."""
+    """A series with so many steps without values past its end, or past the end of each of several."""
+    if table.series is not None:
+        return extended_each(table, ahead)
     labels = table.row_labels.append(continued(table.row_labels, ahead))
     return dataclasses.replace(table, row_labels=labels, forecast=ahead)
 
@@ -187,10 +244,15 @@ def naive_forecasts(data: Data) -> dict[str, float]:
     """Root mean squared errors over the horizon of the last visible value of each channel and, with a season, of its
     last visible value in the same phase; by name. A channel (or phase) without one is left out."""
     start, m = data.table.end - data.table.horizon, data.shape[1]
+    rows, columns, true = data.test_rows[data.ahead], data.test_columns[data.ahead], data.test_values[data.ahead]
+    if (series := data.table.series) is not None:
+        seen = np.full(data.shape, np.nan)
+        seen[data.train_rows, data.train_columns] = data.train_values
+        filled = pd.DataFrame(seen).groupby(series).last().to_numpy()
+        return {"the last value": _rmse(true - filled[series[rows], columns])}
     seen = np.full((start, m), np.nan)
     seen[data.train_rows, data.train_columns] = data.train_values
     filled = pd.DataFrame(seen).ffill().to_numpy()[-1]
-    rows, columns, true = data.test_rows[data.ahead], data.test_columns[data.ahead], data.test_values[data.ahead]
     found = {"the last value": _rmse(true - filled[columns])}
     if (season := data.table.season) is not None:
         latest, phase = np.full((season, m), np.nan), data.table.phase(np.arange(start))

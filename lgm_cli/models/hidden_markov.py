@@ -19,6 +19,7 @@ from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.families.categories import above_floor, centred_logs, shares
 from lgm_cli.models.families.mixed import Mixed
 from lgm_cli.models.families.normal import EMPTY
+from lgm_cli.models.parts.chains import Chains
 from lgm_cli.models.parts.state_emissions import NormalEmissions, StateEmissions, named
 from lgm_cli.models.parts.whole_emissions import CategoryEmissions, CountEmissions
 from lgm_cli.numerics.assignment import best_assignment
@@ -36,7 +37,9 @@ FEW = 2.0  # expected steps of a state below which nothing is known of it
 
 class HiddenMarkov(LatentVariableModel):
     """k_1 ~ initial,  k_t | k_(t-1) ~ row k_(t-1) of transition,  y_t | k_t ~ the emission of state k_t; entries of y
-    may be missing at random. The whole series is one data point, its path of states the latent variable.
+    may be missing at random. The whole series is one data point, its path of states the latent variable. Several series
+    (data.series) are independent chains of the same parameters: their likelihoods are multiplied, their expected
+    numbers added up, and the data point is all of them.
 
     emission: normal, with `covariance` full, tied, diagonal or spherical; poisson, of counts; or categorical, of
     category numbers from 0 on. Columns are independent given the state but for full and tied covariances.
@@ -48,6 +51,7 @@ class HiddenMarkov(LatentVariableModel):
 
     kind = "series"
     averages = False
+    several_series = True
     double_precision = True  # the sums run over thousands of steps
     choices: ClassVar = {"learning_rate": {"adam": 0.1}, "betas": (0.5, 0.9)}  # measured: of 0.02 to 0.2, and slower
     pictures = ("states",)
@@ -64,7 +68,7 @@ class HiddenMarkov(LatentVariableModel):
 
     def check(self, data: Data) -> None:
         super().check(data)
-        steps = data.table.end - data.table.horizon
+        steps = data.table.end - data.table.horizon * data.table.num_series
         if self.num_components > steps:
             raise UserError(
                 f"model.num_components={self.num_components} states cannot be learned from {steps} steps",
@@ -75,9 +79,11 @@ class HiddenMarkov(LatentVariableModel):
     def prepare(self, observations: Observations) -> None:
         total, self.channels = observations.table_shape
         (chunk,) = observations.chunks
-        seen = chunk.scattered(total * self.channels)[0].view(total, -1).sum(1).nonzero()
-        self.steps = int(seen[-1]) + 1 if len(seen) else 1
-        self.ahead = total - self.steps
+        seen = chunk.scattered(total * self.channels)[0].view(total, -1).sum(1) > 0
+        self.chains = Chains(observations.series, seen.cpu().numpy())
+        self.steps, self.total = self.chains.steps, total
+        several = len(self.chains.starts) > 1
+        self.restart = len(self.chains.starts) / self.steps if several else RESTART
         self._table = chunk, self._rows(chunk)
         self.emissions = self.emissions.bind(observations, self._table[1])
 
@@ -85,15 +91,18 @@ class HiddenMarkov(LatentVariableModel):
         super().fix(exported, state)
         self.emissions = self.emissions.without_floor(exported)
 
-    steps: int
-    ahead: int
+    chains: Chains
+    steps: int  # that are learned from
+    total: int  # with those that are forecast
+    restart: float  # share of steps at which a series begins
     channels: int
     _table: tuple[Chunk, Chunk]
 
     def _rows(self, chunk: Chunk) -> Chunk:
         """The steps as data points (T, M)."""
-        width = (self.steps + self.ahead) * self.channels
-        weight, values = (_double(part).view(-1, self.channels)[: self.steps] for part in chunk.scattered(width))
+        width, learned = self.total * self.channels, self.chains.learned.to(chunk.weight.device)
+        parts = (part.view(-1, self.channels)[learned] for part in chunk.scattered(width))
+        weight, values = map(_double, parts)
         return Chunk(torch.arange(self.steps, device=weight.device), None, weight, values)
 
     def table(self, chunk: Chunk) -> Chunk:
@@ -148,7 +157,8 @@ class HiddenMarkov(LatentVariableModel):
         table, k = self._table[1], self.num_components
         label = clusters(self.emissions.features(table), k, generator(seed, "initial states"))
         steps = torch.bincount(label, minlength=k).double() + 1
-        pairs = torch.bincount(label[:-1] * k + label[1:], minlength=k * k).double().view(k, k) + 1
+        pairs = (label[:-1] * k + label[1:])[self.chains.follows]
+        pairs = torch.bincount(pairs, minlength=k * k).double().view(k, k) + 1
         chain = {"initial": steps / steps.sum(), "transition": pairs / pairs.sum(1, keepdim=True)}
         found = chain | self.emissions.start(table, label.to(table.values.device), k)
         return {name: self._placed(value) for name, value in found.items()}
@@ -188,9 +198,13 @@ class HiddenMarkov(LatentVariableModel):
 
     def canonical(self, parameters: Parameters) -> Parameters:
         """States by falling stationary probability."""
-        order = stationary(self._inside(parameters)).argsort(descending=True, stable=True).to(self.observations.device)
+        order = self.shares(self._inside(parameters)).argsort(descending=True, stable=True).to(self.observations.device)
         chain = {"initial": parameters["initial"][order], "transition": parameters["transition"][order][:, order]}
         return chain | self.emissions.reordered(parameters, order)
+
+    def shares(self, exported: Mapping[str, Tensor]) -> Tensor:
+        """Shares of the time (K,) of the states: in the long run of one series, in several as long as these."""
+        return stationary(exported, self.restart)
 
     # Learning --------------------------------------------------------------------------------------------------
 
@@ -198,7 +212,7 @@ class HiddenMarkov(LatentVariableModel):
         parameters = {name: _double(value) for name, value in parameters.items()}
         emissions = self.emissions.family.emissions(parameters, self.table(chunk))
         initial, transition = (parameters[name].log() for name in ("initial", "transition"))
-        return StatePath(initial, transition, emissions, inverse_temperature)
+        return StatePath(initial, transition, emissions, inverse_temperature, self.chains.starts)
 
     def statistics(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, chunk: Chunk, posterior: StatePath | CertainPath
@@ -207,7 +221,7 @@ class HiddenMarkov(LatentVariableModel):
         sums over steps weighted with the probabilities of their states."""
         weights, entropy = posterior.state_probabilities, posterior.entropy()
         found = posterior.emissions.statistics(weights)
-        found = found | {"initial": weights[0], "transitions": posterior.transition_counts}
+        found = found | {"initial": posterior.first_states, "transitions": posterior.transition_counts}
         return found if entropy is None else found | {"entropy": entropy.sum()}
 
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
@@ -235,19 +249,18 @@ class HiddenMarkov(LatentVariableModel):
     def predict(self, parameters: Parameters, posterior: StatePath, index: Tensor) -> Mixed:
         """A mixture over the states of the entry's step, given all that was observed."""
         entry, inside = index[0].cpu(), self._inside(parameters)
-        step = entry // self.channels
-        chances = torch.cat([posterior.state_probabilities, posterior.ahead(self.ahead)]).cpu()
+        step = self.chains.place[entry // self.channels]
+        chances = torch.cat([posterior.state_probabilities, posterior.ahead(self.chains.ahead)]).cpu()
         known = step < self.steps
         found = None
         if self.emission == "normal" and bool(known.any()):
-            found = self._given_others(inside, posterior, entry, known)
+            found = self._given_others(inside, posterior, step, entry % self.channels, known)
         return self.emissions.mixed(inside, chances[step].mT, entry, found)
 
     def _given_others(
-        self, inside: Parameters, posterior: StatePath, entry: Tensor, known: Tensor
+        self, inside: Parameters, posterior: StatePath, step: Tensor, column: Tensor, known: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Means and variances (K, t) of entries by their states, given the others of their step."""
-        step, column = entry // self.channels, entry % self.channels
         where, turn = step[known], torch.zeros_like(step[known])
         order = where.argsort(stable=True)
         first = torch.searchsorted(where[order], where[order])
@@ -265,8 +278,10 @@ class HiddenMarkov(LatentVariableModel):
 
     def inferred(self, parameters: Parameters, posterior: StatePath) -> dict[str, Tensor]:
         """Probabilities of the states at all steps and, counted from 0, the most probable path."""
-        chances = torch.cat([posterior.state_probabilities, posterior.ahead(self.ahead)])
-        return {"state_probabilities": chances, "most_probable_path": posterior.most_probable(self.ahead)}
+        place = self.chains.place.to(posterior.state_probabilities.device)
+        chances = torch.cat([posterior.state_probabilities, posterior.ahead(self.chains.ahead)])
+        path = posterior.most_probable(self.chains.ahead)
+        return {"state_probabilities": chances[place], "most_probable_path": path[place]}
 
     def implied_covariance(self, exported: Parameters) -> Tensor:
         """Cov(y_t) beside Cov(y_t, y_(t-1)) of the stationary chain, (M, 2 M)."""
@@ -298,7 +313,7 @@ class HiddenMarkov(LatentVariableModel):
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         found = self.emissions.warnings(parameters, self.lower_floor)
-        steps = stationary(self._inside(parameters), 1 / self.steps) * self.steps
+        steps = stationary(self._inside(parameters), len(self.chains.starts) / self.steps) * self.steps
         few = torch.nonzero(steps < FEW).flatten().tolist()
         if few and self.num_components > 1:
             verb = "stands for" if len(few) == 1 else "each stand for"

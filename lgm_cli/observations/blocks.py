@@ -42,6 +42,7 @@ class Observations:
     dictionary: Dictionary | None = None  # of signals
     signal: Tensor | None = None  # (N, n), float64, on the CPU, where it is known
     features: Tensor | None = None  # (N, p) of a regression, float64, as they are
+    series: np.ndarray | None = None  # which of several series each row of a joint table is of
     class_names: tuple[str, ...] = ()  # of the numbers in the `classes` of chunks
 
     @cached_property
@@ -121,7 +122,7 @@ def observe(
         column_center, float(len(values)), dtype, device, data.shape,
         data.table.dictionary, None if signal is None else torch.as_tensor(signal),
         None if data.table.features is None else torch.as_tensor(data.table.features),
-        () if data.table.class_names is None else tuple(map(str, data.table.class_names)),
+        data.table.series, () if data.table.class_names is None else tuple(map(str, data.table.class_names)),
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ FILLS = (COLOURS[0], COLOURS[4], COLOURS[2], COLOURS[3], COLOURS[5], COLOURS[1],
 HATCHES = ("", "////", "....", "xxxx")
 MOST_CHANNELS = 4
 WINDOW = 240  # steps that single values can be told apart in
+MOST_PARTED, MOST_NAMED = 60, 12  # series that lines are drawn between, and whose names are written
 BINS = 1200  # of the whole series
 
 
@@ -37,11 +38,15 @@ def state_bands(
     meanings: Sequence[str],  # (K,) what is said of each state
     path: Path,
     ahead: int,  # steps at the end that are forecast
+    future: np.ndarray | None = None,  # (T,) which steps are, where it is not those at the end of one series
+    series: Mapping[int, str] | None = None,  # names of several series by the places at which they begin
 ) -> Figure:
     """The last steps of the channels on the colours of the most probable states; below, the probabilities of all states
     at these steps and, of a longer series, at all of them."""
     steps, states = probabilities.shape
-    begin = window_begin(steps, ahead)
+    begin, series = window_begin(steps, ahead), dict(series or {})
+    coming = np.arange(steps) >= steps - ahead if future is None else future
+    breaks = [place for place in series if begin < place]
     shown = list(range(min(given.shape[1], MOST_CHANNELS)))
     heights = [1.5] * len(shown) + [0.75] + ([0.75] if begin else [])
     with matplotlib.rc_context(STYLE):
@@ -49,30 +54,41 @@ def state_bands(
         grid = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
         place, known = np.arange(begin, steps), steps - ahead if ahead else None
         for channel, axes in zip(shown, grid, strict=False):
-            _tint(axes, path_of_states, begin, steps - ahead)
+            _tint(axes, path_of_states, begin, coming, breaks)
             part = (place, channel)
             half = INTERVAL * deviation[part]
-            future = place >= steps - ahead
-            low, high = (np.where(future, mean[part] + sign * half, np.nan) for sign in (-1, 1))
+            now = coming[begin:]
+            low, high = (np.where(now, mean[part] + sign * half, np.nan) for sign in (-1, 1))
             axes.fill_between(place, low, high, color=INK, alpha=0.18, linewidth=0)
-            axes.plot(place, np.where(future, mean[part], np.nan), color=INK, linewidth=1.1, linestyle="--")
-            gap = ~future & np.isfinite(mean[part])
+            axes.plot(place, np.where(now, mean[part], np.nan), color=INK, linewidth=1.1, linestyle="--")
+            gap = ~now & np.isfinite(mean[part])
             axes.errorbar(place[gap], mean[part][gap], half[gap], fmt="none", ecolor=INK, elinewidth=1, alpha=0.45)
-            axes.plot(place, given[part], color=INK, linewidth=0.8, marker=".", markersize=3)
+            parted = np.array(breaks, int) - begin  # a line does not go on from one series to the next
+            axes.plot(
+                np.insert(place.astype(float), parted, np.nan),
+                np.insert(given[part], parted, np.nan),
+                color=INK,
+                linewidth=0.8,
+                marker=".",
+                markersize=3,
+            )
             axes.plot(place, hidden[part], "o", color=INK, markersize=3, markerfacecolor="white", markeredgewidth=0.8)
             axes.set_ylabel(shorten(names[channel], 18), fontsize=8)
             axes.tick_params(labelbottom=False)
             divide(axes, known, steps)
+            _part(axes, series, begin, steps, titled=channel == 0)
             axes.set_xlim(begin - 0.5, steps - 0.5)
         if begin:
-            grid[0].set_title(f"the last {steps - begin:,} of {steps:,} steps")
+            of = f" of {len(series):,} series" if series else ""
+            grid[0].set_title(f"the last {steps - begin:,} of {steps:,} steps{of}", pad=16 if series else None)
         _stack(grid[len(shown)], probabilities[begin:], place.astype(float), "probability", known, steps)
+        _part(grid[len(shown)], series, begin, steps)
         time_axis(grid[len(shown)], labels, begin, steps)
         if begin:
             middles, averages = _averaged(probabilities)
             _stack(grid[-1], averages, middles, "all steps", known, steps)
             time_axis(grid[-1], labels, 0, steps)
-        _explain(figure, meanings, bool(np.isfinite(hidden).any()), ahead)
+        _explain(figure, meanings, bool(np.isfinite(hidden).any()), bool(coming.any()))
         more = f", {len(shown)} of {given.shape[1]} channels" if given.shape[1] > len(shown) else ""
         return save(figure, path, f"States over time{more}, on the most probable path of states")
 
@@ -88,10 +104,30 @@ def _look(state: int) -> dict[str, Any]:
     return {"facecolor": FILLS[state % len(FILLS)], "hatch": hatch}
 
 
-def _tint(axes: Axes, states: np.ndarray, begin: int, end: int) -> None:
-    """The background in the colour of the state of each step."""
-    edges = [begin, *(begin + 1 + np.flatnonzero(np.diff(states[begin:end]))), end]
-    for first, last in pairwise(edges):
+def _part(axes: Axes, series: Mapping[int, str], begin: int, steps: int, titled: bool = False) -> None:
+    """Lines between several series, and the names of as many as there is room for."""
+    edges = [*series, steps]
+    shown = [(max(first, begin), last, series[first]) for first, last in pairwise(edges) if last > begin]
+    if len(shown) > MOST_PARTED:
+        return
+    for first, last, name in shown:
+        if first > begin:
+            axes.axvline(first - 0.5, color=INK, linewidth=0.8)
+        if titled and len(shown) <= MOST_NAMED:
+            room = max(2, round(110 * (last - first) / (steps - begin)))
+            axes.annotate(
+                shorten(name, room), ((first + last - 1) / 2, 1), (0, 2), xycoords=("data", "axes fraction"),
+                textcoords="offset points", ha="center", va="bottom", fontsize=8, color=QUIET,
+            )  # fmt: skip
+
+
+def _tint(axes: Axes, states: np.ndarray, begin: int, coming: np.ndarray, breaks: Sequence[int]) -> None:
+    """The background in the colour of the state of each step but those that are forecast."""
+    shown = np.where(coming, -1, states)[begin:]
+    changes = {*(begin + 1 + np.flatnonzero(np.diff(shown))).tolist(), *breaks}
+    for first, last in pairwise([begin, *sorted(changes), begin + len(shown)]):
+        if shown[first - begin] < 0:
+            continue
         look = _look(int(states[first]))
         axes.axvspan(first - 0.5, last - 0.5, alpha=0.3, linewidth=0, edgecolor="white", zorder=0, **look)
 
@@ -119,7 +155,7 @@ def _averaged(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return starts + (count - 1) / 2, np.add.reduceat(probabilities, starts) / count[:, None]
 
 
-def _explain(figure: Figure, meanings: Sequence[str], hidden: bool, ahead: int) -> None:
+def _explain(figure: Figure, meanings: Sequence[str], hidden: bool, ahead: bool) -> None:
     handles: list[Artist] = []
     for state, meaning in enumerate(meanings):
         text = f"{state + 1}: {shorten(meaning, 60)}"

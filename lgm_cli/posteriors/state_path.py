@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -24,14 +25,21 @@ class StatePath:
     of few states, by stretches of time at once. initial (K,) and transition (K, K), from row to column, are logarithms
     of p and A; emissions.log_density (T, K) is L, zero at a step of which nothing was seen. All in double precision.
 
+    starts: the first step of each of several chains, which come one after the other: p(y) is their product. () is one.
+
     At an inverse temperature beta, p, A and e^L are each taken to that power, but not the hidden entries of a step
     given its state (Ueda & Nakano, Neural Networks 11 (1998) 271-282).
     """
 
     def __init__(
-        self, initial: Tensor, transition: Tensor, emissions: Emissions, inverse_temperature: float = 1.0
+        self,
+        initial: Tensor,
+        transition: Tensor,
+        emissions: Emissions,
+        inverse_temperature: float = 1.0,
+        starts: Sequence[int] = (),
     ) -> None:
-        self.emissions, self.inverse_temperature = emissions, inverse_temperature
+        self.emissions, self.inverse_temperature, self.starts = emissions, inverse_temperature, list(starts) or [0]
         self._given = initial, transition, emissions.log_density
         with torch.no_grad():
             parts = tuple(inverse_temperature * part.detach().double() for part in self._given)
@@ -43,7 +51,7 @@ class StatePath:
         """Take the forward and the backward sums; False where probabilities may have been too small for the semiring.
 
         _before, _after (T, K): p(k_t | y_1 .. y_t), and p(y_(t+1) .. y_T | k_t) up to a factor, as logarithms."""
-        recursion = Recursion(semiring, self._initial, self._transition, self._emission)
+        recursion = Recursion(semiring, self._initial, self._transition, self._emission, self.starts)
         (before, scale), after = recursion.forward(), recursion.backward()
         both = semiring.times(before, after)
         if isinstance(semiring, Probabilities):
@@ -66,20 +74,26 @@ class StatePath:
             return None
         if not torch.is_grad_enabled() or not any(part.requires_grad for part in self._given):
             return self._total[None]
-        gradients = self.state_probabilities[0], self.transition_counts, self.state_probabilities
+        gradients = self.first_states, self.transition_counts, self.state_probabilities
         return _Evidence.apply(*self._given, self._total, *gradients)[None]  # pyright: ignore[reportOptionalSubscript]
+
+    @cached_property
+    def first_states(self) -> Tensor:
+        """Expected numbers of first states of the chains. (K,)"""
+        return self.state_probabilities[self.starts].sum(0)
 
     @cached_property
     def transition_counts(self) -> Tensor:
         """Expected numbers of transitions, the sum over t of `pairs`. (K, K)"""
-        ahead = (self._emission + self._after)[1:]
+        now, following = _transitions(self.starts, len(self._emission))
+        ahead = (self._emission + self._after)[following]
         ahead = (ahead - ahead.amax(1, keepdim=True)).exp()
-        before, matrix = self._before[:-1].exp(), self._transition.exp()
+        before, matrix = self._before[now].exp(), self._transition.exp()
         weight = ((before @ matrix) * ahead).sum(1, keepdim=True)
         if bool((weight > SAFE).all()):
             return matrix * (before.mT @ (ahead / weight))
         found = torch.zeros_like(self._transition)
-        for part in self._parts():
+        for part in self._parts(len(self._emission) - len(self.starts) + 1):
             found = found + self.pairs(part).sum(0)
         return found
 
@@ -90,17 +104,16 @@ class StatePath:
         return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
     def pairs(self, transitions: slice = slice(None)) -> Tensor:
-        """p(k_t = j, k_(t+1) = k | y) of the transitions from t to t + 1. (n, K, K)"""
-        ahead = self._emission[1:][transitions] + self._after[1:][transitions]
-        logs = self._before[:-1][transitions][:, :, None] + self._transition + ahead[:, None, :]
+        """p(k_t = j, k_(t+1) = k | y) of the transitions from t to t + 1, none from one chain to the next. (n, K, K)"""
+        now, following = _transitions(self.starts, len(self._emission))
+        ahead = self._emission[following][transitions] + self._after[following][transitions]
+        logs = self._before[now][transitions][:, :, None] + self._transition + ahead[:, None, :]
         return torch.softmax(logs.flatten(1), 1).view_as(logs)
 
     def entropy(self) -> Tensor:
         """(1,) of the path, log sum of path weights less their expected logarithm, divided by beta; and of the hidden
         entries of every step given its state."""
-        expected = _product(self.state_probabilities[0], self._initial) + _product(
-            self.state_probabilities, self._emission
-        )
+        expected = _product(self.first_states, self._initial) + _product(self.state_probabilities, self._emission)
         expected = expected + _product(self.transition_counts, self._transition)
         path = ((self._total - expected) / self.inverse_temperature).clamp_min(0.0)
         return (path + self.emissions.entropy(self.state_probabilities).sum())[None]
@@ -108,35 +121,63 @@ class StatePath:
     # What else is asked -----------------------------------------------------------------------------------------
 
     def draw(self, generator: Generator) -> CertainPath:
-        """A path from the posterior: k_T from the filtered probabilities, then each state given the one after it."""
+        """A path from the posterior: k_T from the filtered probabilities, then each state given the one after it; the
+        last state of each chain from the filtered probabilities."""
         like: Any = {"dtype": torch.float64, "generator": generator, "device": generator.device}
         uniform = torch.rand(len(self._emission), **like).to(self._emission)
         total = self._before[-1].softmax(0).cumsum(0)
         state = int((uniform[-1] * total[-1] >= total[:-1]).sum())
         chosen = []
         for part in self._parts():  # the state before, for each state that may follow
-            weight = (self._before[:-1][part][:, :, None] + self._transition).softmax(1).cumsum(1)
+            matrix = self._between(self.starts, part)
+            weight = (self._before[:-1][part][:, :, None] + matrix).softmax(1).cumsum(1)
             weight = weight.nan_to_num()  # what cannot follow is not asked for
             chosen += (uniform[:-1][part, None, None] * weight[:, -1:] >= weight[:, :-1]).sum(1).tolist()
         path = torch.tensor(_traced(chosen, state), device=self._emission.device)
-        return CertainPath(path, len(self._initial), self.emissions.drawn(path, generator))
+        return CertainPath(path, len(self._initial), self.emissions.drawn(path, generator), self.starts)
 
-    def most_probable(self, ahead: int = 0) -> Tensor:
-        """The path (T + ahead,) of largest posterior probability, continued by so many steps (Viterbi, IEEE Trans.
-        Inf. Theory 13 (1967) 260-269)."""
-        emission = torch.nn.functional.pad(self._emission, (0, 0, 0, ahead))
-        best, chosen = Recursion(Maxima(), self._initial, self._transition, emission).forward()[0], []
+    def _between(self, starts: Sequence[int], part: slice) -> Tensor:
+        """Logarithms of the transitions between steps, the same from every state where a chain begins anew."""
+        if len(starts) == 1:
+            return self._transition
+        steps = torch.arange(part.start, part.stop) + 1
+        anew = torch.isin(steps, torch.tensor(starts)).to(self._transition.device)
+        return torch.where(anew[:, None, None], 0.0, self._transition)
+
+    def most_probable(self, ahead: int | Sequence[int] = 0) -> Tensor:
+        """The path (T,) of largest posterior probability (Viterbi, IEEE Trans. Inf. Theory 13 (1967) 260-269), and
+        behind it how it goes on: so many steps of each chain, one chain after the other."""
+        more = torch.tensor(self._counts(ahead))
+        sizes = torch.diff(torch.tensor([*self.starts, len(self._emission)]))
+        shift = more.cumsum(0) - more
+        given = torch.arange(len(self._emission)) + shift.repeat_interleave(sizes)
+        later = torch.ones(len(given) + int(more.sum()), dtype=torch.bool)
+        later[given] = False
+        emission = self._emission.new_zeros(len(later), len(self._initial))
+        emission[given] = self._emission
+        starts = (torch.tensor(self.starts) + shift).tolist()
+        best, chosen = Recursion(Maxima(), self._initial, self._transition, emission, starts).forward()[0], []
         for part in self._parts(len(emission)):
-            chosen += (best[:-1][part][:, :, None] + self._transition).argmax(1).tolist()
-        return torch.tensor(_traced(chosen, int(best[-1].argmax())), device=emission.device)
+            chosen += (best[:-1][part][:, :, None] + self._between(starts, part)).argmax(1).tolist()
+        path = torch.tensor(_traced(chosen, int(best[-1].argmax())))
+        return torch.cat([path[given], path[later]]).to(emission.device)
 
-    def ahead(self, steps: int) -> Tensor:
-        """p(k_(T+h) | y) for h = 1 .. steps. (steps, K)"""
-        now, matrix = self.state_probabilities[-1], self._given[1].detach().double().exp()
-        found = [now]
-        for _ in range(steps):
-            found.append(found[-1] @ matrix)
-        return torch.stack(found)[1:]
+    def ahead(self, steps: int | Sequence[int]) -> Tensor:
+        """p(k_(T+h) | y) for h = 1 .. steps of each chain, one chain after the other. (sum of steps, K)"""
+        counts = torch.tensor(self._counts(steps))
+        ends = torch.tensor([*self.starts[1:], len(self._emission)]) - 1
+        order = counts.argsort(descending=True, stable=True)
+        begin = (counts.cumsum(0) - counts)[order]
+        now, matrix = self.state_probabilities[ends[order]], self._given[1].detach().double().exp()
+        found = now.new_empty(int(counts.sum()), now.shape[1])
+        for step in range(int(counts.max())):
+            active = int((counts > step).sum())
+            now = now[:active] @ matrix
+            found[begin[:active] + step] = now
+        return found
+
+    def _counts(self, steps: int | Sequence[int]) -> list[int]:
+        return [steps] * len(self.starts) if isinstance(steps, int) else list(steps)
 
 
 class CertainPath:
@@ -144,10 +185,12 @@ class CertainPath:
 
     log_evidence = None
 
-    def __init__(self, path: Tensor, states: int, emissions: Emissions) -> None:
+    def __init__(self, path: Tensor, states: int, emissions: Emissions, starts: Sequence[int] = ()) -> None:
         self.path, self.emissions = path, emissions
         self.state_probabilities = torch.nn.functional.one_hot(path, states).double()  # (T, K)
-        pair = path[:-1] * states + path[1:]
+        self.first_states = self.state_probabilities[list(starts) or [0]].sum(0)
+        now, following = _transitions(starts, len(path))
+        pair = path[now] * states + path[following]
         self.transition_counts = torch.bincount(pair, minlength=states**2).double().view(states, states)
 
     def entropy(self) -> None:
@@ -174,6 +217,16 @@ class _Evidence(torch.autograd.Function):
         (grad,) = grad_outputs
         found = [grad * part for part in ctx.saved_tensors]
         return *(part.to(dtype) for part, dtype in zip(found, ctx.dtypes, strict=True)), None, None, None, None
+
+
+def _transitions(starts: Sequence[int], steps: int) -> tuple[Any, Any]:
+    """The steps from which transitions go, and those to which, as what picks rows."""
+    if len(starts) < 2:
+        return slice(None, -1), slice(1, None)
+    inside = torch.ones(steps, dtype=torch.bool)
+    inside[list(starts)] = False
+    following = inside.nonzero()[:, 0]
+    return following - 1, following
 
 
 def _product(weight: Tensor, logs: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from lgm_cli import plots
-from lgm_cli.models.hidden_markov import HiddenMarkov, stationary
+from lgm_cli.data.base.table import Table
+from lgm_cli.models.hidden_markov import HiddenMarkov
 from lgm_cli.report.learned import Learned, Picture
 
 MOST_VALUES = 3  # columns that are named with a state
@@ -23,24 +24,36 @@ def _states(model: HiddenMarkov, learned: Learned, path: Path) -> object:
     given, hidden, mean, deviation = (np.full(data.shape, np.nan) for _ in range(4))
     given[data.train_rows, data.train_columns] = data.train_values
     hidden[data.test_rows, data.test_columns] = data.test_values
-    ahead = table.forecast + table.horizon
+    future, turns = table.in_horizon(np.arange(steps)), np.arange(steps)
+    several = table.num_series > 1
+    if several and table.series is not None:
+        turns = np.argsort(table.series, kind="stable")  # what comes after each series stands behind it
+    ahead = 0 if several else table.forecast + table.horizon
     wanted = np.isnan(given)
-    wanted[: plots.window_begin(steps, ahead)] = False
+    wanted[turns[: plots.window_begin(steps, ahead)]] = False
     wanted[:, plots.MOST_CHANNELS :] = False
     rows, columns = np.nonzero(wanted)
     if len(rows):
         mean[rows, columns], deviation[rows, columns] = learned.predict(rows, columns)
     return plots.state_bands(
-        inferred["state_probabilities"], inferred["most_probable_path"], given, hidden, mean, deviation,
-        list(table.column_labels), list(table.row_labels), meanings(model, learned), path, ahead,
+        inferred["state_probabilities"][turns], inferred["most_probable_path"][turns], given[turns], hidden[turns],
+        mean[turns], deviation[turns], list(table.column_labels), list(table.row_labels[turns]),
+        meanings(model, learned), path, ahead, future[turns], _series(table, turns) if several else {},
     )  # fmt: skip
+
+
+def _series(table: Table, turns: np.ndarray) -> dict[int, str]:
+    """The names of series by the places at which they begin."""
+    assert table.series is not None and table.series_names is not None
+    begins = np.searchsorted(table.series[turns], np.arange(table.num_series))
+    return {int(begin): str(name) for begin, name in zip(begins, table.series_names, strict=True)}
 
 
 def meanings(model: HiddenMarkov, learned: Learned) -> list[str]:
     """A few words on each state: its means, its share of the time, and how long it lasts."""
     exported, names = learned.exported, learned.data.table.column_labels
     means = model.emissions.moments(exported)[0].numpy()
-    shares = stationary(exported).numpy()
+    shares = model.shares(exported).numpy()
     lasts = 1 / np.maximum(1 - exported["transition"].diagonal().numpy(), 1e-12)
     found = []
     for state in range(len(means)):

@@ -79,8 +79,9 @@ def _forecasts(folder: Path, data: Data, rmse: float | None) -> str:
     true, mean, deviation = frame.to_numpy(float)[data.ahead].T
     inside = np.abs(true - mean) <= INTERVAL * deviation
     naive = ", ".join(f"{name} {value:.4g}" for name, value in naive_forecasts(data).items())
+    each = " of each series" if data.table.num_series > 1 else ""
     return (
-        f"forecast rmse {rmse:.4g} over the last {data.table.horizon} steps, {naive}; "
+        f"forecast rmse {rmse:.4g} over the last {data.table.horizon} steps{each}, {naive}; "
         f"90% intervals hold {inside.mean():.1%}"
     )
 

@@ -65,7 +65,14 @@ def write_entries(
             "standard_deviation": np.asarray(standard_deviation, np.float64),
         }
     )
+    _name_series(frame, table, rows)
     write_csv(frame, path, index=False)
+
+
+def _name_series(frame: pd.DataFrame, table: Table, rows: np.ndarray) -> None:
+    """Say in a first column, `series`, of which series the rows are, where data.series names several."""
+    if table.series is not None and table.series_names is not None:
+        frame.insert(0, "series", table.series_names.take(table.series[rows]))
 
 
 def write_imputed(
@@ -90,6 +97,8 @@ def write_imputed(
     uncertain[gap_rows, gap_columns] = standard_deviation
     for target, values in ((path, given), (uncertain_path, uncertain)):
         frame = pd.DataFrame(values, index=table.row_labels, columns=table.column_labels).head(table.end)
+        if table.series is not None and table.series_names is not None:
+            frame.insert(0, str(table.series_column), table.series_names.take(table.series[: table.end]))
         if table.places is not None:
             frame = frame.take(np.argsort(table.places))
         if table.features is not None:  # they stand beside the response
@@ -114,6 +123,7 @@ def write_forecast(path: Path, data: Data, mean: np.ndarray, standard_deviation:
             "upper_90": mean + half,
         }
     )
+    _name_series(frame, table, np.arange(table.end, len(table.row_labels)).repeat(columns))
     write_csv(frame, path, index=False)
 
 

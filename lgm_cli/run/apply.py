@@ -70,7 +70,8 @@ def _work(asked: Applied, summary: dict[str, Any]) -> None:
     from lgm_cli.run import new_data
 
     index_given = any(run_folder.key_of(item) == "data.index" for item in asked.overrides)
-    table = whole = new_data.load(asked.run, settings["data"], learned, index_given)
+    series_given = any(run_folder.key_of(item) == "data.series" for item in asked.overrides)
+    table = whole = new_data.load(asked.run, settings["data"], learned, index_given, series_given)
 
     from lgm_cli.evaluation.evaluator import LOG_PRIOR, Evaluator
     from lgm_cli.observations.blocks import observe
@@ -83,6 +84,7 @@ def _work(asked: Applied, summary: dict[str, Any]) -> None:
     model = build.model(settings)
     exported, state = (load_tensors(asked.run / f"{name}.safetensors") for name in ("parameters", "apply"))
     _require_fit(asked.run, exported, table, model)
+    model.require_one_series(table)
     model.fix(exported, state)
     if table.kind == "series":
         ahead, steps = settings["data"]["forecast"], max(table.end, learned["shape"][0])

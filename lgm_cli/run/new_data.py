@@ -18,9 +18,11 @@ from lgm_cli.errors import UserError
 SHOWN = 3  # names of columns in an error
 
 
-def load(run: Path, options: dict[str, Any], learned: dict[str, Any], index_given: bool) -> Table:
+def load(
+    run: Path, options: dict[str, Any], learned: dict[str, Any], index_given: bool, series_given: bool = False
+) -> Table:
     """Read data.path as the run's data group says. learned: summary.json of the run on its data. index_given:
-    data.index is asked for now; that of the run is heeded where the new file has it too."""
+    data.index is asked for now, series_given: data.series; those of the run are heeded where the new file has them."""
     features, columns, classes = _columns(run)
     if options["name"] == "image":
         table = _measured_alike(image.load(options), learned["signal"])
@@ -30,6 +32,8 @@ def load(run: Path, options: dict[str, Any], learned: dict[str, Any], index_give
         header = csv.header(options)
         if not index_given and options["index"] not in header:
             options = options | {"index": None}
+        if not series_given and options.get("series") not in header:
+            options = options | {"series": None}
         labelled = classes and options.get("labels") in header
         options = options | {"labels": options["labels"] if labelled else None, "class_names": classes}
         for key in ("columns", "drop"):  # of the run, whose columns are known

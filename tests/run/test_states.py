@@ -78,3 +78,42 @@ def test_there_is_nothing_to_unroll(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main([*given, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("lgm-run: error: model=hidden_markov has no linear system")
+
+
+def test_several_series_are_learned_applied_to_and_gone_on_with(tmp_path: Path, capsys) -> None:
+    """Forecasts begin at the end of each series; new data have a column of series of their own, or none."""
+    lengths, parts = {"b": 40, "a": 30, "c": 20}, []
+    for seed, (name, steps) in enumerate(lengths.items()):
+        parts.append(pd.DataFrame({"id": name, "t": np.arange(steps), "throw": throws(steps, seed).astype(int)}))
+    frame = pd.concat(parts).sort_values("t", kind="stable")  # the series take turns in the file
+    frame.to_csv(tmp_path / "old.csv", index=False)
+    given = [*COMMON, "model.emission=categorical", f"data.path={tmp_path / 'old.csv'}", "data.series=id", "method=em"]
+    given += ["data.index=t", "data.forecast=2", "data.horizon=3", "tolerance=0"]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert main([*given, "max_steps=8", f"hydra.run.dir={whole}"]) == 0
+    assert main([*given, "max_steps=3", f"hydra.run.dir={run}"]) == 0
+    assert main([f"resume={run}", "max_steps=8"]) == 0
+    one, exported = (load_file(folder / "parameters.safetensors") for folder in (whole, run))
+    for name, value in one.items():
+        assert np.array_equal(value, exported[name]), name
+    forecast, inferred = pd.read_csv(run / "forecast.csv"), load_file(run / "posterior.safetensors")
+    assert forecast[["series", "row"]].to_numpy().tolist() == [["b", 40], ["b", 41], ["a", 30], ["a", 31], *(
+        ["c", 20], ["c", 21])]  # fmt: skip
+    ends = inferred["state_probabilities"][np.cumsum(list(lengths.values())) - 1]
+    wanted = ends @ exported["transition"] @ (exported["probabilities"][:, 0] @ np.arange(4))
+    assert forecast["mean"][::2].to_numpy() == pytest.approx(wanted, rel=1e-9)
+    hidden = pd.read_csv(run / "predictions.csv").groupby("series")["row"].max()
+    assert hidden.to_dict() == {name: steps - 1 for name, steps in lengths.items()}
+    assert json.loads((run / "summary.json").read_text())["data"]["series"] == 3
+    total = []
+    for name, new in (("both", frame[frame.id != "c"]), *((each, frame[frame.id == each]) for each in "ab")):
+        new = new.drop(columns="id") if name == "b" else new
+        new.to_csv(tmp_path / f"{name}.csv", index=False)
+        folder = tmp_path / f"applied {name}"
+        assert main([f"apply={run}", f"data.path={tmp_path / f'{name}.csv'}", f"hydra.run.dir={folder}"]) == 0
+        total.append(json.loads((folder / "summary.json").read_text())["last_row"]["train_log_likelihood"] * len(new))
+    assert total[0] == pytest.approx(total[1] + total[2], rel=1e-9)
+    space = [item for item in given if not item.startswith("model")] + ["model=state_space"]
+    assert main([*space, f"hydra.run.dir={tmp_path / 'space'}"]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("lgm-run: error: data.series=id names 3 series in old.csv, and this model learns from one")

@@ -60,7 +60,7 @@ class Data:
     @property
     def ahead(self) -> np.ndarray:
         """Which of the hidden entries are those to be forecast, in the order of test_rows."""
-        return self.test_rows >= self.table.end - self.table.horizon
+        return self.table.in_horizon(self.test_rows)
 
     @cached_property
     def season(self) -> np.ndarray | None:
@@ -93,6 +93,7 @@ class Data:
             (self.hidden, "?"),
             (features, "<f8"),
             *(() if self.table.classes is None else ((self.table.classes, "<i8"),)),
+            *(() if self.table.series is None else ((self.table.series, "<i8"),)),
             *((array, dtype) for array, dtype in arrays if array is not None),
         ):
             digest.update(np.ascontiguousarray(array, dtype).data)
@@ -107,6 +108,8 @@ class Data:
         found |= {"kind": table.kind, "reader": table.reader}
         if table.class_names is not None:
             found["classes"] = list(table.class_names)
+        if table.series is not None:
+            found["series"] = table.num_series
         return found | ({} if table.dictionary is None else {"signal": list(table.dictionary.shape)})
 
     def _known_classes(self) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ def hide(table: Table, fraction: float, seed: int) -> np.ndarray:
     What ranks last in each column is always left to learn from and, unless all columns share a unit, the last
     that differs from it as well, so that every column still varies.
     """
-    ahead = table.rows >= table.end - table.horizon
+    ahead = table.in_horizon(table.rows)
     hidden = ahead.copy()
     if fraction == 0:
         return hidden

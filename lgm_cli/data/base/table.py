@@ -81,6 +81,9 @@ class Table:
     row_groups: pd.Index | None = None  # (N,) what kind each data point is of, for pictures alone
     classes: np.ndarray | None = None  # (N,) int64, the class of each row, -1 where it is not known
     class_names: pd.Index | None = None  # of the numbers in `classes`
+    series: np.ndarray | None = None  # (N,) int64, the series of each row; rows past their ends come last
+    series_names: pd.Index | None = None  # of the numbers in `series`
+    series_column: str | None = None  # header of the column that they came from
     index_name: str | None = None  # header of the column that row_labels came from, None when they are positions
     features: np.ndarray | None = None  # (N, p) of a regression, whose response is the only column
     feature_labels: pd.Index | None = None  # (p,)
@@ -106,6 +109,17 @@ class Table:
     def titles_of_columns(self) -> pd.Index:
         """What a person calls the columns; their labels, where nothing else is known."""
         return self.column_labels if self.column_titles is None else self.column_titles
+
+    @property
+    def num_series(self) -> int:
+        return 1 if self.series_names is None else len(self.series_names)
+
+    def in_horizon(self, rows: np.ndarray) -> np.ndarray:
+        """Which of the rows are among the last ones of their series, which are hidden, or past its end."""
+        if self.series is None:
+            return rows >= self.end - self.horizon
+        stops = np.bincount(self.series[: self.end]).cumsum()
+        return rows >= stops[self.series[rows]] - self.horizon
 
     @property
     def end(self) -> int:

@@ -60,6 +60,7 @@ class LatentVariableModel(ABC):
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
     has_system = False  # whether posteriors are those of linear systems, as method=unroll needs (LatentGaussianModel)
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
+    several_series = False  # whether it learns from several series at once (data.series)
     takes_classes = False  # whether classes of rows, known in part (data.labels), are those of its components
     standardise = True  # whether values are learned from in standard units, or as they are: counts, categories
     # Whether statistics of several steps may be averaged: not where they are about a level of their own, nor, over some
@@ -98,10 +99,20 @@ class LatentVariableModel(ABC):
                 f"{data.table.name} is {given.what}, and this model learns from {needed.what}",
                 f"{needed.data}; or {given.model}",
             )
+        self.require_one_series(data.table)
         if data.table.classes is not None and not self.takes_classes:
             raise UserError(
                 "data.labels gives classes of rows, and this model has no components for them",
                 "model=gaussian_mixture, or leave data.labels out",
+            )
+
+    def require_one_series(self, table: Table) -> None:
+        """Raise UserError for several series, where the model is of one."""
+        if table.num_series > 1 and not self.several_series:
+            raise UserError(
+                f"data.series={table.series_column} names {table.num_series:,} series in {table.name}, and this model "
+                "learns from one",
+                "model=hidden_markov; or a file of one series, and data.series=null",
             )
 
     pictures: ClassVar[tuple[str, ...]] = ()  # its own, as modules of lgm_cli/report
