@@ -18,6 +18,7 @@ from lgm_cli.observations.units import standardisation
 
 BLOCK_ENTRIES = 1 << 17  # of a dense block: large enough for efficient products, small enough for the cache
 SPARSE_BLOCK_ENTRIES = 1 << 18  # of a block of ratings, in which data points of similar length are put together
+CUDA_BLOCK = 16  # times as large on a CUDA device, where a small block takes as long as a large one: to be launched
 DENSE_FROM = 0.15  # share of observed entries from which masked products over all columns are faster than gathered ones
 BUCKET_RATIO = 1.5  # widest over narrowest data point of a gathered chunk
 
@@ -27,7 +28,7 @@ class Observations:
     """What learning sees, in standardised units: y = center + scale * value; of a joint table as one data point.
 
     Blocks are fixed random sets of data points: the unit of minibatches and of random numbers. Their make-up depends
-    on the seed, the data and the size of a block alone.
+    on the seed, the data and the size of a block alone, and their usual size on the kind of device too.
     """
 
     shape: tuple[int, int]
@@ -101,10 +102,7 @@ def observe(
         center, scale = np.tile(center, data.shape[0]), np.tile(scale, data.shape[0])
         center = center + data.seasonal(*(place.ravel() for place in np.indices(data.shape)))
     density = len(values) / (total * width)
-    points_of_block = (
-        BLOCK_ENTRIES / width if density >= DENSE_FROM else SPARSE_BLOCK_ENTRIES / max(1.0, len(values) / total)
-    )
-    usual = max(16, 1 << int(np.log2(max(1.0, points_of_block))))
+    usual = usual_block_size(width, density, device)
     block_size = usual if block_size is None else min(usual, block_size)
     order = np.random.default_rng([seed, 0xB10C]).permutation(total)
     starts = np.searchsorted(points, np.arange(total + 1))  # entries are sorted by data point
@@ -124,6 +122,14 @@ def observe(
         None if data.table.features is None else torch.as_tensor(data.table.features),
         data.table.series, () if data.table.class_names is None else tuple(map(str, data.table.class_names)),
     )  # fmt: skip
+
+
+def usual_block_size(width: int, density: float, device: torch.device) -> int:
+    """Data points of a block, of so many possible entries each and with such a share of them observed: a power of 2."""
+    most = BLOCK_ENTRIES / width if density >= DENSE_FROM else SPARSE_BLOCK_ENTRIES / max(1.0, density * width)
+    if device.type == "cuda":
+        most *= CUDA_BLOCK
+    return max(16, 1 << int(np.log2(max(1.0, most))))
 
 
 class _Builder:

@@ -11,7 +11,7 @@ import torch
 
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
-from lgm_cli.observations.blocks import Observations, observe
+from lgm_cli.observations.blocks import Observations, observe, usual_block_size
 from lgm_cli.observations.chunk import Chunk
 from tests import cases
 
@@ -169,3 +169,12 @@ def test_a_chunk_without_any_entry_is_gathered_to_one_padded_column() -> None:
     assert chunk.gathered.index is not None
     assert chunk.gathered.index.tolist() == [[5], [5]]
     assert torch.all(chunk.gathered.take(torch.ones(5, 3)) == 0)
+
+
+def test_blocks_are_larger_on_a_cuda_device() -> None:
+    """Where they are launched, not kept in a cache; of ratings by their entries, not by their columns."""
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert usual_block_size(400, 0.7, cpu) == 256
+    assert usual_block_size(400, 0.7, cuda) == 16 * 256
+    assert usual_block_size(10_000, 0.01, cpu) == 2048
+    assert usual_block_size(10**9, 1.0, cuda) == 16
