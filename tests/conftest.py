@@ -43,8 +43,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs in this process draw no pictures, which take longest, and leave its number of threads as it was."""
     import torch
 
-    for drawing in ("_draw", "_draw_steps"):
-        monkeypatch.setattr(f"lgm_cli.results.write.{drawing}", lambda *_: None)
+    monkeypatch.setattr("lgm_cli.results.write._draw", lambda *_: None)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     threads = torch.get_num_threads()
     yield

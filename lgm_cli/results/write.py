@@ -75,9 +75,7 @@ def write(
         save_tensors(folder / "posterior.safetensors", learned.inferred())
     if "loadings" in exported:
         _write_loadings(folder / "loadings.csv", exported, data)
-    _draw(folder, model, learned, mean, deviation)
-    if outcome.steps is not None:
-        _draw_steps(folder, model, outcome.steps, None if evaluator.iterative else config["seed"])
+    _draw(folder, model, learned, mean, deviation, outcome.steps, None if evaluator.iterative else config["seed"])
 
 
 Predict = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # as that of `Learned`
@@ -126,8 +124,11 @@ def _write_loadings(path: Path, exported: Mapping[str, Tensor], data: Data) -> N
         write_csv(frame, temporary, index_label="column")
 
 
-def _draw(folder: Path, model: LatentVariableModel, learned: Learned, mean: np.ndarray, deviation: np.ndarray) -> None:
-    """What every run has, and the model's own. Columns in units of their own are drawn together in standard deviations
+def _draw(
+    folder: Path, model: LatentVariableModel, learned: Learned, mean: np.ndarray, deviation: np.ndarray,
+    steps: Steps | None, seed: int | None,
+) -> None:  # fmt: skip
+    """What every run has, the model's own, and what steps of EM have. Columns in units of their own are drawn together in standard deviations
     of each."""
     data = learned.data
     pictures = folder / "plots"
@@ -143,6 +144,8 @@ def _draw(folder: Path, model: LatentVariableModel, learned: Learned, mean: np.n
     for name, draw in pictures_of(model, learned).items():
         with atomic_path(pictures / f"{name}.png") as path:
             draw(path)
+    if steps is not None:
+        _draw_steps(folder, model, steps, seed)
 
 
 def _draw_steps(folder: Path, model: LatentVariableModel, steps: Steps, seed: int | None) -> None:

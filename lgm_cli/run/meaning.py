@@ -21,21 +21,22 @@ from lgm_cli.run.updates import leaves_open
 def refuse_what_has_no_meaning(options: Mapping[str, Any], model: LatentVariableModel, name: str) -> None:
     """UserError when the model lacks what a method needs. name: of the model, as it is chosen."""
     method, points = f"method={options['name']}", model.observations.shape[0]
-    if options["posterior"] == "monte_carlo" and not model.has_system:
-        unrolled = options["update"] == "gradient" or updates.leaves_open(options)
-        mend = "use method=em, method=auto or method=gradient_em" if unrolled else "use method.posterior=drawn"
-        raise UserError(f"model={name} has no linear system that a solver could be unrolled on", mend)
-    if (statistics := options.get("statistics", "fresh")) == "settling" and not model.averages:
-        raise UserError(
-            f"method.statistics=settling averages statistics of several steps, and those of model={name} are about a "
-            "level of their own",
-            "method.statistics=fresh, or leave it out",
-        )
+    statistics = options.get("statistics", "fresh")
     if statistics in ("running", "replaced") and (not model.averages or points == 1):
         raise UserError(
             f"{method} puts statistics of several steps together, which model={name} has no use for: all its data are "
             "one data point",
             "method=em",
+        )
+    if options["posterior"] == "monte_carlo" and not model.has_system:
+        unrolled = options["update"] == "gradient" or updates.leaves_open(options)
+        mend = "use method=em, method=auto or method=gradient_em" if unrolled else "use method.posterior=drawn"
+        raise UserError(f"model={name} has no linear system that a solver could be unrolled on", mend)
+    if statistics == "settling" and not model.averages:
+        raise UserError(
+            f"method.statistics=settling averages statistics of several steps, and those of model={name} are about a "
+            "level of their own",
+            "method.statistics=fresh, or leave it out",
         )
     if options["posterior"] == "tempered" and "inverse_temperature" not in signature(model.posterior).parameters:
         raise UserError(f"{method} needs posteriors at a temperature, and model={name} has none", "use method=em")
