@@ -128,8 +128,8 @@ def _draw(
     folder: Path, model: LatentVariableModel, learned: Learned, mean: np.ndarray, deviation: np.ndarray,
     steps: Steps | None, seed: int | None,
 ) -> None:  # fmt: skip
-    """What every run has, the model's own, and what steps of EM have. Columns in units of their own are drawn together in standard deviations
-    of each."""
+    """What every run has, the model's own, and what steps of EM have. Columns in units of their own are drawn together
+    in standard deviations of each."""
     data = learned.data
     pictures = folder / "plots"
     pictures.mkdir(exist_ok=True)
