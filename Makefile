@@ -28,9 +28,10 @@ lint: $(VENV)/.dev ## format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/.run ## what a step costs, exact and unrolled, beside the machine's own rate
+bench: $(VENV)/.run ## what a step and a run cost, exact and unrolled, beside the machine's own rate
 	$(BIN)/python experiments/bench/step_cost.py $(ARGS)
 	$(BIN)/python experiments/bench/sparse_signal.py
+	$(BIN)/python experiments/bench/learning.py
 
 clean: ## remove the set-up and the caches; outputs/ stays
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

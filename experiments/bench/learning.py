@@ -1,0 +1,71 @@
+"""Whole runs by unrolling beside EM: seconds of learning, where they end, and whether what was aimed at is met.
+
+    python experiments/bench/learning.py [--seconds 30]
+
+One thread; each run is a process of `lgm-run`, both methods in turn, stopped after so many
+seconds of learning. The seconds are those of the learning clock, which other work on the machine lengthens: compare
+rows of one table. What limits the rows that are not met stands beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+# Data set: overrides, the seconds that were aimed at by unroll and by em (None: no aim), and what limits the first.
+RUNS: dict[str, tuple[str, float, float | None, str]] = {
+    "movielens": ("model=factor_analysis", 3.0, 0.6, ""),
+    "chicago": (
+        "model=state_space",
+        2.0,
+        None,
+        "81 steps, then the look around the end point, as long as half of them",
+    ),
+    "meats": (
+        "model=linear_regression data=meats",
+        2.0,
+        None,
+        "EM itself takes hundreds of steps without acceleration",
+    ),
+    "sunspots": ("model=autoregressive", 3.0, None, "the likelihood is nearly flat there; steps of a gradient"),
+}
+
+
+def learned(overrides: str, method: str, seconds: float) -> dict[str, Any]:
+    """The summary of one run."""
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / "run"
+        command = [sys.executable, "-m", "lgm_cli", *overrides.split(), f"method={method}", "device=cpu"]
+        command += [f"max_seconds={seconds}", f"hydra.run.dir={folder}"]
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        return json.loads((folder / "summary.json").read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=30)
+    options = parser.parse_args()
+    print(f"{'data':10} {'method':7} {'steps':>6} {'seconds':>8} {'aim':>5}  {'train':>9} {'below em':>9}  status")
+    for name, (overrides, by_unroll, by_em, limit) in RUNS.items():
+        best = None
+        for method, aim in (("em", by_em), ("unroll", by_unroll)):
+            summary = learned(overrides, method, options.seconds)
+            row = summary["last_row"]
+            best = row["train_log_likelihood"] if best is None else best
+            met = "" if aim is None else "met" if row["fit_seconds"] <= aim else f"not met: {limit}"
+            print(
+                f"{name:10} {method:7} {row['step']:6} {row['fit_seconds']:8.2f} {aim or '':>5}  "
+                f"{row['train_log_likelihood']:9.5f} {best - row['train_log_likelihood']:9.1e}  "
+                f"{summary['status']} {met}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
