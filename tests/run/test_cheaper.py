@@ -108,11 +108,17 @@ def test_keys_of_the_methods_that_it_chooses_among_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_default_method_is_refused_by_name_of_what_works(
+@pytest.mark.usefixtures("quiet")
+def test_a_model_without_a_system_has_em_by_default_and_refuses_unroll_by_name_of_what_works(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["device=cpu", "model=gaussian_mixture", f"hydra.run.dir={tmp_path / 'run'}"]) == 2
+    folder = tmp_path / "run"
+    given = ["device=cpu", "model=gaussian_mixture", "max_steps=2", f"hydra.run.dir={folder}"]
+    assert main([*given, "method=unroll"]) == 2
     assert "method=auto" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert main(given) == 0
+    config = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
+    assert config["method"]["name"] == "em"
 
 
 def test_help_knows_it() -> None:
