@@ -14,7 +14,6 @@ from lgm_cli.methods.e_steps.base.e_step import EStep
 from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import Parameters
-from lgm_cli.run import updates
 from lgm_cli.run.updates import leaves_open
 
 
@@ -29,7 +28,7 @@ def refuse_what_has_no_meaning(options: Mapping[str, Any], model: LatentVariable
             "method=em",
         )
     if options["posterior"] == "monte_carlo" and not model.has_system:
-        unrolled = options["update"] == "gradient" or updates.leaves_open(options)
+        unrolled = options["update"] == "gradient" or leaves_open(options)
         mend = "use method=em, method=auto or method=gradient_em" if unrolled else "use method.posterior=drawn"
         raise UserError(f"model={name} has no linear system that a solver could be unrolled on", mend)
     if statistics == "settling" and not model.averages:

@@ -15,6 +15,7 @@ import torch
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
 from lgm_cli.errors import ANEW, UserError
+from lgm_cli.methods.m_steps.gradient import Gradient
 from lgm_cli.methods.method import Method
 from lgm_cli.methods.saved_state import require
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
@@ -38,10 +39,10 @@ def seed_of(seed: int, number: int) -> int:
     return int(torch.randint(2**32, (), generator=generator(seed, "another start", number)))
 
 
-def short_steps(method: Method, update: str) -> int:
-    """Steps of each short run: at least as many as an epoch has. update: the word of the method's key."""
+def short_steps(method: Method) -> int:
+    """Steps of each short run: at least as many as an epoch has."""
     epoch = math.ceil(len(method.model.observations.blocks) / method.blocks_per_step)
-    return max(GRADIENT_STEPS if update == "gradient" else STEPS, epoch)
+    return max(GRADIENT_STEPS if isinstance(method.update, Gradient) else STEPS, epoch)
 
 
 @dataclass
@@ -203,7 +204,7 @@ def starts_of(
 ) -> Starts:
     """The starts of a configuration; UserError where they have no use, or where `state`, what a checkpoint of the run
     in `folder` has kept, is not of these. first: the method at start 0."""
-    number, steps = config["starts"], short_steps(first, config["method"]["update"])
+    number, steps = config["starts"], short_steps(first)
     tried = Tried(number, steps)
     if state:
         try:
