@@ -17,7 +17,7 @@ from lgm_cli.models.base.parameters import Parameters, sound
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.posteriors.costs import exact_part_size
+from lgm_cli.posteriors.costs import exact_parts
 
 PLACES = np.arange(-8, 49) / 16  # t, from -0.5 to 3
 OPERATIONS = 2e9  # multiplications at all places; a random subset of the data points is taken when all cost more
@@ -181,6 +181,5 @@ def _near(value: Tensor, back: Tensor) -> bool:
 
 
 def _posteriors(model: LatentVariableModel, parameters: Parameters) -> Iterator[tuple[Chunk, Posterior]]:
-    for chunk in model.layout(0):
-        for part in chunk.split(exact_part_size(chunk, model.dim)):
-            yield part, model.posterior(parameters, part)
+    for part in exact_parts(model.layout(0), model.dim):
+        yield part, model.posterior(parameters, part)

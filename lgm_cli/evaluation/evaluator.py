@@ -19,7 +19,7 @@ from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Refer
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.posteriors.costs import EXACT_ELEMENTS, exact_part_size
+from lgm_cli.posteriors.costs import EXACT_ELEMENTS, exact_parts
 from lgm_cli.posteriors.iterative import IterativePosterior
 
 SUBSET_OPERATIONS = 1e10  # of one evaluation on the way; a random subset of data points is taken when all cost more
@@ -136,13 +136,12 @@ class Evaluator:
     def posteriors(
         self, parameters: Parameters, chunks: Iterable[Chunk] | None = None
     ) -> Iterator[tuple[Chunk, Reference]]:
-        for chunk in self._chunks if chunks is None else chunks:
-            for part in chunk.split(exact_part_size(chunk, self.model.dim)):
-                if self.iterative:
-                    assert isinstance(self.model, LatentGaussianModel)
-                    yield part, IterativePosterior(*self.model.system(parameters, part), self.seed)
-                else:
-                    yield part, self.model.posterior(parameters, part)
+        for part in exact_parts(self._chunks if chunks is None else chunks, self.model.dim):
+            if self.iterative:
+                assert isinstance(self.model, LatentGaussianModel)
+                yield part, IterativePosterior(*self.model.system(parameters, part), self.seed)
+            else:
+                yield part, self.model.posterior(parameters, part)
 
     @torch.no_grad()
     def score(self, parameters: Parameters, final: bool = False) -> Scores:

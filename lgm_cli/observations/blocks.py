@@ -51,6 +51,11 @@ class Observations:
         """Observed entries of the data point that has most."""
         return max(float(chunk.weight.sum(1).max()) for chunk in self.chunks)
 
+    @cached_property
+    def block_sizes(self) -> list[int]:
+        """Data points of each block."""
+        return [sum(len(chunk.points) for chunk in block) for block in self.blocks]
+
     def is_sparse(self, block: int) -> bool:
         """Whether all data points of a block are in the gathered layout, and the device can work on sparse rows."""
         gathered = all(chunk.index is not None and chunk.index.dim() == 2 for chunk in self.blocks[block])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.observations.sparse_rows import SparseRows
 
@@ -22,6 +24,12 @@ def exact_part_size(chunk: Chunk, dim: int) -> int:
     if chunk.index is not None:
         each += width * (dim + 2) ** 2  # the statistics of a closed-form update, entry by entry
     return max(EXACT_PARTS, EXACT_ELEMENTS // each)
+
+
+def exact_parts(chunks: Iterable[Chunk], dim: int) -> Iterator[Chunk]:
+    """Chunks in parts that are factorised at once."""
+    for chunk in chunks:
+        yield from chunk.split(exact_part_size(chunk, dim))
 
 
 def sparse_part_size(dim: int) -> int:

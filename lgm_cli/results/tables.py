@@ -69,10 +69,10 @@ def write_entries(
     write_csv(frame, path, index=False)
 
 
-def _name_series(frame: pd.DataFrame, table: Table, rows: np.ndarray) -> None:
-    """Say in a first column, `series`, of which series the rows are, where data.series names several."""
+def _name_series(frame: pd.DataFrame, table: Table, rows: np.ndarray, column: str = "series") -> None:
+    """Say in a first column of which series the rows are, where data.series names several."""
     if table.series is not None and table.series_names is not None:
-        frame.insert(0, "series", table.series_names.take(table.series[rows]))
+        frame.insert(0, column, table.series_names.take(table.series[rows]))
 
 
 def write_imputed(
@@ -97,8 +97,7 @@ def write_imputed(
     uncertain[gap_rows, gap_columns] = standard_deviation
     for target, values in ((path, given), (uncertain_path, uncertain)):
         frame = pd.DataFrame(values, index=table.row_labels, columns=table.column_labels).head(table.end)
-        if table.series is not None and table.series_names is not None:
-            frame.insert(0, str(table.series_column), table.series_names.take(table.series[: table.end]))
+        _name_series(frame, table, np.arange(table.end), str(table.series_column))
         if table.places is not None:
             frame = frame.take(np.argsort(table.places))
         if table.features is not None:  # they stand beside the response

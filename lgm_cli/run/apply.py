@@ -69,9 +69,8 @@ def _work(asked: Applied, summary: dict[str, Any]) -> None:
     from lgm_cli.data.series import extended
     from lgm_cli.run import new_data
 
-    index_given = any(run_folder.key_of(item) == "data.index" for item in asked.overrides)
-    series_given = any(run_folder.key_of(item) == "data.series" for item in asked.overrides)
-    table = whole = new_data.load(asked.run, settings["data"], learned, index_given, series_given)
+    given = set(map(run_folder.key_of, asked.overrides))
+    table = whole = new_data.load(asked.run, settings["data"], learned, given)
 
     from lgm_cli.evaluation.evaluator import LOG_PRIOR, Evaluator
     from lgm_cli.observations.blocks import observe

@@ -162,7 +162,7 @@ def _batch(config: Mapping[str, Any], options: Mapping[str, Any], model: LatentV
     """Blocks of a step, and data points. options: of the method, with its update."""
     observations = model.observations
     blocks = len(observations.blocks)
-    largest = max(sum(len(chunk.points) for chunk in block) for block in observations.blocks)
+    largest = max(observations.block_sizes)
     if "batch_size" not in options or (leaves_open(options) and options["update"] == "closed_form"):
         per_step = blocks
     elif (size := block_size(config, observations.shape[0])) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,9 @@ from lgm_cli.errors import UserError
 SHOWN = 3  # names of columns in an error
 
 
-def load(
-    run: Path, options: dict[str, Any], learned: dict[str, Any], index_given: bool, series_given: bool = False
-) -> Table:
-    """Read data.path as the run's data group says. learned: summary.json of the run on its data. index_given:
-    data.index is asked for now, series_given: data.series; those of the run are heeded where the new file has them."""
+def load(run: Path, options: dict[str, Any], learned: dict[str, Any], given: Collection[str] = ()) -> Table:
+    """Read data.path as the run's data group says. learned: summary.json of the run on its data. given: keys that
+    are asked for now; the index and the series of the run are heeded where the new file has them."""
     features, columns, classes = _columns(run)
     if options["name"] == "image":
         table = _measured_alike(image.load(options), learned["signal"])
@@ -30,10 +28,9 @@ def load(
         table = _known(ratings.load(options, text=not all(map(ratings.is_whole, columns))), columns)
     else:
         header = csv.header(options)
-        if not index_given and options["index"] not in header:
-            options = options | {"index": None}
-        if not series_given and options.get("series") not in header:
-            options = options | {"series": None}
+        for key in ("index", "series"):
+            if f"data.{key}" not in given and options.get(key) not in header:
+                options = options | {key: None}
         labelled = classes and options.get("labels") in header
         options = options | {"labels": options["labels"] if labelled else None, "class_names": classes}
         for key in ("columns", "drop"):  # of the run, whose columns are known

@@ -28,7 +28,7 @@ def applied(folder: Path, options: dict[str, Any], content: str | bytes, **given
     (folder / "new").write_bytes(content.encode() if isinstance(content, str) else content)
     asked = {"data.path": str(folder / "new")} | {f"data.{key}": value for key, value in given.items()}
     found = _data(options, {"reader": options["name"]}, asked)
-    return new_data.load(folder, found, {}, "index" in given)
+    return new_data.load(folder, found, {}, asked)
 
 
 GERMAN = "who;a;b\nx;1,5;2\ny;2,5;3\nz;-9;1\n"

@@ -154,7 +154,7 @@ def test_what_has_no_use_is_refused_in_one_line(
 def test_short_runs_are_as_long_as_the_update_that_was_chosen_needs(
     given: list[str], steps: int, tmp_path: Path
 ) -> None:
-    """method=unroll leaves its update open: closed forms for a factor analysis, gradients where an optimiser is named."""
+    """method=unroll leaves its update open: closed forms for a factor analysis, gradients with an optimiser."""
     size = ["data=simulated", "data.num_points=40", "data.num_dimensions=6", "model.latent_dim=1"]
     arguments = ["model=factor_analysis", *size, "starts=2", f"max_steps={steps}", "device=cpu", *given]
     assert main([*arguments, f"hydra.run.dir={tmp_path / 'run'}"]) == 0

@@ -12,7 +12,7 @@ from lgm_cli.methods.e_steps.base.solver_record import SolverRecord
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.posteriors.costs import exact_part_size
+from lgm_cli.posteriors.costs import exact_parts
 
 
 class Exact(EStep):
@@ -29,11 +29,10 @@ class Exact(EStep):
     def posteriors(
         self, parameters: Parameters, block: int, chunks: list[Chunk], step: int, record: SolverRecord
     ) -> Iterator[tuple[Chunk, Posterior, Tensor | None]]:
-        for chunk in chunks:
-            for part in chunk.split(exact_part_size(chunk, self.model.dim)):
-                with torch.no_grad():
-                    posterior = self.posterior(parameters, part)
-                yield part, posterior, None
+        for part in exact_parts(chunks, self.model.dim):
+            with torch.no_grad():
+                posterior = self.posterior(parameters, part)
+            yield part, posterior, None
 
     def posterior(self, parameters: Parameters, part: Chunk) -> Posterior:
         """The posterior of a few data points."""

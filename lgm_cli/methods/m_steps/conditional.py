@@ -12,7 +12,7 @@ from lgm_cli.methods.statistics.base.sums import Sums
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.base.statistics import Statistics
-from lgm_cli.posteriors.costs import exact_part_size
+from lgm_cli.posteriors.costs import exact_parts
 
 
 class Conditional(FromStatistics):
@@ -54,8 +54,7 @@ class Conditional(FromStatistics):
 
     def _evidence(self, parameters: Parameters) -> Iterator[Tensor]:
         """-log p(y | parameters), part by part of the data points, and the prior's."""
-        for chunk in self.model.observations.chunks:
-            for part in chunk.split(exact_part_size(chunk, self.model.dim)):
-                yield -self.model.log_likelihood(parameters, part, self.model.posterior(parameters, part)).sum()
+        for part in exact_parts(self.model.observations.chunks, self.model.dim):
+            yield -self.model.log_likelihood(parameters, part, self.model.posterior(parameters, part)).sum()
         if (prior := self.model.log_prior(parameters)) is not None:
             yield -prior

@@ -17,7 +17,6 @@ class Fresh(Sums):
 
     def __init__(self, model: LatentVariableModel) -> None:
         super().__init__(model)
-        self._block_sizes = [sum(len(chunk.points) for chunk in block) for block in model.observations.blocks]
         self._total: Statistics = {}
         self._points = 0  # with each draw of a data point's latents counted
         self._blocks: set[int] = set()
@@ -34,5 +33,6 @@ class Fresh(Sums):
     def close(self) -> Statistics:
         total, points, blocks = self._total, self._points, self._blocks
         self._total, self._points, self._blocks = {}, 0, set()
-        draws = points / sum(self._block_sizes[block] for block in blocks)
-        return scaled(total, len(self._block_sizes) / len(blocks) / draws)
+        sizes = self.model.observations.block_sizes
+        draws = points / sum(sizes[block] for block in blocks)
+        return scaled(total, len(sizes) / len(blocks) / draws)

@@ -27,7 +27,7 @@ class Replaced(Sums):
 
     def __init__(self, model: LatentVariableModel, blocks_per_step: int) -> None:
         super().__init__(model)
-        self._sizes = [sum(len(chunk.points) for chunk in block) for block in model.observations.blocks]
+        self._sizes = model.observations.block_sizes
         self.steps_per_pass = math.ceil(len(self._sizes) / blocks_per_step)
         self._stored: dict[int, Statistics] = {}
         self._new: dict[int, Statistics] = {}
