@@ -15,6 +15,7 @@ import torch
 from lgm_cli.command import choices
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.simulated import load
+from lgm_cli.errors import UserError
 from lgm_cli.methods.method import Method
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.run import auto, cheaper
@@ -107,6 +108,19 @@ def build(
     return auto.method(config, made, made.start(0))
 
 
+def is_allowed(method: str, model: str) -> bool:
+    try:
+        build(method, model)
+    except UserError:
+        return False
+    return True
+
+
 def likelihood(method: Method) -> float:
     """log p(y) of all data points, exactly."""
     return float(cases.log_likelihood(method.model, method.parameters))
+
+
+def allowed(*models: str) -> list[tuple[str, str]]:
+    """Pairs of a model, of these or of all, and a method that has a meaning for it."""
+    return [(model, method) for model in models or MODELS for method in METHODS if is_allowed(method, model)]

@@ -10,11 +10,8 @@ data, which are equal but for rounding (and random numbers, where a method draws
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
+
+from experiments.whole_process import summary_of
 
 DRAWN = "data=simulated data.hidden_share=0.3"
 PROBLEMS = {
@@ -41,16 +38,10 @@ PROBLEMS = {
 
 def learned(overrides: str, device: str, seconds: float) -> dict[str, float | str]:
     """Of one run: seconds by step, steps, log-likelihood and status; or the error alone."""
-    with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent) / "run"
-        command = [sys.executable, "-m", "lgm_cli", *overrides.split(), f"device={device}", f"max_seconds={seconds}"]
-        command += [f"hydra.run.dir={folder}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if not (folder / "summary.json").exists():
-            return {"error": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no output"}
-        summary = json.loads((folder / "summary.json").read_text())
-        if summary["status"] == "failed":
-            return {"error": summary["error"]}
+    try:
+        summary = summary_of(*overrides.split(), f"device={device}", f"max_seconds={seconds}")
+    except RuntimeError as error:
+        return {"error": str(error)}
     row = summary["last_row"]
     return {
         "by_step": row["fit_seconds"] / max(row["step"], 1),

@@ -62,18 +62,10 @@ def step_or_retreat(method: Method) -> None:
         assert method.update.retreat(good)
 
 
-def is_allowed(method: str, model: str) -> bool:
-    try:
-        matrix.build(method, model)
-    except UserError:
-        return False
-    return True
-
-
 def pairs_of(*words: tuple[str, str]) -> Any:
     """Pairs at their defaults of the methods whose keys are these words, where they have a meaning."""
     chosen = [name for name in matrix.METHODS if all(_word(name, key) == word for key, word in words)]
-    found = [(method, model) for method in chosen for model in matrix.MODELS if is_allowed(method, model)]
+    found = [(method, model) for method in chosen for model in matrix.MODELS if matrix.is_allowed(method, model)]
     return pytest.mark.parametrize(("name", "model"), found)
 
 
@@ -123,7 +115,7 @@ CLIMBING = [
     if climbs(method)
     for given in matrix.varied("method", method)
     for model in matrix.MODELS
-    if is_allowed(method, model)
+    if matrix.is_allowed(method, model)
     for options in matrix.varied("model", model)
     if not given or not options
 ]
