@@ -1,3 +1,3 @@
-"""Latent Gaussian models learned by EM, gradient EM and probabilistic unrolling."""
+"""Latent variable models learned by EM, its variants and probabilistic unrolling."""
 
 __version__ = "0.1.0"

@@ -158,7 +158,7 @@ def _scale_to_the_end(
         elif level < low:
             note(axes, 0.99, low, f"↓ {name}: {level:.4g}")
         else:
-            note(axes, 0.99, high, f"↑ {name}: {level:.4g}", above=False)
+            note(axes, 0.99, high, f"↑ {name}: {level:.4g}")  # above: a falling curve enters here
 
 
 def predictions(
