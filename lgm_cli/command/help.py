@@ -15,7 +15,7 @@ from lgm_cli.errors import UserError, nearest
 
 WIDTH = 110
 HEAD = f"""\
-lgm-run {__version__}: learn latent Gaussian models by EM, gradient EM and probabilistic unrolling.
+lgm-run {__version__}: learn latent variable models by EM, its variants and probabilistic unrolling.
 
 usage: lgm-run [GROUP=CHOICE ...] [KEY=VALUE ...]                    one run
        lgm-run --multirun [GROUP=A,B ...] [KEY=VALUE,VALUE ...]      a run for each combination
