@@ -115,6 +115,17 @@ def test_no_part_imports_one_above_or_beside_it(path: Path) -> None:
     assert not found, f"{name} imports what is above it or beside it"
 
 
+def test_no_module_looks_at_the_type_of_a_posterior() -> None:
+    """Posteriors have one face: whoever needs an expectation asks for it."""
+    found = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
+                asked = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
+                found += [f"{name_of(path)}:{node.lineno}" for name in asked if name.endswith("Posterior")]
+    assert not found
+
+
 def test_there_is_no_circle() -> None:
     """Of imports at the head of modules, which are all that can fail."""
     heads: dict[str, set[str]] = {}

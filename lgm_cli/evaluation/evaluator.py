@@ -139,7 +139,8 @@ class Evaluator:
         for part in exact_parts(self._chunks if chunks is None else chunks, self.model.dim):
             if self.iterative:
                 assert isinstance(self.model, LatentGaussianModel)
-                yield part, IterativePosterior(*self.model.system(parameters, part), self.seed)
+                system = self.model.system(parameters, part)
+                yield part, IterativePosterior(*system, self.seed, self.model.frame(parameters))
             else:
                 yield part, self.model.posterior(parameters, part)
 
@@ -152,7 +153,7 @@ class Evaluator:
         for part, posterior in self.posteriors(parameters, chunks):
             likelihoods.append(self.model.log_likelihood(parameters, part, posterior).cpu().double())
             counts.append(part.weight.sum(1).cpu().double())
-            if isinstance(posterior, IterativePosterior):
+            if self.iterative:
                 numerical += float(posterior.standard_error.square().sum())
             if self.model.settled_gain is not None and not final:
                 settling.append(self.model.settling(parameters, posterior))

@@ -39,7 +39,6 @@ from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.banded import BLOCK, BandedPosterior, BandedPrecision
 from lgm_cli.posteriors.base import Frame
-from lgm_cli.posteriors.samples import SamplePosterior
 
 INITIAL_NOISE = 0.5  # share of the variance at the start: from less, EM may end where there is none, a poorer maximum
 LARGEST_START = 0.9  # of the reflection coefficients at the start
@@ -196,16 +195,10 @@ class Autoregressive(LatentGaussianModel):
         """Moments of the windows (`Windows` of models/parts/autoregressive_maximisation.py), second and first; and of
         the observed steps, observed (3, 3): sums of E[v v^T] for v = (1, z_t, y_t - level - z_t), with the level that z
         is about."""
-        if isinstance(posterior, SamplePosterior):
-            samples = posterior.samples[0].cpu().double() / math.sqrt(posterior.samples.shape[1])
-            draws = torch.cat([posterior.mean.cpu().double(), samples])
-            second, variance = window_products(draws, self.order), samples.square().sum(0)
-        else:
-            draws, variance = posterior.mean, posterior.covariances[0]
-            second = window_products(draws, self.order) + window_products_of_band(posterior.covariances)
-        mean = draws[0]
+        mean, covariances = posterior.mean[0].cpu().double(), posterior.lagged_covariances(self.order)
+        second = window_products(mean[None], self.order) + window_products_of_band(covariances)
         index, weight, values = self._entries(chunk)
-        z, spread = mean[index], weight * variance[index]
+        z, spread = mean[index], weight * covariances[0, index]
         level = posterior.frame.shift
         assert level is not None
         rest = values - level - z

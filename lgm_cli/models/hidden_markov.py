@@ -26,6 +26,7 @@ from lgm_cli.numerics.assignment import best_assignment
 from lgm_cli.numerics.k_means import clusters
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.posteriors.base import in_double
 from lgm_cli.posteriors.state_path import CertainPath, StatePath
 from lgm_cli.randomness import generator
 
@@ -102,7 +103,7 @@ class HiddenMarkov(LatentVariableModel):
         """The steps as data points (T, M)."""
         width, learned = self.total * self.channels, self.chains.learned.to(chunk.weight.device)
         parts = (part.view(-1, self.channels)[learned] for part in chunk.scattered(width))
-        weight, values = map(_double, parts)
+        weight, values = map(in_double, parts)
         return Chunk(torch.arange(self.steps, device=weight.device), None, weight, values)
 
     def table(self, chunk: Chunk) -> Chunk:
@@ -209,7 +210,7 @@ class HiddenMarkov(LatentVariableModel):
     # Learning --------------------------------------------------------------------------------------------------
 
     def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> StatePath:
-        parameters = {name: _double(value) for name, value in parameters.items()}
+        parameters = {name: in_double(value) for name, value in parameters.items()}
         emissions = self.emissions.family.emissions(parameters, self.table(chunk))
         initial, transition = (parameters[name].log() for name in ("initial", "transition"))
         return StatePath(initial, transition, emissions, inverse_temperature, self.chains.starts)
@@ -225,7 +226,7 @@ class HiddenMarkov(LatentVariableModel):
         return found if entropy is None else found | {"entropy": entropy.sum()}
 
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
-        parameters = {name: _double(value) for name, value in parameters.items()}
+        parameters = {name: in_double(value) for name, value in parameters.items()}
         chain = (statistics["initial"] * parameters["initial"].log()).sum()
         chain = chain + (statistics["transitions"] * parameters["transition"].log()).sum()
         return self.emissions.family.expected_loss(parameters, statistics) - chain
@@ -235,7 +236,7 @@ class HiddenMarkov(LatentVariableModel):
     ) -> Parameters:
         """Shares of the expected numbers, none below LEAST; the emissions' weighted maxima under their floors. A state
         that the chain never leaves keeps its transitions."""
-        names, new = block or tuple(parameters), {name: _double(value) for name, value in parameters.items()}
+        names, new = block or tuple(parameters), {name: in_double(value) for name, value in parameters.items()}
         for name, counts in (("initial", statistics["initial"]), ("transition", statistics["transitions"])):
             if name in names:
                 few = counts.sum(-1, keepdim=True) <= EMPTY * statistics["initial"].sum()
@@ -319,11 +320,6 @@ class HiddenMarkov(LatentVariableModel):
             verb = "stands for" if len(few) == 1 else "each stand for"
             found.append(f"{named(few)} {verb} fewer than {FEW:g} steps: fewer model.num_components would do")
         return found
-
-
-def _double(value: Tensor) -> Tensor:
-    """In double precision, on the CPU where the device has none."""
-    return (value.cpu() if value.device.type == "mps" else value).double()
 
 
 def stationary(parameters: Mapping[str, Tensor], restart: float = RESTART) -> Tensor:

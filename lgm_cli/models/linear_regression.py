@@ -213,18 +213,10 @@ class LinearRegression(LinearGaussianModel):
         """E|w|^2; sums over the responses of 1, of r = y - X E[w], of r^2 and of Var(x w)."""
         frame = posterior.frame
         assert frame.scale is not None and frame.shift is not None and frame.unit is not None
-        if isinstance(posterior, DensePosterior):
-            chunk = chunk.gathered
-            residual, spread = posterior.residual, posterior.marginal_variance.sum()
-            variance = posterior.observed_variance(posterior.rows)
-        else:
-            assert posterior.precision is not None and posterior.targets is not None
-            fitted = posterior.precision.forward(torch.cat([posterior.mean[:, None], posterior.samples], 1))
-            residual, variance = posterior.targets - fitted[:, 0], fitted[:, 1:].square().mean(1)
-            spread = posterior.samples.square().sum() / posterior.samples.shape[1]
+        chunk, (residual, variance) = posterior.entries_of(chunk), posterior.misfit()
         residual = chunk.weight * (residual * frame.unit + frame.shift)
         found = {
-            "square": frame.scale**2 * (posterior.mean.square().sum() + spread),
+            "square": frame.scale**2 * posterior.total_square(),
             "count": chunk.weight.sum(),
             "residual": residual.sum(),
             "residual_square": residual.square().sum(),

@@ -19,7 +19,6 @@ from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.parts.signal_dictionary import bands_of, basis_of, column_norms, group_of, operator_of, side_of
 from lgm_cli.models.parts.sparse_bayes_costs import SignalCosts
-from lgm_cli.models.parts.sparse_bayes_expectations import expected_misfit, expected_squares
 from lgm_cli.models.parts.sparse_bayes_scores import SignalScores
 from lgm_cli.models.parts.sparse_bayes_simulation import simulated_signals
 from lgm_cli.observations.blocks import Observations
@@ -29,7 +28,6 @@ from lgm_cli.operators.cosine import subsampled_cosine
 from lgm_cli.operators.entries import Dense, Masked
 from lgm_cli.operators.wavelet import Wavelet
 from lgm_cli.posteriors.base import Frame
-from lgm_cli.posteriors.dense import DensePosterior
 from lgm_cli.posteriors.operator import OperatorPosterior, OperatorPrecision
 
 NOISE_RANGE = (1e-20, 1e12)  # of noise variances, as shares of the same: between them A can be factorised
@@ -231,6 +229,8 @@ class SparseBayes(SignalScores, SignalCosts):
     def _rows(self, index: Tensor | None) -> LinearOperator:
         if index is None or len(index) == self.operator.out_dim:
             return self.operator
+        if isinstance(self.operator, Dense):
+            return Dense(self.operator.matrix[index.to(self.operator.matrix.device)])
         if self.dictionary.sensing == "samples" and self.dictionary.basis == "cosine":
             return subsampled_cosine(self.dictionary.shape, torch.as_tensor(self.dictionary.kept)[index.cpu()])
         return Masked(index, self.operator.out_dim) @ self.operator
@@ -239,9 +239,14 @@ class SparseBayes(SignalScores, SignalCosts):
         """sum_n E[w_nd^2], summed over what shares a precision, (G,): fixed for a posterior held fixed, else live in
         alpha."""
         precisions = parameters["precisions"]
-        return self._total(expected_squares(posterior)) / (
-            precisions if posterior.mean.requires_grad else precisions.detach()
-        )
+        return self._total(posterior.expected_squares()) / (precisions if posterior.live else precisions.detach())
+
+    @staticmethod
+    def _misfit(chunk: Chunk, posterior: Posterior) -> Tensor:
+        """psi sum_nm omega_nm E[(y_nm - Phi w_nm)^2], (): fixed for a posterior held fixed, else live in all
+        parameters."""
+        residual, variance = posterior.misfit()
+        return residual.square().sum() + (posterior.entries_of(chunk).weight * variance).sum()
 
     def complete_loss(self, parameters: Parameters, chunk: Chunk, posterior: Posterior) -> Tensor:
         """1/2 sum_d alpha_d E[w_d^2] - n/2 sum_d log alpha_d + 1/2 (psi E|y - Phi w|^2 - m log psi), summed over data
@@ -249,10 +254,9 @@ class SparseBayes(SignalScores, SignalCosts):
         precisions = parameters["precisions"]
         n = len(posterior.mean)
         loss = 0.5 * (precisions * self._moments(parameters, posterior) - n * self._size * precisions.log()).sum()
-        if self.learn_noise or posterior.mean.requires_grad:
+        if self.learn_noise or posterior.live:
             noise = self._noise_of(parameters)
-            live = noise if posterior.mean.requires_grad else noise.detach()
-            misfit = live * expected_misfit(chunk, posterior)
+            misfit = (noise if posterior.live else noise.detach()) * self._misfit(chunk, posterior)
             loss = loss + 0.5 * (misfit / noise + chunk.observed * noise.log())
         return loss
 
@@ -265,9 +269,9 @@ class SparseBayes(SignalScores, SignalCosts):
         sum E|y - Phi w|^2."""
         frame = posterior.frame
         assert frame.scale is not None and frame.unit is not None
-        square = self._total(expected_squares(posterior) * frame.scale.square())
+        square = self._total(posterior.expected_squares() * frame.scale.square())
         points, entries = torch.tensor(float(len(posterior.mean))), chunk.weight.sum()
-        misfit = frame.unit.square() * expected_misfit(chunk, posterior)
+        misfit = frame.unit.square() * self._misfit(chunk, posterior)
         found = {"moments": square, "points": points, "misfit": misfit, "entries": entries}
         entropy = posterior.entropy()
         return found if entropy is None else found | {"entropy": entropy.sum()}
@@ -298,18 +302,7 @@ class SparseBayes(SignalScores, SignalCosts):
         return 0.5 * self._each(parameters).log().sum()
 
     def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> Predictive:
-        if isinstance(posterior, DensePosterior):
-            return super().predict(parameters, posterior, index)
-        scale = self._each(parameters).rsqrt()
-        mean = self.operator.forward(scale * posterior.mean).gather(1, index)
-        if isinstance(posterior, OperatorPosterior):
-            wanted, place = index.unique(return_inverse=True)
-            variance = posterior.variance(self._rows(wanted))[place]
-        else:
-            variance = torch.zeros_like(mean)
-            for sample in posterior.samples.unbind(1):
-                variance += self.operator.forward(scale * sample).gather(1, index).square()
-            variance /= posterior.samples.shape[1]
+        mean, variance = posterior.at_entries(self._rows, index)
         variance = variance + self._noise_of(parameters)
         unit = float(self._unit)
         return Predictive(unit * mean.cpu().double(), unit**2 * variance.cpu().double())

@@ -22,14 +22,12 @@ from lgm_cli.models.parts.one_step_variances import one_step_variances
 from lgm_cli.models.parts.state_space_canonical import turned
 from lgm_cli.models.parts.state_space_maximisation import expected_loss, maximise, moments
 from lgm_cli.models.parts.state_space_simulation import simulated_states
-from lgm_cli.models.parts.state_space_spread import spread_of_covariances, spread_of_samples
 from lgm_cli.models.parts.state_space_start import packed, principal_start, raised_root, unpacked
 from lgm_cli.models.parts.state_space_warnings import at_the_floor, growing_states
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.posteriors.base import in_double
 from lgm_cli.posteriors.chain import Chain, ChainPosterior, ChainPrecision
-from lgm_cli.posteriors.dense import DensePosterior
-from lgm_cli.posteriors.samples import SamplePosterior
 
 MEMORY = 5  # steps that count as one observation of a channel
 NEGLIGIBLE = 0.01  # noise of a channel, in the variance that an innovation gives it: less changes no forecast
@@ -196,7 +194,7 @@ class StateSpace(LatentGaussianModel):
 
     def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> ChainPosterior:
         refuse_a_temperature(inverse_temperature)
-        parameters = {name: _double(value) for name, value in parameters.items()}
+        parameters = {name: in_double(value) for name, value in parameters.items()}
         weight, values = self._grid(chunk, parameters["mean"])
         targets = weight * (values - parameters["mean"]) * parameters["noise_variance"].rsqrt()
         return ChainPosterior(self._chain(parameters, weight), targets, self.ahead)
@@ -212,13 +210,8 @@ class StateSpace(LatentGaussianModel):
         path = chain.whiten(mean[None])[0]
         start = path[0] - chain.first @ chain.start_inverse.mT
         square = residual.square().sum() + start.square().sum() + path[1:].square().sum()
-        if isinstance(posterior, SamplePosterior):
-            spread = spread_of_samples(chain, posterior.samples.view(-1, self.steps, self.latent_dim))
-        else:
-            assert isinstance(posterior, ChainPosterior)
-            spread = spread_of_covariances(chain, posterior.blocks, posterior.next_blocks.sum(0))
         logs = (weight.sum(0) * noise.log()).sum() + 2 * chain.start.diagonal().log().sum()
-        return 0.5 * (square + spread + logs)
+        return 0.5 * (square + posterior.spread_under(chain) + logs)
 
     # Expectation-maximisation ----------------------------------------------------------------------------------
 
@@ -226,17 +219,10 @@ class StateSpace(LatentGaussianModel):
         """For each channel, sums over its observed steps of E u u^T, y E u and y^2 with u = (z, 1); sums over time of
         E z_t z_t^T, E z_t u_{t-1}^T and E u_{t-1} u_{t-1}^T, t = 2 .. T; the first state's mean and covariance; all
         with z about its mean over time, `level`, since states may be far from zero."""
-        mean = _double(posterior.mean.view(self.steps, -1))
+        mean = in_double(posterior.mean.view(self.steps, -1))
         level = mean.mean(0)
         mean = mean - level
-        if isinstance(posterior, SamplePosterior):
-            samples = _double(posterior.samples.view(-1, self.steps, self.latent_dim))
-            samples = samples / len(posterior.samples[0]) ** 0.5
-            around = torch.einsum("kti,ktj->tij", samples, samples)
-            across = torch.einsum("kti,ktj->ij", samples[:, 1:], samples[:, :-1])
-        else:
-            assert isinstance(posterior, ChainPosterior)
-            around, across = posterior.blocks, posterior.next_blocks.sum(0)
+        around, across = posterior.step_covariances(self.steps)
         found = moments(mean, level, around, across, *self._grid(chunk, mean))
         entropy = posterior.entropy()
         return found if entropy is None else found | {"entropy": entropy.sum()}
@@ -259,14 +245,13 @@ class StateSpace(LatentGaussianModel):
         inside = {name: value.cpu().double() for name, value in parameters.items()}
         return {name: self._placed(value) for name, value in turned(inside).items()}
 
-    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: DensePosterior) -> Tensor:
+    def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: ChainPosterior) -> Tensor:
         density = posterior.log_density()
         weight, _ = self._grid(chunk, density)
         noise, unit = parameters["noise_variance"].to(density), self._unit.to(density)
         return density - (weight.sum(0) * (0.5 * (noise.log() + math.log(2 * math.pi)) + unit.log())).sum()
 
-    def predict(self, parameters: Parameters, posterior: DensePosterior, index: Tensor) -> Predictive:
-        assert isinstance(posterior, ChainPosterior)
+    def predict(self, parameters: Parameters, posterior: ChainPosterior, index: Tensor) -> Predictive:
         index = index.to(posterior.states.device)
         steps, channels = index[0] // self.channels, index[0] % self.channels
         inside = {name: value.to(posterior.states) for name, value in parameters.items()}
@@ -276,9 +261,8 @@ class StateSpace(LatentGaussianModel):
         center, scale = (x.cpu()[index[0].cpu()] for x in (self.observations.center, self.observations.scale))
         return Predictive((center + scale * mean.cpu())[None], (scale**2 * variance.cpu())[None])
 
-    def latents(self, parameters: Parameters, posterior: DensePosterior) -> tuple[Tensor, Tensor]:
+    def latents(self, parameters: Parameters, posterior: ChainPosterior) -> tuple[Tensor, Tensor]:
         """The states, (T, D), in standard deviations of their innovations."""
-        assert isinstance(posterior, ChainPosterior)
         mean, spread = posterior.forecast
         return mean, spread.diagonal(dim1=1, dim2=2).sqrt()
 
@@ -342,8 +326,3 @@ class StateSpace(LatentGaussianModel):
             which = [names[i] for i in torch.nonzero(channels).flatten().tolist()]
             found += at_the_floor(which, self.noise_floor, meaning)
         return found
-
-
-def _double(value: Tensor) -> Tensor:
-    """In double precision, on the CPU where the device has none."""
-    return (value.cpu() if value.device.type == "mps" else value).double()

@@ -26,6 +26,9 @@ class Dense(LinearOperator):
     def transpose(self, y: Tensor) -> Tensor:
         return y @ self.matrix.to(y)
 
+    def dense(self, like: Tensor | None = None) -> Tensor:
+        return self.matrix.to(torch.empty(0) if like is None else like)
+
     def squares(self) -> LinearOperator:
         return Dense(self.matrix.square())
 

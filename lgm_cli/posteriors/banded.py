@@ -148,6 +148,10 @@ class BandedPosterior(GaussianPosterior):
         found = torch.cat([before, blocks], 2)[:, row, b + row - lag]  # (J, p + 1, B)
         return found.transpose(0, 1).reshape(order + 1, -1)[:, : self.precision.dim]
 
+    def lagged_covariances(self, order: int) -> Tensor:
+        """Those of lags k = 0 .. order, (order + 1, T)."""
+        return self.covariances[: order + 1]
+
     @property
     def marginal_variance(self) -> Tensor:
         """(1, T)."""

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lgm_cli.numerics.small_systems import pairs
+from lgm_cli.observations.chunk import Chunk
 from lgm_cli.solvers.base.nystrom import NystromPreconditioner
 from lgm_cli.solvers.base.preconditioner import Preconditioner
 from lgm_cli.solvers.base.solver import innermost
@@ -23,6 +25,11 @@ SMALL = 2  # latent dimensions for each right-hand side up to which a solver wor
 def is_small(dim: int, systems: int) -> bool:
     """Whether a solver with so many right-hand sides for each data point works on the matrix itself."""
     return dim <= SMALL * systems
+
+
+def in_double(value: Tensor) -> Tensor:
+    """The same values in double precision, on the CPU where the device has none."""
+    return (value.cpu() if value.device.type == "mps" else value).double()
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,50 @@ class Frame:
     unit: Tensor | None = None
 
 
-class GaussianPosterior(ABC):
-    """z_n | y_n ~ N(mean_n, A_n^-1) for the n data points of a chunk."""
+class LatentPosterior(ABC):
+    """What is known of the latent vectors v_n of the data points of a chunk, by whatever computation: exact, iterative
+    or by samples. A model asks it for expectations, and never how they were computed."""
 
     frame = Frame()
     mean: Any  # of whitened latents, (n, D)
+    covariance: Any  # of the same, (n or 1, D, D), where it can be formed
+    live = False  # whether gradients flow from it to the parameters that it was computed with
+
+    @property
+    @abstractmethod
+    def marginal_variance(self) -> Tensor:
+        """diag(Sigma_n), (n or 1, D)."""
+
+    @property
+    def rough_variance(self) -> Tensor:
+        """The same, (n or 1, D), exact enough for averages over many coordinates."""
+        return self.marginal_variance
+
+    def entropy(self) -> Tensor | None:
+        """Entropy of the model's own latents, (n,); None where it is not known, and there is no free energy."""
+        return None
+
+    def entries_of(self, chunk: Chunk) -> Chunk:
+        """The chunk that this is a posterior of, in the layout whose entries it speaks of."""
+        return chunk
+
+    def expected_squares(self) -> Tensor:
+        """sum_n E[v_nd^2], (D,)."""
+        return (self.mean.square() + self.marginal_variance).sum(0)
+
+    def total_square(self) -> Tensor:
+        """sum_n E|v_n|^2, ()."""
+        return self.mean.square().sum() + self.marginal_variance.expand_as(self.mean).sum()
+
+    def packed_covariance(self) -> list[Tensor]:
+        """Sigma_n as a packed matrix: D (D + 1) / 2 vectors (n,)."""
+        whole = self.covariance.expand(len(self.mean), -1, -1)
+        return [whole[:, i, j] for i, j in pairs(self.mean.shape[1])]
+
+
+class GaussianPosterior(LatentPosterior):
+    """z_n | y_n ~ N(mean_n, A_n^-1) for the n data points of a chunk."""
+
     inverse_temperature = 1.0
 
     @property

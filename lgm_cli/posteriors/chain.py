@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from lgm_cli.numerics.block_tridiagonal import eliminate
-from lgm_cli.posteriors.base import PosteriorPrecision
-from lgm_cli.posteriors.dense import DensePosterior
+from lgm_cli.posteriors.base import GaussianPosterior, PosteriorPrecision
 from lgm_cli.posteriors.steady_state import SteadyStatePreconditioner
 from lgm_cli.solvers.base.preconditioner import BlockPreconditioner, Preconditioner
 
@@ -61,6 +60,27 @@ class Chain:
         first, inner, last = self.prior_blocks()
         ends = information[:1] + first, information[-1:] + last
         return torch.cat([ends[0], information[1:-1] + inner, ends[1]]), -self.transition
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Steps and states, (T, D)."""
+        return len(self.mask), len(self.start)
+
+    # E |Omega V (z - mean)|^2 + E |F (z - mean)|^2 of states z, differentiable in the chain:
+
+    def spread_of_samples(self, samples: Tensor) -> Tensor:
+        """Of samples (K, T, D) about the mean, ()."""
+        spread = (samples @ self.rows.mT * self.mask).square().sum() + self.whiten(samples).square().sum()
+        return spread / len(samples)
+
+    def spread_of_covariances(self, around: Tensor, across: Tensor) -> Tensor:
+        """Of covariances: of each step, (T, D, D), and the sum over time of those with the step before, (D, D); ()."""
+        g = self.transition
+        information = (self.mask.mT @ around.flatten(1)).view(-1, *around.shape[1:])  # (M, D, D)
+        spread = ((information @ self.rows[:, :, None])[..., 0] * self.rows).sum()
+        spread = spread + ((self.start_inverse @ around[0]) * self.start_inverse).sum()
+        spread = spread + around[1:].diagonal(dim1=1, dim2=2).sum() - 2 * (g * across).sum()
+        return spread + ((g @ around[:-1].sum(0)) * g).sum()
 
 
 class ChainPrecision(PosteriorPrecision):
@@ -138,7 +158,7 @@ class ChainPrecision(PosteriorPrecision):
         return (whole + part + part.mT)[None]
 
 
-class ChainPosterior(DensePosterior):
+class ChainPosterior(GaussianPosterior):
     """z | y ~ N(mean, Sigma) of the states of a chain, by elimination, in double precision whatever the chain was in.
 
     targets: (T, M), (y - eta) over the noise's standard deviation, zero where hidden. ahead: steps past T that are
@@ -164,6 +184,15 @@ class ChainPosterior(DensePosterior):
     def covariance(self) -> Tensor:
         """Sigma, (1, T D, T D)."""
         return torch.linalg.inv(ChainPrecision(self.chain, None, 0).dense())
+
+    def spread_under(self, chain: Chain) -> Tensor:
+        """E|Omega V (z - mean)|^2 + E|F (z - mean)|^2 of the states under a chain, differentiable in the chain, ()."""
+        return chain.spread_of_covariances(*self.step_covariances(len(self.states)))
+
+    def step_covariances(self, steps: int) -> tuple[Tensor, Tensor]:
+        """Covariances of the states of each step, (T, D, D), and the sum over time of those of each step with the one
+        before, (D, D)."""
+        return self.blocks, self.next_blocks.sum(0)
 
     @property
     def marginal_variance(self) -> Tensor:

@@ -3,6 +3,7 @@ seen through weighted rows V_n."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
 from lgm_cli.numerics.symmetric import symmetric_product
+from lgm_cli.observations.chunk import Chunk
+from lgm_cli.operators.base import LinearOperator
 from lgm_cli.posteriors.base import GaussianPosterior, PosteriorPrecision
 
 
@@ -122,6 +125,29 @@ class DensePosterior(GaussianPosterior):
     def image(self) -> Tensor:
         """V Sigma, (n or 1, m, D): equal to C^-1 V."""
         return (self.inverse @ self.rows if self.dual else self.rows @ self.inverse) / self.inverse_temperature
+
+    def entries_of(self, chunk: Chunk) -> Chunk:
+        """Only observed entries have rows."""
+        return chunk.gathered
+
+    def misfit(self) -> tuple[Tensor, Tensor]:
+        """y - V mean and diag(V Sigma V^T), (n, m) each."""
+        return self.residual, self.observed_variance(self.rows)
+
+    def at_entries(self, rows_of: Callable[[Tensor], LinearOperator], index: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and variances, (n, t) each, of entries index (n, t) of Phi z for the model's own latents z.
+        rows_of(wanted) are the rows of Phi of entries (k,)."""
+        wanted, place = index.unique(return_inverse=True)
+        rows = rows_of(wanted).dense(self.mean)
+        rows = (rows if self.frame.scale is None else rows * self.frame.scale)[place]
+        return (rows @ self.mean[:, :, None]).squeeze(-1), self.variance(rows)
+
+    def variance_in(self, basis: LinearOperator) -> Tensor:
+        """Variances of B^T z for an orthonormal basis B and the model's own latents z, (n or 1, k)."""
+        covariance = self.covariance
+        if (scale := self.frame.scale) is not None:
+            covariance = scale[:, None] * covariance * scale
+        return basis.transpose(basis.transpose(covariance).mT).diagonal(dim1=-2, dim2=-1).clamp_min(0.0)
 
     def observed_variance(self, rows: Tensor) -> Tensor:
         """diag(V Sigma V^T), (n or 1, m), differentiable in V, which has the values given at construction; Sigma is

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from lgm_cli.numerics.lanczos import lanczos_log
-from lgm_cli.posteriors.base import PosteriorPrecision
+from lgm_cli.operators.base import LinearOperator
+from lgm_cli.posteriors.base import Frame, LatentPosterior, PosteriorPrecision
 from lgm_cli.randomness import generator
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
 
@@ -20,7 +23,7 @@ PIECE = 1 << 24  # numbers that the vectors of one solution may take
 TOLERANCES = {"mean": 1e-3, "samples": 3e-2}  # relative residuals
 
 
-class IterativePosterior:
+class IterativePosterior(LatentPosterior):
     """N(mean_n, A_n^-1) by conjugate gradient, its variances from SAMPLES samples, and its log density by stochastic
     Lanczos quadrature (Ubaru, Chen & Saad, SIAM J. Matrix Analysis and Applications 38 (2017) 1075-1099).
 
@@ -28,8 +31,9 @@ class IterativePosterior:
     targets: (n, m), b_n = V_n^T targets_n.
     """
 
-    def __init__(self, precision: PosteriorPrecision, targets: Tensor, seed: int) -> None:
+    def __init__(self, precision: PosteriorPrecision, targets: Tensor, seed: int, frame: Frame | None = None) -> None:
         self.precision, self.targets, self.seed = precision, targets, seed
+        self.frame = frame or Frame()
 
     def _draw(self, purpose: str) -> torch.Generator:
         return generator(self.seed, purpose, device=self.targets.device)
@@ -39,7 +43,7 @@ class IterativePosterior:
         return solver.solve(self.precision, right).x
 
     @cached_property
-    def mean(self) -> Tensor:
+    def mean(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
         """(n, D)."""
         return self._solve(self.precision.right_side(self.targets), "mean")[:, 0]
 
@@ -47,11 +51,6 @@ class IterativePosterior:
     def samples(self) -> Tensor:
         """(n, SAMPLES, D)."""
         return self._samples(SAMPLES)
-
-    @cached_property
-    def few_samples(self) -> Tensor:
-        """(n, FEW_SAMPLES, D)."""
-        return self._samples(FEW_SAMPLES)
 
     def _samples(self, number: int) -> Tensor:
         """A_n^-1 delta_k, k = 1 .. number, (n, number, D)."""
@@ -70,6 +69,31 @@ class IterativePosterior:
     def marginal_variance(self) -> Tensor:
         """diag(A_n^-1), (n, D)."""
         return self.samples.square().mean(1)
+
+    @cached_property
+    def rough_variance(self) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The same of FEW_SAMPLES samples."""
+        return self._samples(FEW_SAMPLES).square().mean(1)
+
+    def at_entries(self, rows_of: Callable[[Tensor], LinearOperator], index: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and variances, (n, t) each, of entries index (n, t) of Phi z for the model's own latents z.
+        rows_of(wanted) are the rows of Phi of entries (k,)."""
+        wanted, place = index.unique(return_inverse=True)
+        rows = rows_of(wanted)
+        variance = self._average_square(lambda z: rows.forward(z).gather(1, place))
+        return rows.forward(self._own(self.mean)).gather(1, place), variance
+
+    def variance_in(self, basis: LinearOperator) -> Tensor:
+        """Variances of B^T z for an orthonormal basis B and the model's own latents z, (n, k)."""
+        return self._average_square(basis.transpose)
+
+    def _own(self, v: Tensor) -> Tensor:
+        return v if self.frame.scale is None else self.frame.scale * v
+
+    def _average_square(self, image: Callable[[Tensor], Tensor]) -> Tensor:
+        """Of an image of the samples in the model's own coordinates, one sample after the other."""
+        squares = (image(self._own(sample)).square() for sample in self.samples.unbind(1))
+        return functools.reduce(Tensor.add_, squares) / self.samples.shape[1]
 
     def log_density(self) -> Tensor:
         """-1/2 (|t - V mean|^2 + |mean|^2 + log det A), (n,), in which nothing cancels; `standard_error` is that of the

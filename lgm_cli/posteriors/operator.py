@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from lgm_cli.observations.chunk import Chunk
 from lgm_cli.operators.base import LinearOperator
 from lgm_cli.operators.entries import Diagonal
 from lgm_cli.posteriors.base import GaussianPosterior, PosteriorPrecision
@@ -127,10 +129,26 @@ class OperatorPosterior(GaussianPosterior):
         return torch.cholesky_inverse(self.factor)
 
     @cached_property
-    def marginal_variance(self) -> Tensor:
+    def marginal_variance(self) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """diag(Sigma), (1, D)."""
         known = (self.scale * self.root).square() * self.operator.quadratic_diagonal(self.inverse)
         return (1 - known).clamp_min(0.0)[None].to(self._dtype)
+
+    def entries_of(self, chunk: Chunk) -> Chunk:
+        """Only observed entries have rows."""
+        return chunk.gathered
+
+    def misfit(self) -> tuple[Tensor, Tensor]:
+        """t - V mean and diag(V Sigma V^T), (n, m) each."""
+        return self.residual, self.fitted_variance.expand_as(self.residual)
+
+    def at_entries(self, rows_of: Callable[[Tensor], LinearOperator], index: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and variances, (n, t) each, of entries index (n, t) of Phi w. rows_of(wanted) are the rows of Phi of
+        entries (k,)."""
+        wanted, place = index.unique(return_inverse=True)
+        rows = rows_of(wanted)
+        mean = rows.forward(self.scale.to(self._dtype) * self.mean)
+        return mean.gather(1, place), self.variance(rows)[place]
 
     def variance(self, rows: LinearOperator) -> Tensor:
         """Variances of R w for rows R, (t, D), of an operator, (t,)."""
@@ -140,11 +158,11 @@ class OperatorPosterior(GaussianPosterior):
         return (prior - known).clamp_min(0.0).to(self._dtype)
 
     def variance_in(self, basis: LinearOperator) -> Tensor:
-        """Variances of B^T w for an orthonormal basis B, (n,)."""
+        """Variances of B^T w for an orthonormal basis B, (1, k)."""
         prior = self.scale.square()
         seen = self.operator @ Diagonal(prior) @ basis
         known = self.root.square() * seen.quadratic_diagonal(self.inverse)
-        return (basis.column_norms_squared(prior) - known).clamp_min(0.0).to(self._dtype)
+        return (basis.column_norms_squared(prior) - known).clamp_min(0.0)[None].to(self._dtype)
 
     @property
     def fitted_variance(self) -> Tensor:

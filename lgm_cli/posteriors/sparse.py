@@ -13,12 +13,10 @@ from lgm_cli.numerics.small_systems import (
     packed_products,
     pairs,
     product,
-    sum_of_products,
     unpacked,
 )
 from lgm_cli.observations.sparse_rows import SparseRows
-from lgm_cli.posteriors.base import GaussianPosterior, MatrixPrecision, PosteriorPrecision
-from lgm_cli.posteriors.samples import SamplePosterior
+from lgm_cli.posteriors.base import GaussianPosterior, LatentPosterior, MatrixPrecision, PosteriorPrecision
 
 
 class Columns:
@@ -65,6 +63,9 @@ class SparsePosterior(GaussianPosterior):
     def covariance(self) -> Tensor:
         """A^-1 / beta, (n, D, D)."""
         return unpacked(self.packed, self.dim)
+
+    def packed_covariance(self) -> list[Tensor]:
+        return list(self.packed)
 
     @property
     def marginal_variance(self) -> Tensor:
@@ -138,21 +139,12 @@ class SparsePrecision(PosteriorPrecision):
         return unpacked(self._normal[0], self.dim)
 
 
-def moments(posterior: GaussianPosterior | SamplePosterior) -> Tensor:
+def moments(posterior: LatentPosterior) -> Tensor:
     """E[z z^T], packed, beside E[z]: (n, D (D + 1) / 2 + D)."""
     mean = posterior.mean.mT
     dim = len(mean)
-    if isinstance(posterior, SparsePosterior):
-        spread = list(posterior.packed)
-    elif isinstance(posterior, GaussianPosterior):
-        raise TypeError(f"{type(posterior).__name__} is no posterior of sparse rows")
-    else:
-        samples = posterior.samples.permute(2, 1, 0)
-        number = samples.shape[1]
-        spread = [
-            sum_of_products([(samples[i, k], samples[j, k]) for k in range(number)]) / number for i, j in pairs(dim)
-        ]
-    second = [torch.addcmul(each, mean[i], mean[j]) for each, (i, j) in zip(spread, pairs(dim), strict=True)]
+    spread = zip(posterior.packed_covariance(), pairs(dim), strict=True)
+    second = [torch.addcmul(each, mean[i], mean[j]) for each, (i, j) in spread]
     return torch.stack([*second, *mean]).mT.contiguous()
 
 
@@ -164,7 +156,7 @@ class ColumnSums(NamedTuple):
     square: Tensor  # (M,), sum omega y^2
 
 
-def column_sums(entries: SparseRows, posterior: GaussianPosterior | SamplePosterior) -> ColumnSums:
+def column_sums(entries: SparseRows, posterior: LatentPosterior) -> ColumnSums:
     """The sums of the data points of some sparse rows."""
     dim = posterior.mean.shape[1]
     count, total, square = entries.of_columns

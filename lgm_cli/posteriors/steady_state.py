@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lgm_cli.numerics.recurrence import limit_pivot, recurrence
+from lgm_cli.posteriors.base import in_double
 from lgm_cli.solvers.base.preconditioner import Preconditioner, constant_map
 
 
@@ -26,7 +27,7 @@ class SteadyStatePreconditioner(Preconditioner):
 
     def __init__(self, transition: Tensor, start: Tensor, information: Tensor, steps: int) -> None:
         like = transition
-        g, start, information = (_double(value) for value in (transition, start, information))
+        g, start, information = (in_double(value) for value in (transition, start, information))
         identity = torch.eye(len(g), dtype=g.dtype, device=g.device)
         square = g.mT @ g
         inner = limit_pivot(identity + square + information, -g)
@@ -114,8 +115,3 @@ class SteadyStatePreconditioner(Preconditioner):
 
     def undo_expand(self, x: Tensor) -> Tensor:
         return constant_map(x, self._undo_expand, self._undo_shrink)
-
-
-def _double(value: Tensor) -> Tensor:
-    """In double precision, on the CPU where the device has none."""
-    return (value.cpu() if value.device.type == "mps" else value).double()

@@ -19,7 +19,6 @@ from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.base import PosteriorPrecision
 from lgm_cli.posteriors.costs import exact_part_size, sparse_numbers, sparse_rows_numbers
 from lgm_cli.posteriors.dense import DensePosterior, DensePrecision
-from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.posteriors.sparse import Columns, SparsePosterior, SparsePrecision, column_sums, sparse_loss
 
 
@@ -147,17 +146,13 @@ class LinearGaussianModel(LatentGaussianModel):
         if isinstance(chunk, SparseRows):
             noise = self.noise_of_columns(parameters)
             return sparse_loss(self._weighted(parameters), noise, column_sums(chunk, posterior))
-        if isinstance(posterior, DensePosterior):
-            chunk = chunk.gathered
+        chunk = posterior.entries_of(chunk)
         rows, targets, log_noise = self._columns(parameters, chunk)
         fitted = (posterior.mean[:, None, :] @ rows.mT).squeeze(1)
         residual = targets - fitted if chunk.mask is None else targets - chunk.mask * fitted
         variance = chunk.weight * posterior.observed_variance(rows)
         loss = 0.5 * (residual.square().sum() + variance.sum() + (chunk.weight * log_noise).sum())
-        if isinstance(posterior, SamplePosterior) and posterior.mean.requires_grad:
-            samples = posterior.samples
-            loss = loss + 0.5 * (posterior.mean.square().sum() + samples.square().sum() / samples.shape[1])
-        return loss
+        return loss + 0.5 * posterior.total_square() if posterior.live else loss
 
     def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: Reference) -> Tensor:
         log_scale = 0.5 * (self.noise_of_columns(parameters).log() + math.log(2 * math.pi)) + self._log_scale

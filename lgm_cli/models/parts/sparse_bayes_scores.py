@@ -18,9 +18,6 @@ from lgm_cli.models.parts.sparse_bayes_simulation import decibels
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.operators.base import LinearOperator
 from lgm_cli.operators.fourier import subsampled_fourier
-from lgm_cli.posteriors.dense import DensePosterior
-from lgm_cli.posteriors.iterative import IterativePosterior
-from lgm_cli.posteriors.operator import OperatorPosterior
 
 
 class SignalScores(LinearGaussianModel):
@@ -48,10 +45,7 @@ class SignalScores(LinearGaussianModel):
     def settling(self, parameters: Parameters, posterior: Reference) -> tuple[Tensor, float]:
         """The coefficients: bases are orthonormal, so that the signal moves as far as they do."""
         scale = self._each(parameters).rsqrt()
-        if isinstance(posterior, IterativePosterior):
-            variance = (scale * posterior.few_samples).square().mean(1)
-        else:
-            variance = (scale.square() * posterior.marginal_variance).expand_as(posterior.mean)
+        variance = (scale.square() * posterior.rough_variance).expand_as(posterior.mean)
         return (scale * posterior.mean).flatten(), float(variance.cpu().double().sum())
 
     def inferred(self, parameters: Parameters, posterior: Reference) -> dict[str, Tensor]:
@@ -59,27 +53,13 @@ class SignalScores(LinearGaussianModel):
         shape = (len(mean), *self.dictionary.shape)
         signal, spread = self._signal(mean), deviation
         if self.basis is not None:
-            spread = float(self._unit) * self._signal_variance(parameters, posterior).sqrt().expand_as(signal)
+            spread = float(self._unit) * posterior.variance_in(self.basis).sqrt().expand_as(signal)
         signal, spread = ((part[0] if len(part) == 1 else part) for part in (signal.view(shape), spread.reshape(shape)))
         found = {"latent_mean": mean, "latent_standard_deviation": deviation}
         return found | {"signal_mean": signal, "signal_standard_deviation": spread}
 
     def _signal(self, coefficients: Tensor) -> Tensor:
         return coefficients if self.basis is None else self.basis.transpose(coefficients)
-
-    def _signal_variance(self, parameters: Parameters, posterior: Reference) -> Tensor:
-        """diag(B^T Cov(w) B), (n or 1, n of the signal)."""
-        assert self.basis is not None
-        scale = self._each(parameters).rsqrt()
-        if isinstance(posterior, DensePosterior):
-            covariance = scale[:, None] * posterior.covariance * scale
-            return self.basis.transpose(self.basis.transpose(covariance).mT).diagonal(dim1=-2, dim2=-1).clamp_min(0.0)
-        if isinstance(posterior, OperatorPosterior):
-            return posterior.variance_in(self.basis)[None]
-        return (
-            sum(self._signal(scale * sample).square() for sample in posterior.samples.unbind(1))
-            / posterior.samples.shape[1]
-        )
 
     def own_columns(self, data: Data) -> list[str]:
         known = ["relative_error", "psnr_db"] if data.table.truth and "signal" in data.table.truth else []
