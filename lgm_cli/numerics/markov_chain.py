@@ -16,7 +16,10 @@ SMALLEST = 1e-290  # of a sum of probabilities: what is less has lost digits
 
 
 class Semiring(Protocol):
-    """What "times" and "plus" mean in a recursion. A state (.., K) is kept normalised, its scale beside it in logs."""
+    """What "times" and "plus" mean in a recursion. A state (.., K) is kept normalised, its scale beside it in logs.
+    exact: whether no part of a sum is too small for it."""
+
+    exact: bool
 
     def value(self, logs: Tensor) -> Tensor: ...  # of logarithms, as this semiring has them
 
@@ -28,9 +31,13 @@ class Semiring(Protocol):
 
     def log(self, total: Tensor) -> Tensor: ...  # of what `normalise` gave
 
+    def shares(self, state: Tensor) -> Tensor: ...  # the state as probabilities that sum to one
+
 
 class Probabilities:
     """Sums of products of probabilities: matrix products, fast. Relative to their sum, parts below 1e-308 are lost."""
+
+    exact = False
 
     def value(self, logs: Tensor) -> Tensor:
         return logs.exp()
@@ -48,9 +55,14 @@ class Probabilities:
     def log(self, total: Tensor) -> Tensor:
         return total.log()
 
+    def shares(self, state: Tensor) -> Tensor:
+        return state / state.sum(-1, keepdim=True)
+
 
 class Logarithms:
     """The same sums in logarithms, where nothing is lost; some ten times slower."""
+
+    exact = True
 
     def value(self, logs: Tensor) -> Tensor:
         return logs
@@ -66,6 +78,9 @@ class Logarithms:
 
     def log(self, total: Tensor) -> Tensor:
         return total
+
+    def shares(self, state: Tensor) -> Tensor:
+        return state.softmax(-1)
 
 
 class Maxima(Logarithms):

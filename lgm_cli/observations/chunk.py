@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.functional import embedding
 
 SHARED_FROM = 8  # data points with one mask that are worth a chunk of their own
@@ -50,6 +50,22 @@ class Chunk:
         if by_column.dim() == 1:
             return self.take(by_column[:, None]).squeeze(-1)
         return embedding(self.index, torch.cat([by_column, by_column.new_zeros(1, by_column.shape[1])]))
+
+    def over_observed(self, by_column: Tensor) -> Tensor:
+        """(M,) -> (n,): the sum over the observed columns of each data point."""
+        return (self.weight * self.take(by_column)).sum(1)
+
+    def noise(self, number: int, dim: int, draw: Generator, signs: bool) -> tuple[Tensor, Tensor]:
+        """What `number` perturbations are made of, e (n, K, D) and e' (n, K, m): standard normal or random signs."""
+        sizes = [(len(self.points), number, size) for size in (dim, self.values.shape[-1])]
+        if signs:
+            device = self.values.device
+            drawn = (torch.randint(2, size, generator=draw, device=device) for size in sizes)
+            latent, observed = ((2 * sign - 1).to(self.values.dtype) for sign in drawn)
+        else:
+            like = {"dtype": self.values.dtype, "device": self.values.device}
+            latent, observed = (torch.randn(size, generator=draw, **like) for size in sizes)
+        return latent, observed
 
     def add_to_columns(self, target: Tensor, source: Tensor) -> None:
         """target (M, ...) += source (n, m or M, ...) summed over data points; source is 0 where weight is."""

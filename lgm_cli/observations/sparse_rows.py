@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import embedding_bag
 
-from lgm_cli.numerics.random_signs import random_bits, sign_table
+from lgm_cli.numerics.random_signs import random_bits, random_signs, sign_table
 from lgm_cli.observations.chunk import Chunk
 
 MOST_SIGNS = 4  # of a pattern
@@ -109,6 +109,14 @@ class SparseRows(Chunk):
     def values_over_points(self, table: Tensor) -> Tensor:
         """Y^T S, (n, c) -> (M, c): the same, times the values."""
         return self.by_column.sums(table, self.by_column.values)
+
+    def over_observed(self, by_column: Tensor) -> Tensor:
+        return self.over_columns(by_column[:, None])[:, 0]
+
+    def noise(self, number: int, dim: int, draw: Generator, signs: bool) -> tuple[Tensor, Tensor]:
+        """Random signs in either case, e' as patterns of a few for each entry."""
+        latent = random_signs((len(self.points), number, dim), self.values.dtype, draw)
+        return latent, self.sign_patterns(number, draw)
 
     def sign_patterns(self, number: int, draw: Generator) -> Tensor:
         """Random signs for each entry, so many (K), as patterns of a few bits each: (ceil(K / few), E) int32."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.observations.sparse_rows import SparseRows
 
 EXACT_ELEMENTS = 1 << 24  # numbers that the posteriors of one part of a chunk may take (64 MiB in float32)
 EXACT_PARTS = 4  # but at least so many data points, however large they are
@@ -14,9 +13,7 @@ SPARSE_SUMS = 4  # copies of the matrices of all columns
 
 
 def exact_part_size(chunk: Chunk, dim: int) -> int:
-    """How many data points to factorise at once."""
-    if isinstance(chunk, SparseRows):
-        return len(chunk.points)  # which are as many as `sparse_part_size` says
+    """How many data points to factorise at once; sparse rows are never split, and hold as many as fit."""
     if chunk.index is not None and chunk.index.dim() == 1:
         return max(EXACT_PARTS, EXACT_ELEMENTS // (4 * dim * len(chunk.index)))  # they share one factorisation
     width = chunk.width

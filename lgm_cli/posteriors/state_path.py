@@ -54,14 +54,10 @@ class StatePath:
         recursion = Recursion(semiring, self._initial, self._transition, self._emission, self.starts)
         (before, scale), after = recursion.forward(), recursion.backward()
         both = semiring.times(before, after)
-        if isinstance(semiring, Probabilities):
-            total = both.sum(1, keepdim=True)
-            if not bool((total[:, 0] * (scale - self._emission.amax(1)).exp() > SAFE).all()):
-                return False
-            found = both / total, before.log(), after.log()
-        else:
-            found = both.softmax(1), before, after
-        self.state_probabilities, self._before, self._after = found
+        if not (semiring.exact or bool((both.sum(1) * (scale - self._emission.amax(1)).exp() > SAFE).all())):
+            return False
+        self.state_probabilities = semiring.shares(both)
+        self._before, self._after = semiring.log(before), semiring.log(after)
         self._total = scale.sum()
         return True
 

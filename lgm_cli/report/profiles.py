@@ -7,7 +7,6 @@ import torch
 
 from lgm_cli import plots
 from lgm_cli.models.base.whole_mixture import WholeMixture
-from lgm_cli.models.multinoulli_mixture import MultinoulliMixture
 from lgm_cli.report.learned import Learned, Picture
 
 LEAST_RATIO = 3.0  # doublings at either end of the colours of rates
@@ -24,7 +23,7 @@ def pictures(model: WholeMixture, learned: Learned) -> dict[str, Picture]:
             learned.inferred()["responsibilities"].cpu().double().numpy(), weights, path
         )
     }
-    if isinstance(model, MultinoulliMixture):
+    if theta.ndim == 3:  # of each category of a column
         possible = theta > 0
         first = int(possible.any((0, 1)).argmax())
         shown = np.where(possible, theta, np.nan)[:, :, first:]

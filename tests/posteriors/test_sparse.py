@@ -255,8 +255,7 @@ def test_perturbations_of_sparse_rows_have_the_precision_for_covariance() -> Non
     model, parameters = bound("no offset")
     rows, number = rows_of(model), 5_000
     precision, _ = model.system(parameters, rows)
-    expectation = MonteCarlo(model, ConjugateGradient(), number, 1, 0, False)
-    latent, observed = expectation.noise(rows, torch.Generator().manual_seed(0))
+    latent, observed = rows.noise(number, model.dim, torch.Generator().manual_seed(0), signs=False)
     delta = precision.perturbation(latent, observed)
     assert latent.shape == delta.shape and set(latent.unique().tolist()) == {-1.0, 1.0}
     found, expected = delta.mT @ delta / number, precision.dense()

@@ -16,9 +16,7 @@ from lgm_cli.methods.saved_state import require
 from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel
 from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.parameters import Parameters
-from lgm_cli.numerics.random_signs import random_signs
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.base import MatrixPrecision, PosteriorPrecision, is_small
 from lgm_cli.posteriors.samples import SamplePosterior
 from lgm_cli.randomness import generator
@@ -54,19 +52,6 @@ class MonteCarlo(EStep):
         self.growth = growth
         self._start: dict[tuple[int, int], tuple[int, Tensor]] = {}  # by block and chunk: refresh, solution
         self._sketches = KeptSketches(solver, seed, sum(len(block) for block in model.observations.blocks))
-
-    def noise(self, chunk: Chunk, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-        """e (n, K, D) and e' (n, K, m); of sparse rows patterns of signs e', a few for each entry."""
-        n, like = len(chunk.points), {"dtype": chunk.values.dtype, "device": chunk.values.device}
-        sizes = [(n, self.num_samples, self.model.dim), (n, self.num_samples, chunk.values.shape[-1])]
-        if isinstance(chunk, SparseRows):
-            return random_signs(sizes[0], chunk.values.dtype, draw), chunk.sign_patterns(self.num_samples, draw)
-        if self.model.choices.get("noise") == "signs":
-            signs = (torch.randint(2, size, generator=draw, device=like["device"]) for size in sizes)
-            latent, observed = ((2 * sign - 1).to(like["dtype"]) for sign in signs)
-        else:
-            latent, observed = (torch.randn(size, generator=draw, **like) for size in sizes)
-        return latent, observed
 
     def layout(self, block: int) -> list[Chunk]:
         """The data points of a block as solving for them is cheapest; gathered where gradients flow through that."""
@@ -123,7 +108,8 @@ class MonteCarlo(EStep):
             precision, targets = self.model.system(parameters, chunk)
             b = precision.right_side(targets)
         with torch.no_grad():
-            latent, observed = self.noise(chunk, draw)
+            signs = self.model.choices.get("noise") == "signs"
+            latent, observed = chunk.noise(self.num_samples, self.model.dim, draw, signs)
         with torch.set_grad_enabled(self.differentiable):
             delta = precision.perturbation(latent, observed)
             system = precision.to_solve(1 + self.num_samples)

@@ -251,7 +251,7 @@ class LatentVariableModel(ABC):
 
     def log_scales(self, chunk: Chunk) -> Tensor:
         """The sum over the observed entries of each data point of the logarithms of their columns' scales, (n,)."""
-        return (chunk.weight * chunk.take(self.observations.scale.log().to(chunk.weight))).sum(1)
+        return chunk.over_observed(self.observations.scale.log().to(chunk.weight))
 
     @abstractmethod
     def predict(self, parameters: Parameters, posterior: Reference, index: Tensor) -> Predictive:

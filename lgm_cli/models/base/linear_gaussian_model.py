@@ -156,10 +156,7 @@ class LinearGaussianModel(LatentGaussianModel):
 
     def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: Reference) -> Tensor:
         log_scale = 0.5 * (self.noise_of_columns(parameters).log() + math.log(2 * math.pi)) + self._log_scale
-        if isinstance(chunk, SparseRows):
-            return posterior.log_density() - chunk.over_columns(log_scale[:, None])[:, 0]
-        chunk = chunk.gathered
-        return posterior.log_density() - (chunk.weight * chunk.take(log_scale)).sum(1)
+        return posterior.log_density() - chunk.gathered.over_observed(log_scale)
 
     def predict(self, parameters: Parameters, posterior: DensePosterior, index: Tensor) -> Predictive:
         rows = self.whitened_loadings(parameters)[index]
