@@ -14,13 +14,11 @@ from torch import Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.evaluation.entries import EntriesByPoint
 from lgm_cli.evaluation.subset import needs_iterations, select_points
-from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Reference
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.costs import EXACT_ELEMENTS, exact_parts
-from lgm_cli.posteriors.iterative import IterativePosterior
 
 SUBSET_OPERATIONS = 1e10  # of one evaluation on the way; a random subset of data points is taken when all cost more
 EXACT_OPERATIONS = 4e13  # of the final evaluation
@@ -138,9 +136,7 @@ class Evaluator:
     ) -> Iterator[tuple[Chunk, Reference]]:
         for part in exact_parts(self._chunks if chunks is None else chunks, self.model.dim):
             if self.iterative:
-                assert isinstance(self.model, LatentGaussianModel)
-                system = self.model.system(parameters, part)
-                yield part, IterativePosterior(*system, self.seed, self.model.frame(parameters))
+                yield part, self.model.iterative_posterior(parameters, part, self.seed)
             else:
                 yield part, self.model.posterior(parameters, part)
 

@@ -11,6 +11,7 @@ from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Refer
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.base import Frame, PosteriorPrecision
+from lgm_cli.posteriors.iterative import IterativePosterior
 
 
 class LatentGaussianModel(LatentVariableModel):
@@ -27,6 +28,9 @@ class LatentGaussianModel(LatentVariableModel):
     def system(self, parameters: Parameters, chunk: Chunk) -> tuple[PosteriorPrecision, Tensor]:
         """A_n by its products, and the targets t_n = Psi^(1/2) Omega (y_n - eta), (n, m): b_n is their transpose
         product."""
+
+    def iterative_posterior(self, parameters: Parameters, chunk: Chunk, seed: int) -> IterativePosterior:
+        return IterativePosterior(*self.system(parameters, chunk), seed, self.frame(parameters))
 
     def log_volume(self, parameters: Parameters) -> Tensor | float:
         """log |det dz/dw| for the coordinates z of posteriors and the latents w whose density `complete_loss` takes,

@@ -58,7 +58,9 @@ class LatentVariableModel(ABC):
         return self.observations.blocks[block]
 
     kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
-    has_system = False  # whether posteriors are those of linear systems, as method=unroll needs (LatentGaussianModel)
+    # Whether posteriors are those of linear systems, as method=unroll needs: true of every LatentGaussianModel. Whoever
+    # wants to know asks for this, and never for the class.
+    has_system = False
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
     several_series = False  # whether it learns from several series at once (data.series)
     takes_classes = False  # whether classes of rows, known in part (data.labels), are those of its components
@@ -174,6 +176,11 @@ class LatentVariableModel(ABC):
     def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Reference:
         """p(z | y, parameters), exactly, for the data points of a chunk; at an inverse temperature beta, what is
         proportional to p(y, z | parameters)^beta. TypeError where a model has no such posterior."""
+
+    def iterative_posterior(self, parameters: Parameters, chunk: Chunk, seed: int) -> Reference:
+        """The same to a stated numerical error, where an exact one costs too much; of models with a `standard_prior`
+        alone."""
+        raise TypeError(f"{type(self).__name__} has exact posteriors only")
 
     @abstractmethod
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
