@@ -70,7 +70,7 @@ class Autoregressive(LatentGaussianModel):
     pictures = ("autoregression",)
     expanded = True
 
-    kind = "series"
+    learns_from = "series"
     double_precision = True  # a peaked spectrum and little noise are ill-conditioned, and there is one posterior
     averages = False  # its statistics are about a level of their own
     choices = ACCURATE

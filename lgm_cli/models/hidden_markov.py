@@ -50,7 +50,7 @@ class HiddenMarkov(LatentVariableModel):
     noise_floor: lower bound of the eigenvalues of covariances of the columns standardised each by its own.
     """
 
-    kind = "series"
+    learns_from = "series"
     averages = False
     several_series = True
     double_precision = True  # the sums run over thousands of steps

@@ -42,7 +42,7 @@ class LinearRegression(LinearGaussianModel):
 
     pictures = ("weights",)
 
-    kind = "regression"
+    learns_from = "regression"
     double_precision = True  # one posterior costs little, and collinear features make it as ill-conditioned as can be
     choices: ClassVar = ACCURATE | {"update": "closed_form"}
 

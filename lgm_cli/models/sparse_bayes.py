@@ -57,7 +57,7 @@ class SparseBayes(SignalScores, SignalCosts):
 
     pictures = ("signals",)
 
-    kind = "signal"
+    learns_from = "signal"
     settled_gain = 10.0  # the last thousandth of a nat per measurement takes thousands of steps and changes no signal
 
     def __init__(

@@ -51,7 +51,7 @@ class StateSpace(LatentGaussianModel):
     pictures = ("series",)
     expanded = True
 
-    kind = "series"
+    learns_from = "series"
     least_steps = 3
     averages = False  # its statistics are about a level of their own
     choices: ClassVar = {"tolerance": 1e-3, "update": "closed_form"}  # innovations are small beside the states

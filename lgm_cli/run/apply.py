@@ -147,7 +147,7 @@ def _require_fit(run: Path, exported: Mapping[str, Tensor], table: Table, model:
     """UserError for parameters that are not those of the run's model of the columns that columns.csv names."""
     from lgm_cli.models.base.parameters import has_shapes, sound
 
-    if table.kind != model.kind or not has_shapes(exported, model.exported_shapes(table)):
+    if table.kind != model.learns_from or not has_shapes(exported, model.exported_shapes(table)):
         raise UserError(f"{run} has no parameters of the columns that it names", LEARN_AGAIN)
     if not sound(exported):
         raise damaged(run / "parameters.safetensors")

@@ -40,7 +40,8 @@ CASES = [
     for name in choices.choices("model")
     for options in cases.variants(name)
     for layout in SIZES
-    if layout != "shared" or not KINDS[cases.build_model(name, options).kind].joint  # one data point shares with none
+    if layout != "shared"
+    or not KINDS[cases.build_model(name, options).learns_from].joint  # one data point shares with none
 ]
 
 # Tests of the linear system, which not every model has.
@@ -404,7 +405,9 @@ def test_learning_brings_simulated_data_to_the_likelihood_of_the_truth(name: str
         entries = model.observations.observed
         assert 0 < float(gain) / entries < 0.05
         # A series of 1,000 steps is a single data point: the best parameters are further from the truth.
-        assert model.parameter_error(method.parameters, drawn["truth"]) < (0.25 if model.kind == "series" else 0.2)
+        assert model.parameter_error(method.parameters, drawn["truth"]) < (
+            0.25 if model.learns_from == "series" else 0.2
+        )
         fresh = cases.bind(cases.build_model(name, options), data_of(drawn, "masked", slice(1000, None)))
         found, best = (float(cases.log_likelihood(fresh, fresh.restore(p))) for p in (learned, truth))
         allowed = max(0.02 * fresh.observations.observed, 0.5 * sum(value.numel() for value in learned.values()))

@@ -57,7 +57,7 @@ class LatentVariableModel(ABC):
         posteriors are those of an iterative solver."""
         return self.observations.blocks[block]
 
-    kind = "table"  # of the data that it is a model of, as in lgm_cli.data.base.KINDS
+    learns_from = "table"  # kind of table, one of KINDS of lgm_cli/data/base/table.py
     # Whether posteriors are those of linear systems, as method=unroll needs: true of every LatentGaussianModel. Whoever
     # wants to know asks for this, and never for the class.
     has_system = False
@@ -95,8 +95,8 @@ class LatentVariableModel(ABC):
 
     def check(self, data: Data) -> None:
         """Raise UserError for data that this model cannot be learned from. Called before any work."""
-        if data.table.kind != self.kind:
-            given, needed = KINDS[data.table.kind], KINDS[self.kind]
+        if data.table.kind != self.learns_from:
+            given, needed = KINDS[data.table.kind], KINDS[self.learns_from]
             raise UserError(
                 f"{data.table.name} is {given.what}, and this model learns from {needed.what}",
                 f"{needed.data}; or {given.model}",
