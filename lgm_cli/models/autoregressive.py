@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,10 @@ from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel, refuse_a_temperature
-from lgm_cli.models.base.latent_variable_model import ACCURATE
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.tuning import ACCURATE, Tuning
 from lgm_cli.models.parts.autoregressive_maximisation import (
     Windows,
     maximise,
@@ -73,14 +74,12 @@ class Autoregressive(LatentGaussianModel):
     learns_from = "series"
     double_precision = True  # a peaked spectrum and little noise are ill-conditioned, and there is one posterior
     averages = False  # its statistics are about a level of their own
-    choices = ACCURATE
 
     def __init__(self, order: int, noise_floor: float) -> None:
         self.order, self.noise_floor = order, noise_floor
 
-    @property
-    def step_dim(self) -> int:
-        return SEVERAL
+    def tuning(self) -> Tuning:
+        return replace(super().tuning(), tuned_dim=SEVERAL, solver=ACCURATE)
 
     def gradient_scale(self) -> dict[str, float]:
         return dict.fromkeys(("reflection", "innovation_variance", "mean", "noise_variance"), 1 / self._observed)

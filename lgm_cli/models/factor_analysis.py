@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.linear_gaussian_model import LinearGaussianModel
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.tuning import Tuning
 from lgm_cli.models.parts.factor_analysis_prior import imagined_sums
 from lgm_cli.models.parts.factor_analysis_simulation import simulated_factors
 from lgm_cli.models.parts.factor_analysis_start import INITIAL_OFFSET_SHARE, PAIRED_COLUMNS, correlations, shared_axes
@@ -61,8 +63,6 @@ class FactorAnalysis(LinearGaussianModel):
     pictures = ("loadings",)
     blocks = (("loadings", "mean", "offset_variance"), ("noise_variance",))
 
-    # Measured with 5 to 150 latents: closed forms are sooner there with 5 to 60, whose statistics are (M, D, D).
-    choices: ClassVar = {"update": "closed_form", "most_latent": 64}
     largest_communality = 0.8  # of a column at the start: a noise variance of its own is not to begin near zero
 
     def __init__(
@@ -100,6 +100,10 @@ class FactorAnalysis(LinearGaussianModel):
         self._weight = self._noise_weight = (count.clamp_min(1) / count.mean()).sqrt()
         self._offset_floor = torch.tensor(NO_OFFSET / observations.shape[1], **like)
         self._points_weight = math.sqrt(observations.shape[0] / float(count.mean()))
+
+    def tuning(self) -> Tuning:
+        """Of 5 to 150 latents, closed forms were sooner with 5 to 60: their statistics are (M, D, D)."""
+        return replace(super().tuning(), update="closed_form", most_latent=64)
 
     def mean_of_columns(self, parameters: Parameters) -> Tensor:
         return parameters["mean"]
@@ -141,10 +145,7 @@ class FactorAnalysis(LinearGaussianModel):
         identity).
         """
         root = self.noise_of_columns(parameters).rsqrt() * self._weight
-        free = {
-            "loadings": parameters["loadings"] * root[:, None],
-            "mean": parameters["mean"] * root,
-        }
+        free = {"loadings": parameters["loadings"] * root[:, None], "mean": parameters["mean"] * root}
         tiny = 1e-3 * self.noise_floor
         excess = (parameters["noise_variance"] - self.noise_floor).clamp_min(tiny)
         free["noise_variance"] = excess.log() * self._noise_weight

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from lgm_cli.errors import UserError
 from lgm_cli.models.base.mixture import Mixture, error_of_components
 from lgm_cli.models.base.parameters import ANY, NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.tuning import Tuning
 from lgm_cli.models.families.normal import Normal, normal
 from lgm_cli.models.families.normal_emissions import PART
 from lgm_cli.models.families.predictive import NormalMixturePredictive
@@ -47,7 +49,6 @@ class GaussianMixture(Mixture):
     takes_classes = True
     held_when_tempered = ("covariances",)  # learned too, they would keep merged components merged
     pictures: ClassVar = ("mixtures",)
-    choices: ClassVar = {"learning_rate": {"adam": 0.03, "rmsprop": 0.01, "adagrad": 0.1, "sgd": 0.03}}
 
     family: Normal
     start_numbers = 1 << 24
@@ -197,6 +198,10 @@ class GaussianMixture(Mixture):
     @property
     def _dense(self) -> bool:
         return self.covariance in ("full", "tied")
+
+    def tuning(self) -> Tuning:
+        rates = {"adam": 0.03, "rmsprop": 0.01, "adagrad": 0.1, "sgd": 0.03}
+        return replace(super().tuning(), learning_rate=rates)
 
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
         """Of the densities and of the factorisations, which rows with the same pattern of gaps share."""

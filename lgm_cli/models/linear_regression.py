@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.latent_variable_model import ACCURATE, Posterior
+from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.linear_gaussian_model import LinearGaussianModel
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.tuning import ACCURATE, Tuning
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.base import Frame
@@ -44,15 +46,14 @@ class LinearRegression(LinearGaussianModel):
 
     learns_from = "regression"
     double_precision = True  # one posterior costs little, and collinear features make it as ill-conditioned as can be
-    choices: ClassVar = ACCURATE | {"update": "closed_form"}
 
     def __init__(self, noise_floor: float) -> None:
         self.noise_floor = noise_floor
         self._state: Mapping[str, Tensor] | None = None  # posterior of the weights, where it is known
 
-    @property
-    def step_dim(self) -> int:
-        return 1  # a few scalars, however many weights
+    def tuning(self) -> Tuning:
+        """A few scalars, however many weights."""
+        return replace(super().tuning(), tuned_dim=1, solver=ACCURATE, update="closed_form")
 
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """num_points observations of num_dimensions features N(0, 1), weights N(0, 1/p); factor_share of the variance

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from lgm_cli.models.base.latent_variable_model import Posterior, Reference
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.tuning import Tuning
 from lgm_cli.models.parts.signal_dictionary import bands_of, basis_of, column_norms, group_of, operator_of, side_of
 from lgm_cli.models.parts.sparse_bayes_costs import SignalCosts
 from lgm_cli.models.parts.sparse_bayes_scores import SignalScores
@@ -71,20 +73,13 @@ class SparseBayes(SignalScores, SignalCosts):
         measured = self.observations.observed / self.observations.shape[0]  # of each signal
         return {"noise_variance": 1 / measured} if self.learn_noise else {}
 
-    @property
-    def step_dim(self) -> int:
-        return 1  # each precision is of one coefficient, or of a few
-
-    # Measured on the default data and the MRI slice: a fast and forgetful Adam, since each precision has one posterior
-    # to learn from and most of them only grow; random signs, by which a coefficient that is pruned has no noise.
-    choices: ClassVar = {
-        "learning_rate": {"adam": 1.0},
-        "betas": (0.5, 0.9),
-        "num_samples": 4,
-        "noise": "signs",
-        "tolerance": 0.2,
-        "max_iterations": 1000,
-    }
+    def tuning(self) -> Tuning:
+        """Measured on the default data and the MRI slice: a fast and forgetful Adam, since each precision has one
+        posterior to learn from and most of them only grow; random signs, by which a coefficient that is pruned has no
+        noise. Each precision is of one coefficient, or of a few."""
+        solver = {"tolerance": 0.2, "max_iterations": 1000}
+        adam: Any = {"learning_rate": {"adam": 1.0}, "betas": (0.5, 0.9)}
+        return replace(super().tuning(), tuned_dim=1, num_samples=4, signs=True, solver=solver, **adam)
 
     def check(self, data: Data) -> None:
         super().check(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.tuning import Tuning
 from lgm_cli.models.parts.one_step_variances import one_step_variances
 from lgm_cli.models.parts.state_space_canonical import turned
 from lgm_cli.models.parts.state_space_maximisation import expected_loss, maximise, moments
@@ -54,7 +55,6 @@ class StateSpace(LatentGaussianModel):
     learns_from = "series"
     least_steps = 3
     averages = False  # its statistics are about a level of their own
-    choices: ClassVar = {"tolerance": 1e-3, "update": "closed_form"}  # innovations are small beside the states
 
     def __init__(self, latent_dim: int, noise_floor: float) -> None:
         self.latent_dim, self.noise_floor = latent_dim, noise_floor
@@ -91,15 +91,15 @@ class StateSpace(LatentGaussianModel):
             ("transition", "observation", "mean", "noise_variance"), self.steps / self.observations.observed
         )
 
-    @property
-    def step_dim(self) -> int:
-        """Measured on chicago and simulated series: three times the step of as many factors is the better one."""
-        return max(1, self.latent_dim // 3)
-
-    @property
-    def replicates(self) -> float:
-        """Steps in turn tell much the same."""
-        return self.observations.observed / self.channels / MEMORY
+    def tuning(self) -> Tuning:
+        """Innovations are small beside the states, and steps in turn tell much the same. Measured on chicago and
+        simulated series: three times the step of as many factors is the better one."""
+        return Tuning(
+            max(1, self.latent_dim // 3),
+            self.observations.observed / self.channels / MEMORY,
+            solver={"tolerance": 1e-3},
+            update="closed_form",
+        )
 
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
         """About 20 D^3 for each step."""

@@ -40,8 +40,7 @@ def max_steps(config: Mapping[str, Any]) -> int:
     given, options = config["max_steps"], config["method"]
     if given != "auto":
         return given
-    usual = MAX_BATCH_STEPS if _batched(options) else MAX_STEPS[asked(options)]
-    return class_of("models", config["model"]["name"]).choices.get("max_steps", usual)
+    return MAX_BATCH_STEPS if _batched(options) else MAX_STEPS[asked(options)]
 
 
 def block_size(config: Mapping[str, Any], points: int) -> int | None:
@@ -64,7 +63,7 @@ def method(
     The choices were measured on MovieLens (D = 3 with the offset), bfi (D = 5) and simulated data (D = 5 and 400):
     from a third to three times the learning rate, all reach the same likelihood where D is small.
     """
-    options, observations = dict(config["method"]), model.observations
+    options, observations, tuning = dict(config["method"]), model.observations, model.tuning()
     chosen: dict[str, Any] = {}
     if options["posterior"] == "auto":
         options["posterior"] = chosen["posterior"] = "monte_carlo" if model.has_system else "drawn"
@@ -83,9 +82,8 @@ def method(
     if options["posterior"] in ("monte_carlo", "drawn"):
         # Minibatches bring noise of their own, which one sample a data point does not much increase; so do averages.
         few = per_step < blocks or options.get("statistics") == "running"
-        samples = 1 if few else min(MOST_SAMPLES, math.ceil(COLUMN_SAMPLES / model.replicates))
-        samples = model.choices.get("num_samples", samples)
-        chosen["num_samples"] = _auto(options["num_samples"], samples)
+        samples = 1 if few else min(MOST_SAMPLES, math.ceil(COLUMN_SAMPLES / tuning.observations_per_column))
+        chosen["num_samples"] = _auto(options["num_samples"], tuning.num_samples or samples)
         chosen["refresh_every"] = _auto(options["refresh_every"], 1)
         if leaves_open(options) and not gradient:
             given["growth"] = GROWTH if options["statistics"] == "fresh" else 1
@@ -95,10 +93,9 @@ def method(
         given["differentiable"] = options.get("gradient") == "network"
     if gradient:
         optimizer = options["optimizer"]
-        rate = LEARNING_RATE[optimizer] * model.step_dim**-0.95
-        rate = model.choices.get("learning_rate", {}).get(optimizer, rate)
+        rate = tuning.learning_rate.get(optimizer, LEARNING_RATE[optimizer] * tuning.tuned_dim**-0.95)
         chosen["learning_rate"] = _auto(options["learning_rate"], rate)
-        betas = model.choices.get("betas") if optimizer == "adam" else None
+        betas = tuning.betas if optimizer == "adam" else None
         chosen |= {} if betas is None else {"betas": list(betas)}
         given |= {"betas": betas, "retreats": RETREATS if options["learning_rate"] == "auto" else 0}
     if "first_update" in options:
@@ -137,8 +134,9 @@ def _left_open(options: Mapping[str, Any], model: LatentVariableModel) -> dict[s
     if not leaves_open(options):
         return {}
     if (word := asked(options)) == "auto":
-        fits = len(model.observations.blocks) <= FEW_BLOCKS and model.dim <= model.choices.get("most_latent", math.inf)
-        word = model.choices.get("update", "gradient") if fits else "gradient"
+        tuning = model.tuning()
+        fits = len(model.observations.blocks) <= FEW_BLOCKS and model.dim <= tuning.most_latent
+        word = tuning.update if fits else "gradient"
     usual = {"update": word} | (
         {"gradient": "output", "optimizer": "adam"}
         if word == "gradient"

@@ -28,7 +28,7 @@ def model(config: Mapping[str, Any]) -> LatentVariableModel:
 def solver(config: Mapping[str, Any], model: LatentVariableModel) -> Solver:
     """The solver of the configuration; what was left open is the model's to choose, and then the solver's."""
     options = dict(config["solver"])
-    options |= {key: value for key, value in model.choices.items() if options.get(key) == "auto"}
+    options |= {key: value for key, value in model.tuning().solver.items() if options.get(key) == "auto"}
     if options.get("preconditioner") == "nystrom" and not model.standard_prior:
         name = config["model"]["name"]
         raise UserError(

@@ -177,7 +177,7 @@ def test_the_default_signal_is_recovered(tmp_path) -> None:
         | {"name": "conjugate_gradient"},
     }
     method, chosen = auto.method(config, model, model.start(0))
-    assert chosen["tolerance"] == model.choices["tolerance"]
+    assert chosen["tolerance"] == model.tuning().solver["tolerance"]
     evaluator = Evaluator(model, data, 0)
     errors = []
     for step in range(1, 101):

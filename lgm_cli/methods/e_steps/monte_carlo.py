@@ -49,7 +49,7 @@ class MonteCarlo(EStep):
     ) -> None:
         self.model, self.solver, self.num_samples = model, solver, num_samples
         self.refresh_every, self.seed, self.differentiable = refresh_every, seed, differentiable
-        self.growth = growth
+        self.growth, self._signs = growth, model.tuning().signs
         self._start: dict[tuple[int, int], tuple[int, Tensor]] = {}  # by block and chunk: refresh, solution
         self._sketches = KeptSketches(solver, seed, sum(len(block) for block in model.observations.blocks))
 
@@ -108,8 +108,7 @@ class MonteCarlo(EStep):
             precision, targets = self.model.system(parameters, chunk)
             b = precision.right_side(targets)
         with torch.no_grad():
-            signs = self.model.choices.get("noise") == "signs"
-            latent, observed = chunk.noise(self.num_samples, self.model.dim, draw, signs)
+            latent, observed = chunk.noise(self.num_samples, self.model.dim, draw, self._signs)
         with torch.set_grad_enabled(self.differentiable):
             delta = precision.perturbation(latent, observed)
             system = precision.to_solve(1 + self.num_samples)

@@ -17,10 +17,9 @@ from lgm_cli.errors import UserError
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.statistics import Statistics, with_imagined
+from lgm_cli.models.base.tuning import Tuning
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
-
-ACCURATE = {"tolerance": 1e-6, "max_iterations": 1000}  # choices of a model whose one data point averages no errors
 
 # What a model's own `posterior` gives, or the IterativePosterior of its system: `mean`, `marginal_variance` and
 # `log_density` at least.
@@ -72,26 +71,14 @@ class LatentVariableModel(ABC):
     expanded = False  # whether `maximise` works by parameter expansion: it raises the likelihood, but not F for certain
     double_precision = False  # whether single precision is too little, whatever device.dtype says
 
-    # What `auto` means for this model, where it is not what it means for others: learning_rate by optimiser, betas of
-    # Adam, num_samples, tolerance and max_iterations of a solver, max_steps of a run; update of method=unroll, where
-    # closed_form was measured to be better than gradient, up to most_latent dimensions; noise: "signs" for
-    # perturbations from random signs instead of normal numbers, which have the same covariance.
-    choices: ClassVar[Mapping[str, Any]] = {}
+    def tuning(self) -> Tuning:
+        """What `auto` means for this model and its data. A model replaces what it knows better."""
+        return Tuning(self.dim, self.observations.observed / self.observations.shape[1])
 
     def gradient_scale(self) -> dict[str, float]:
         """By the name of a free parameter that columns share: the inverse of how many times the Fisher information of a
         column's own it has, by which its gradient is multiplied. (Adam's steps do not depend on it.)"""
         return {}
-
-    @property
-    def step_dim(self) -> int:
-        """Latents that a column has loadings of its own for, on which the size of a good step depends."""
-        return self.dim
-
-    @property
-    def replicates(self) -> float:
-        """Observations behind a column's gradient, of which samples of the posterior are to be had."""
-        return self.observations.observed / self.observations.shape[1]
 
     def check(self, data: Data) -> None:
         """Raise UserError for data that this model cannot be learned from. Called before any work."""

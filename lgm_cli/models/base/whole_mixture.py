@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from lgm_cli.errors import UserError
 from lgm_cli.models.base.mixture import Mixture, error_of_components
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.tuning import Tuning
 from lgm_cli.models.families.predictive import MixturePredictive
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.posteriors.costs import exact_part_size
@@ -41,7 +43,6 @@ class WholeMixture(Mixture):
 
     standardise = False  # whole numbers are learned from as they are
     pictures: ClassVar = ("profiles",)
-    choices: ClassVar = {"learning_rate": {"adam": 0.1, "rmsprop": 0.03, "adagrad": 0.3, "sgd": 0.03}}
 
     theta: ClassVar[str]  # name of the parameter of the components
     what: ClassVar[str]  # what a column holds, in words
@@ -164,6 +165,10 @@ class WholeMixture(Mixture):
     # Costs -----------------------------------------------------------------------------------------------------
 
     categories = 1  # numbers that an entry is spread over, in products
+
+    def tuning(self) -> Tuning:
+        rates = {"adam": 0.1, "rmsprop": 0.03, "adagrad": 0.3, "sgd": 0.03}
+        return replace(super().tuning(), learning_rate=rates)
 
     def exact_operations(self, observed: np.ndarray) -> np.ndarray:
         return 2.0 * self.num_components * self.categories * observed
