@@ -153,12 +153,12 @@ def _values(model: LatentVariableModel, parameters: Parameters, statistics: Stat
             float(model.log_likelihood(parameters, part, posterior).sum())
             for part, posterior in _posteriors(model, parameters)
         )
-        bound, prior = model.free_energy(parameters, statistics), model.log_prior(parameters)
+        bound, prior = model.free_energy(parameters, statistics), model.prior_nats(parameters)
     except (LinAlgError, np.linalg.LinAlgError):
         return None
     if bound is None:
         return None
-    values = np.array([float(likelihood), float(bound)]) + (0.0 if prior is None else float(prior))
+    values = np.array([float(likelihood), float(bound)]) + prior
     return (values[0], values[1]) if np.isfinite(values).all() else None
 
 

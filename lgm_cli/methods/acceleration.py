@@ -100,9 +100,7 @@ class Accelerated(MStep):
 
     @torch.no_grad()
     def apply(self, observed: float) -> float | None:
-        found, self._log_likelihood = self._log_likelihood, 0.0
-        if (prior := self.model.log_prior(self.parameters)) is not None:
-            found += float(prior)
+        found, self._log_likelihood = self._log_likelihood + self.model.prior_nats(self.parameters), 0.0
         if self.highest is not None:
             eps = torch.finfo(self.model.observations.dtype).eps
             if self.extrapolated and not found >= self.highest - ROUNDING * eps * (abs(found) + observed):

@@ -161,9 +161,7 @@ class Boundary:
                 count += part.observed
         except (LinAlgError, np.linalg.LinAlgError):
             return None
-        value = total / count
-        if (prior := self.model.log_prior(parameters)) is not None:
-            value += float(prior) / self.model.observations.observed
+        value = total / count + self.model.prior_nats(parameters) / self.model.observations.observed
         return value if math.isfinite(value) else None
 
     def state(self) -> Any:

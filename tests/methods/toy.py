@@ -58,6 +58,9 @@ class Toy(ABC):
     def log_prior(self, parameters: Tensors) -> None:
         return None
 
+    def prior_nats(self, parameters: Tensors) -> float:
+        return 0.0
+
     def free_energy(self, parameters: Tensors, statistics: Tensors) -> Tensor | None:
         if "entropy" not in statistics:
             return None

@@ -58,9 +58,9 @@ class Tempered(Exact):
         if not self.tempered:
             return
         self._taken += 1
-        free_energy = None if m_step.free_energy is None else float(m_step.free_energy)
-        if free_energy is not None and (prior := self.model.log_prior(m_step.parameters)) is not None:
-            free_energy += float(prior)
+        free_energy = m_step.free_energy
+        if free_energy is not None:
+            free_energy = float(free_energy) + self.model.prior_nats(m_step.parameters)
         over = self._taken >= self.stage_steps
         if free_energy is not None and self._free_energy is not None:
             over = over or free_energy - self._free_energy < ENOUGH * self.model.observations.shape[0]

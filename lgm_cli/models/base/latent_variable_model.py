@@ -219,6 +219,12 @@ class LatentVariableModel(ABC):
         prior = self.prior_statistics()
         return -self.expected_loss(parameters, prior) if prior else None
 
+    @torch.no_grad()
+    def prior_nats(self, parameters: Parameters) -> float:
+        """The value of `log_prior`, zero where there is no prior: what is added to a log-likelihood, or to F."""
+        prior = self.log_prior(parameters)
+        return 0.0 if prior is None else float(prior)
+
     def free_energy(self, parameters: Parameters, statistics: Statistics) -> Tensor | None:
         """F = E log p(y, z | parameters) + H, which the log-likelihood of the same data points is never below; None
         for posteriors without an entropy. In nats of standardised data. Statistics are of the data alone: the prior
