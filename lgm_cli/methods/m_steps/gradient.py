@@ -50,10 +50,10 @@ class Gradient(MStep):
 
     def _renew(self) -> None:
         """Constrained parameters as leaves: the gradients of all chunks meet there, then go through `constrain`
-        once."""
+        once. They are copies, since a parameter without a domain may be the tensor that the optimiser writes into."""
         with torch.no_grad():
             constrained = self.model.constrain(self._free)
-        self.parameters = {name: value.detach().requires_grad_() for name, value in constrained.items()}
+        self.parameters = {name: value.detach().clone().requires_grad_() for name, value in constrained.items()}
 
     def add(self, block: int, chunk: Chunk, posterior: Posterior, pairing: Tensor | None) -> None:
         """Accumulate the gradient of -E log p(y, z), for a network gradient of it less sum_k delta_k^T sigma_k / K."""
