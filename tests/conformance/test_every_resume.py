@@ -1,16 +1,25 @@
-"""A run of each method that was stopped goes on bit for bit: what it carries from step to step is in its state."""
+"""Each method goes on bit for bit from its saved state, on each model, and is the same for a seed.
+
+Runs of the program are stopped and go on for two models; the methods themselves, with each of their words, for all.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lgm_cli.command.cli import main
+from lgm_cli.errors import UserError
+from lgm_cli.methods.method import Method
 from tests import cases, matrix
+from tests.conformance.test_every_method import PAIRS, Pair, step_or_retreat
 
 MODELS = ("factor_analysis", "gaussian_mixture")
 PRIOR = {"factor_analysis": ["model.latent_dim=2", "model.prior_noise=2", "model.prior_loadings=0.5"]}
@@ -51,3 +60,47 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(model: str, method: str, tab
 def test_unrolling_a_mixture_is_the_only_pair_without_a_meaning() -> None:
     every = {(model, method) for model in MODELS for method in matrix.METHODS}
     assert every - set(matrix.allowed(*MODELS)) == {("gaussian_mixture", "unroll")}
+
+
+STATES = [
+    each for each in PAIRS if not each.values[0][3] and (not each.values[0][1] or each.values[0][2] in MODELS)
+] + [
+    pytest.param((method, {}, "ppca", {"prior_loadings": 0.5, "prior_noise": 2}), id=f"ppca-prior-{method}")
+    for _, method in matrix.allowed("ppca")
+]
+
+
+def saved(method: Method) -> dict[str, Any]:
+    """Its state, as a file gives it back."""
+    file = io.BytesIO()
+    torch.save(method.state(), file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize("pair", STATES)
+def test_a_method_goes_on_bit_for_bit_from_its_state(pair: Pair) -> None:
+    """And one that begins anew with the same seed takes the same steps."""
+    name, given, model, options = pair
+    try:
+        whole, chosen = matrix.build(name, model, given, options)
+    except UserError:
+        return  # test_a_method_learns_or_is_refused_with_a_mend_that_works
+    again, resumed = (matrix.build(name, model, given, options)[0] for _ in range(2))
+    steps = chosen.get("first_update", 0) + 3
+    for method in (whole, again):
+        for _ in range(steps):
+            step_or_retreat(method)
+    require_same(whole, again)
+    resumed.load_state(saved(whole))
+    for method in (whole, resumed):
+        for _ in range(2):
+            step_or_retreat(method)
+    assert whole.steps == steps + 2
+    require_same(whole, resumed)
+
+
+def require_same(one: Method, other: Method) -> None:
+    assert one.steps == other.steps
+    assert one.parameters.keys() == other.parameters.keys()
+    assert all(torch.equal(value, other.parameters[key]) for key, value in one.parameters.items())
