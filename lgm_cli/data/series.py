@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lgm_cli.data import csv
+from lgm_cli.data.base.classes import UNKNOWN, with_unknown
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.date_formats import plain
 from lgm_cli.data.base.season import phases_of
@@ -58,7 +59,7 @@ def arrange(table: Table, options: dict[str, Any]) -> Table:
         )
     if ahead > last:
         raise UserError(f"data.forecast={ahead} is more than the {last:,} steps that are given", f"at most {last}")
-    table = dataclasses.replace(table, horizon=horizon)
+    table = _without_classes_ahead(dataclasses.replace(table, horizon=horizon))
     _require_variation(table)
     notes = table.notes
     if season is not None and last - horizon < FEW_PERIODS * season:
@@ -68,6 +69,14 @@ def arrange(table: Table, options: dict[str, Any]) -> Table:
     if horizon:
         notes += (f"the last {horizon:,} steps{' of each series' * (table.num_series > 1)} among them",)
     return dataclasses.replace(extended(table, ahead), notes=notes)
+
+
+def _without_classes_ahead(table: Table) -> Table:
+    """The classes of rows in the horizon are hidden too: they would tell of what is to be forecast."""
+    if table.classes is None or not table.horizon:
+        return table
+    ahead = table.in_horizon(np.arange(len(table.row_labels)))
+    return dataclasses.replace(table, classes=np.where(ahead, UNKNOWN, table.classes))
 
 
 def _require_variation(table: Table) -> None:
@@ -123,7 +132,7 @@ def in_time(table: Table, last: int | None = None, season: int | None = None) ->
     kept = kept[np.lexsort((table.columns[kept], rows[kept]))]
     moved = bool((np.diff(order) < 0).any())
     labels = labels.take(order) if moved or len(parts) > 1 else labels[total - len(order) :]
-    series = None if table.series is None else table.series[order]
+    series, classes = (None if of is None else of[order] for of in (table.series, table.classes))
     if sorts:
         how = "goes back in time" if backward else "is not in the order of time"
         warnings += (f"the file {how}: it is sorted by {table.index_name!r}, but for the rows of imputed.csv",)
@@ -142,7 +151,7 @@ def in_time(table: Table, last: int | None = None, season: int | None = None) ->
     return dataclasses.replace(
         table, rows=rows[kept], columns=table.columns[kept], values=table.values[kept], row_labels=labels,
         kind="series", season=season, phases=phases, places=order if moved else None, notes=notes, warnings=warnings,
-        series=series,
+        series=series, classes=classes,
     )  # fmt: skip
 
 
@@ -184,7 +193,8 @@ def extended(table: Table, ahead: int) -> Table:
     if table.series is not None:
         return extended_each(table, ahead)
     labels = table.row_labels.append(continued(table.row_labels, ahead))
-    return dataclasses.replace(table, row_labels=labels, forecast=ahead)
+    classes = with_unknown(table.classes, ahead)
+    return dataclasses.replace(table, row_labels=labels, forecast=ahead, classes=classes)
 
 
 def _no_order(table: Table, reading: Reading) -> UserError:

@@ -40,13 +40,10 @@ class GaussianMixture(Mixture):
 
     noise_floor: lower bound of the eigenvalues of every covariance of the columns standardised each by its own.
 
-    Rows whose class is known are of the component with the number of their class: classes come first among components.
-
     Inside, columns are standardised, and `covariances` are in the compact shape of lgm_cli/models/families/normal.py.
     """
 
     blocks = (("weights",), ("means",), ("covariances",))
-    takes_classes = True
     held_when_tempered = ("covariances",)  # learned too, they would keep merged components merged
     pictures: ClassVar = ("mixtures",)
 
@@ -59,14 +56,8 @@ class GaussianMixture(Mixture):
 
     def check(self, data: Data) -> None:
         super().check(data)
-        names = data.table.class_names
-        if not self.num_components and names is None:
+        if not self.num_components and data.table.class_names is None:
             raise UserError(AUTO, "give their number, e.g. model.num_components=3")
-        if names is not None and 0 < self.num_components < len(names):
-            raise UserError(
-                f"model.num_components={self.num_components} is fewer than the {len(names)} classes of data.labels",
-                f"at least model.num_components={len(names)}",
-            )
 
     def prepare(self, observations: Observations) -> None:
         self.num_components = self.num_components or len(observations.class_names)
@@ -184,10 +175,7 @@ class GaussianMixture(Mixture):
         return mean.numpy(), self.implied_covariance(exported).diagonal().sqrt().numpy()
 
     def canonical(self, parameters: Parameters) -> Parameters:
-        """Components by falling weight; those of known classes, which have names, first and in the order of these."""
-        classes, weights = len(self.observations.class_names), parameters["weights"]
-        named = torch.arange(classes, device=weights.device)
-        order = torch.cat([named, classes + weights[classes:].argsort(descending=True, stable=True)])
+        order = self.order(parameters["weights"])
         return {
             name: value if self.covariance == "tied" and name == "covariances" else value[order]
             for name, value in parameters.items()

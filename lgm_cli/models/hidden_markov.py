@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.base.naming import fewer_than_classes, named
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.base.tuning import Tuning
@@ -22,7 +22,8 @@ from lgm_cli.models.families.categories import above_floor, centred_logs, shares
 from lgm_cli.models.families.mixed import Mixed
 from lgm_cli.models.families.normal import EMPTY
 from lgm_cli.models.parts.chains import Chains
-from lgm_cli.models.parts.state_emissions import NormalEmissions, StateEmissions, named
+from lgm_cli.models.parts.hidden_markov_simulation import simulated_chain
+from lgm_cli.models.parts.state_emissions import NormalEmissions, StateEmissions
 from lgm_cli.models.parts.whole_emissions import CategoryEmissions, CountEmissions
 from lgm_cli.numerics.assignment import best_assignment
 from lgm_cli.numerics.k_means import clusters
@@ -33,7 +34,6 @@ from lgm_cli.posteriors.state_path import CertainPath, StatePath
 from lgm_cli.randomness import generator
 
 LEAST = 1e-12  # probability of a state at the start, and of a transition: what is zero once is zero for ever
-STAYS = 0.9  # average probability of staying in a state of simulated data
 RESTART = 1e-9  # probability of beginning anew, which makes the stationary distribution the only one
 FEW = 2.0  # expected steps of a state below which nothing is known of it
 
@@ -48,13 +48,14 @@ class HiddenMarkov(LatentVariableModel):
     category numbers from 0 on. Columns are independent given the state but for full and tied covariances.
     Baum, Petrie, Soules & Weiss, Ann. Math. Statist. 41 (1970) 164-171; Rabiner, Proc. IEEE 77 (1989) 257-286.
 
-    Steps after the last observed one are no part of what is learned: their states are forecast.
+    At a step whose state is known (data.labels) no other is possible; states with the names of classes come first.
+    Steps after the last one with a value or a known state are no part of what is learned: their states are forecast.
     noise_floor: lower bound of the eigenvalues of covariances of the columns standardised each by its own.
     """
 
     learns_from = "series"
     averages = False
-    several_series = True
+    several_series = takes_classes = True
     double_precision = True  # the sums run over thousands of steps
     pictures = ("states",)
 
@@ -76,13 +77,15 @@ class HiddenMarkov(LatentVariableModel):
                 f"model.num_components={self.num_components} states cannot be learned from {steps} steps",
                 f"use model.num_components={steps} or less",
             )
+        if (names := data.table.class_names) is not None and self.num_components < len(names):
+            raise fewer_than_classes(self.num_components, names)
         self.emissions.check(data)
 
     def prepare(self, observations: Observations) -> None:
         total, self.channels = observations.table_shape
         (chunk,) = observations.chunks
         seen = chunk.scattered(total * self.channels)[0].view(total, -1).sum(1) > 0
-        self.chains = Chains(observations.series, seen.cpu().numpy())
+        self.chains = Chains(observations.series, seen.cpu().numpy(), observations.row_classes)
         self.steps, self.total = self.chains.steps, total
         several = len(self.chains.starts) > 1
         self.restart = len(self.chains.starts) / self.steps if several else RESTART
@@ -133,35 +136,17 @@ class HiddenMarkov(LatentVariableModel):
         return 8.0 * self.steps * self.num_components * (10 + columns * self.channels * (2 if gradient else 1))
 
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """num_points steps in num_dimensions columns from num_components states, in each of which the chain stays with
-        a probability of about 0.9. Entries are hidden with probability hidden_share."""
-        steps, columns, k = options["num_points"], options["num_dimensions"], self.num_components
-        draw = generator(options["seed"], "simulate states")
-        like: Any = {"dtype": torch.float64, "generator": draw}
-        stay = (math.log(STAYS / (1 - STAYS)) + 0.3 * torch.randn(k, **like)).sigmoid()
-        leave = torch.randn(k, k, **like).exp().fill_diagonal_(0)
-        away = leave / leave.sum(1, keepdim=True) if k > 1 else leave
-        transition = torch.diag(stay if k > 1 else torch.ones(k)) + (1 - stay)[:, None] * away
-        truth = {"initial": torch.full((k,), 1 / k, dtype=torch.float64), "transition": transition}
-        truth |= self.emissions.drawn_truth(k, columns, options, draw)
-        uniform, path = torch.rand(steps, **like).tolist(), []
-        edges = torch.cat([truth["initial"][None], transition]).cumsum(1).numpy()
-        for t in range(steps):
-            row = edges[1 + path[-1] if path else 0]
-            path.append(min(int(np.searchsorted(row, uniform[t], side="right")), k - 1))
-        values = self.emissions.drawn_values(truth, torch.tensor(path), draw)
-        values[torch.rand(steps, columns, **like) < options["hidden_share"]] = math.nan
-        arrays = {name: value.numpy() for name, value in truth.items()}
-        return {"values": values.numpy(), "truth": arrays, "kind": "series"}
+        return simulated_chain(self.emissions, self.num_components, options)
 
     # Parameters ------------------------------------------------------------------------------------------------
 
     def start(self, seed: int) -> Parameters:
-        """States from clusters of the steps, whatever their order, by k-means++; transitions from how often one cluster
-        follows another, plus one. (A start that holds states to stay in themselves ends elsewhere where they take
-        turns.)"""
+        """States from clusters of the steps, whatever their order, by k-means++, steps of a known state in its own;
+        transitions from how often one cluster follows another, plus one. (A start that holds states to stay in
+        themselves ends elsewhere where they take turns.)"""
         table, k = self._table[1], self.num_components
-        label = clusters(self.emissions.features(table), k, generator(seed, "initial states"))
+        draw, known = generator(seed, "initial states"), self.chains.known
+        label = clusters(self.emissions.features(table), k, draw, known=known)
         steps = torch.bincount(label, minlength=k).double() + 1
         pairs = (label[:-1] * k + label[1:])[self.chains.follows]
         pairs = torch.bincount(pairs, minlength=k * k).double().view(k, k) + 1
@@ -203,8 +188,10 @@ class HiddenMarkov(LatentVariableModel):
         return self.emissions.units(exported, stationary(exported))
 
     def canonical(self, parameters: Parameters) -> Parameters:
-        """States by falling stationary probability."""
-        order = self.shares(self._inside(parameters)).argsort(descending=True, stable=True).to(self.observations.device)
+        """States by falling stationary probability; known classes, which have names, first and in their order."""
+        shares, classes = self.shares(self._inside(parameters)), len(self.observations.class_names)
+        shares[:classes] = 2.0 + torch.arange(classes).to(shares).flip(0)
+        order = shares.argsort(descending=True, stable=True).to(self.observations.device)
         chain = {"initial": parameters["initial"][order], "transition": parameters["transition"][order][:, order]}
         return chain | self.emissions.reordered(parameters, order)
 
@@ -218,7 +205,7 @@ class HiddenMarkov(LatentVariableModel):
         parameters = {name: in_double(value) for name, value in parameters.items()}
         emissions = self.emissions.family.emissions(parameters, self.table(chunk))
         initial, transition = (parameters[name].log() for name in ("initial", "transition"))
-        return StatePath(initial, transition, emissions, inverse_temperature, self.chains.starts)
+        return StatePath(initial, transition, emissions, inverse_temperature, self.chains.starts, self.chains.known)
 
     def statistics(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, chunk: Chunk, posterior: StatePath | CertainPath
@@ -323,7 +310,8 @@ class HiddenMarkov(LatentVariableModel):
         few = torch.nonzero(steps < FEW).flatten().tolist()
         if few and self.num_components > 1:
             verb = "stands for" if len(few) == 1 else "each stand for"
-            found.append(f"{named(few)} {verb} fewer than {FEW:g} steps: fewer model.num_components would do")
+            states = named("state", few, self.observations.class_names)
+            found.append(f"{states} {verb} fewer than {FEW:g} steps: fewer model.num_components would do")
         return found
 
 

@@ -16,7 +16,7 @@ def k_means(
 
     Lloyd, IEEE Transactions on Information Theory 28 (1982) 129-137. A cluster without rows keeps its center.
     """
-    centers = spread_points(values, number, generator) if known is None else _seeded(values, number, generator, known)
+    centers = _first_points(values, number, generator, known)
     for _ in range(rounds):
         assigned = nearest(values, centers)
         if known is not None:
@@ -25,6 +25,10 @@ def k_means(
         sums = torch.zeros_like(centers).index_add(0, assigned, values)
         centers = torch.where(rows > 0, sums / rows.clamp_min(1), centers)
     return centers
+
+
+def _first_points(values: Tensor, number: int, generator: Generator, known: Tensor | None) -> Tensor:
+    return spread_points(values, number, generator) if known is None else _seeded(values, number, generator, known)
 
 
 def _seeded(values: Tensor, number: int, generator: Generator, known: Tensor) -> Tensor:
@@ -65,14 +69,24 @@ def nearest(values: Tensor, points: Tensor) -> Tensor:
     return torch.cdist(values, points).argmin(1)
 
 
-def clusters(values: Tensor, number: int, generator: Generator, starts: int = 5, rounds: int = 20) -> Tensor:
+def clusters(
+    values: Tensor,
+    number: int,
+    generator: Generator,
+    starts: int = 5,
+    rounds: int = 20,
+    known: Tensor | None = None,
+) -> Tensor:
     """The cluster of each row of values (N, M), (N,): the best of several starts at `spread_points`, each of which goes
-    on for so many rounds of nearest points and means (Lloyd, IEEE Trans. Inf. Theory 28 (1982) 129-137)."""
+    on for so many rounds of nearest points and means (Lloyd, IEEE Trans. Inf. Theory 28 (1982) 129-137). known: as in
+    `k_means`."""
     best, found = torch.inf, torch.zeros(len(values), dtype=torch.long)
     for _ in range(starts):
-        points, label = spread_points(values, number, generator), found
+        points, label = _first_points(values, number, generator, known), found
         for _ in range(rounds):
             before, label = label, nearest(values, points)
+            if known is not None:
+                label = torch.where(known >= 0, known, label)
             count = torch.bincount(label, minlength=number)[:, None]
             means = torch.zeros_like(points).index_add(0, label, values) / count.clamp_min(1)
             points = torch.where(count > 0, means, points)

@@ -44,7 +44,8 @@ class Observations:
     signal: Tensor | None = None  # (N, n), float64, on the CPU, where it is known
     features: Tensor | None = None  # (N, p) of a regression, float64, as they are
     series: np.ndarray | None = None  # which of several series each row of a joint table is of
-    class_names: tuple[str, ...] = ()  # of the numbers in the `classes` of chunks
+    class_names: tuple[str, ...] = ()  # of the numbers in the `classes` of chunks or in `row_classes`
+    row_classes: np.ndarray | None = None  # class of each row of a joint table, -1 where it is not known
 
     @cached_property
     def longest(self) -> float:
@@ -126,6 +127,7 @@ def observe(
         data.table.dictionary, None if signal is None else torch.as_tensor(signal),
         None if data.table.features is None else torch.as_tensor(data.table.features),
         data.table.series, () if data.table.class_names is None else tuple(map(str, data.table.class_names)),
+        data.table.classes if data.table.joint else None,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Generator, Tensor
 
 
@@ -30,3 +31,9 @@ class Emissions(Protocol):
     def drawn(self, component: Tensor, generator: Generator) -> Emissions:
         """The rows with their latent entries drawn, given the component (n,) of each."""
         ...
+
+
+def excluded(known: Tensor, components: int) -> Tensor:
+    """Which components or states a row cannot be of, (n, K): all but the known one, (n,), -1 where none is known."""
+    numbers = torch.arange(components, device=known.device)
+    return (known[:, None] >= 0) & (known[:, None] != numbers)

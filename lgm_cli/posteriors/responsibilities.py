@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
-from lgm_cli.posteriors.emissions import Emissions
+from lgm_cli.posteriors.emissions import Emissions, excluded
 
 # Of log responsibilities below the largest: no digit of a sum shows what is less, but numbers too small for the format,
 # which it would lead to, are calculated with slowly.
@@ -52,12 +52,6 @@ class Responsibilities:
         """One draw of the component and of the hidden entries of every row."""
         component = torch.multinomial(self.responsibilities, 1, generator=generator).squeeze(1)
         return CertainComponent(component, self.responsibilities, self.emissions.drawn(component, generator))
-
-
-def excluded(known: Tensor, components: int) -> Tensor:
-    """Which components a data point cannot be of, (n, K): all but the known one, (n,), which is -1 where none is."""
-    numbers = torch.arange(components, device=known.device)
-    return (known[:, None] >= 0) & (known[:, None] != numbers)
 
 
 class CertainComponent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from lgm_cli.numerics.markov_chain import Logarithms, Maxima, Probabilities, Recursion
-from lgm_cli.posteriors.emissions import Emissions
+from lgm_cli.posteriors.emissions import Emissions, excluded
 
 SAFE = 1e-250  # of the probability of a step beside its likeliest: above, nothing of weight was lost below 1e-308
 PART = 1 << 21  # numbers of pairs of states that are held at a time
@@ -27,6 +28,9 @@ class StatePath:
 
     starts: the first step of each of several chains, which come one after the other: p(y) is their product. () is one.
 
+    known: (T,) the states of steps whose state is known, -1 for the others. No path through another state is possible:
+    L_tk = -inf there, and p(y) is the probability of y together with the known states.
+
     At an inverse temperature beta, p, A and e^L are each taken to that power, but not the hidden entries of a step
     given its state (Ueda & Nakano, Neural Networks 11 (1998) 271-282).
     """
@@ -38,9 +42,13 @@ class StatePath:
         emissions: Emissions,
         inverse_temperature: float = 1.0,
         starts: Sequence[int] = (),
+        known: Tensor | None = None,
     ) -> None:
         self.emissions, self.inverse_temperature, self.starts = emissions, inverse_temperature, list(starts) or [0]
-        self._given = initial, transition, emissions.log_density
+        emission = emissions.log_density
+        if known is not None:
+            emission = emission.masked_fill(excluded(known.to(emission.device), emission.shape[1]), -math.inf)
+        self._given = initial, transition, emission
         with torch.no_grad():
             parts = tuple(inverse_temperature * part.detach().double() for part in self._given)
             self._initial, self._transition, self._emission = parts

@@ -50,16 +50,17 @@ def _series(table: Table, turns: np.ndarray) -> dict[int, str]:
 
 
 def meanings(model: HiddenMarkov, learned: Learned) -> list[str]:
-    """A few words on each state: its means, its share of the time, and how long it lasts."""
+    """A few words on each state: the name of its class, its means, its share of the time, and how long it lasts."""
     exported, names = learned.exported, learned.data.table.column_labels
     means = model.emissions.moments(exported)[0].numpy()
     shares = model.shares(exported).numpy()
     lasts = 1 / np.maximum(1 - exported["transition"].diagonal().numpy(), 1e-12)
-    found = []
+    classes, found = model.observations.class_names, []
     for state in range(len(means)):
         values = [f"{means[state, column]:.3g}" for column in range(min(means.shape[1], MOST_VALUES))]
         if means.shape[1] > 1:
             values = [f"{names[column]} {value}" for column, value in enumerate(values)]
         length = f"{lasts[state]:.3g}" if lasts[state] < 1e6 else "for good"
-        found.append(f"{', '.join(values)} ({shares[state]:.0%}, {length})")
+        known = f"{classes[state]}: " if state < len(classes) else ""
+        found.append(f"{known}{', '.join(values)} ({shares[state]:.0%}, {length})")
     return found

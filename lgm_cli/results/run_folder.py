@@ -26,7 +26,7 @@ LATER_KEYS: dict[tuple[str, str], dict[str, Any]] = {
 LATER_KEYS |= {("method", "em"): {"acceleration": "none"}}
 LATER_KEYS |= {("method", "unroll"): {"update": "gradient", "statistics": "auto"}}
 LATER_KEYS |= {("data", name): {"labels": None} for name in ("csv", "penguins")}
-LATER_KEYS |= {("data", "series"): {"series": None}}
+LATER_KEYS |= {("data", "series"): {"series": None, "labels": None}}
 LATER_KEYS |= {
     ("model", name): {"prior_loadings": 0, "prior_noise": 0, "prior_noise_variance": 0.5}
     for name in ("factor_analysis", "ppca")

@@ -54,6 +54,11 @@ def numbers_of(texts: Sequence[str], names: Sequence[str]) -> np.ndarray:
     return np.array([place.get(text.strip(), UNKNOWN) for text in texts], np.int64)
 
 
+def with_unknown(classes: np.ndarray | None, rows: int) -> np.ndarray | None:
+    """The classes of rows and of so many more, which are not known. None where no row has classes."""
+    return None if classes is None else np.concatenate([classes, np.full(rows, UNKNOWN)])
+
+
 def _rank(name: str) -> tuple[bool, float, str]:
     try:
         return False, float(name), name

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
+from lgm_cli.data.base.classes import with_unknown
 from lgm_cli.data.base.files import MISSING
 from lgm_cli.data.base.table import Table
 from lgm_cli.data.base.time_labels import continued
@@ -76,5 +77,6 @@ def extended_each(table: Table, ahead: int) -> Table:
         table,
         row_labels=labels.astype("str").append(pd.Index(more, dtype="str")) if ahead else labels,
         series=np.concatenate([table.series, np.repeat(np.arange(len(parts)), ahead)]),
+        classes=with_unknown(table.classes, ahead * len(parts)),
         forecast=ahead * len(parts),
     )

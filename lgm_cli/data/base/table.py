@@ -19,10 +19,17 @@ class Kind:
     data: str  # how to get one
     model: str  # what learns from one
     joint: bool
+    classes: str | None = None  # a model whose components or states are classes of its rows
 
 
 KINDS = {
-    "table": Kind("a table of independent rows", "data=csv data.path=FILE", "model=factor_analysis", joint=False),
+    "table": Kind(
+        "a table of independent rows",
+        "data=csv data.path=FILE",
+        "model=factor_analysis",
+        joint=False,
+        classes="model=gaussian_mixture",
+    ),
     "regression": Kind(
         "a response and its features",
         "data=csv data.path=FILE data.target=NAME, or data=concrete",
@@ -37,6 +44,7 @@ KINDS = {
         "data=series data.path=FILE",
         "model=state_space, model=autoregressive or model=hidden_markov",
         joint=True,
+        classes="model=hidden_markov",
     ),
 }
 

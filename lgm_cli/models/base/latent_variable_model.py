@@ -62,7 +62,7 @@ class LatentVariableModel(ABC):
     has_system = False
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
     several_series = False  # whether it learns from several series at once (data.series)
-    takes_classes = False  # whether classes of rows, known in part (data.labels), are those of its components
+    takes_classes = False  # whether classes of rows, known in part (data.labels), are its components or states
     standardise = True  # whether values are learned from in standard units, or as they are: counts, categories
     # Whether statistics of several steps may be averaged: not where they are about a level of their own, nor, over some
     # data points each, where all data are one.
@@ -92,7 +92,7 @@ class LatentVariableModel(ABC):
         if data.table.classes is not None and not self.takes_classes:
             raise UserError(
                 "data.labels gives classes of rows, and this model has no components for them",
-                "model=gaussian_mixture, or leave data.labels out",
+                f"{KINDS[self.kind].classes}, or leave data.labels out" if KINDS[self.kind].classes else "leave it out",
             )
 
     def require_one_series(self, table: Table) -> None:

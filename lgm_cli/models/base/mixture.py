@@ -12,6 +12,7 @@ from torch.nn.functional import one_hot, pad
 from lgm_cli.data.base.data import Data
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.base.naming import fewer_than_classes, named
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.numerics.assignment import best_assignment
@@ -19,16 +20,15 @@ from lgm_cli.numerics.k_means import k_means, nearest
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.responsibilities import Responsibilities
 
-SHOWN = 5  # components that a warning names
-
 
 class Mixture(LatentVariableModel):
     """k_n ~ weights,  y_n | k_n ~ a distribution of a family of lgm_cli/models/families.
 
-    Responsibilities are r_nk = p(k | observed entries of y_n). Rows of a known class are of the component with its
-    number.
+    Responsibilities are r_nk = p(k | observed entries of y_n). Rows whose class is known are of the component with the
+    number of their class: classes come first among components.
     """
 
+    takes_classes = True
     num_components: int
     family: Any  # once it is bound
     start_numbers: ClassVar[int]  # of the table's, of which a start is drawn; of a larger table, of some rows
@@ -40,6 +40,15 @@ class Mixture(LatentVariableModel):
                 f"model.num_components={self.num_components} components cannot be learned from {points} data points",
                 f"use model.num_components={points} or less",
             )
+
+        if (names := data.table.class_names) is not None and 0 < self.num_components < len(names):
+            raise fewer_than_classes(self.num_components, names)
+
+    def order(self, weights: Tensor) -> Tensor:
+        """Components by falling weight; those of known classes, which have names, first and in the order of these."""
+        classes = len(self.observations.class_names)
+        named = torch.arange(classes, device=weights.device)
+        return torch.cat([named, classes + weights[classes:].argsort(descending=True, stable=True)])
 
     # Starts ----------------------------------------------------------------------------------------------------
 
@@ -104,11 +113,7 @@ class Mixture(LatentVariableModel):
         return {"responsibilities": posterior.responsibilities}
 
     def named(self, components: list[int]) -> str:
-        """`component 2`, or `components 2, 3 (Adelie) and 4 more`, counted from one, with the names of classes."""
-        classes = self.observations.class_names
-        names = [f"{number + 1}" + (f" ({classes[number]})" if number < len(classes) else "") for number in components]
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        return f"component{'s' if len(names) > 1 else ''} {', '.join(names[:SHOWN])}{more}"
+        return named("component", components, self.observations.class_names)
 
 
 def error_of_components(found: Tensor, true: Tensor) -> float:

@@ -158,8 +158,7 @@ class WholeMixture(Mixture):
         return np.zeros(columns), np.ones(columns)
 
     def canonical(self, parameters: Parameters) -> Parameters:
-        """Components by falling weight."""
-        order = parameters["weights"].argsort(descending=True, stable=True)
+        order = self.order(parameters["weights"])
         return {name: value[order] for name, value in parameters.items()}
 
     # Costs -----------------------------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ class Chains:
     it, and those past its end, are forecast.
 
     series (rows,): which series each row is of, from 0 on; None where all are one. seen (rows,): whether a row has an
-    observed entry.
+    observed entry. classes (rows,): the state of each row, -1 where it is not known; a known one is observed, too.
     """
 
-    def __init__(self, series: np.ndarray | None, seen: np.ndarray) -> None:
+    def __init__(self, series: np.ndarray | None, seen: np.ndarray, classes: np.ndarray | None = None) -> None:
+        seen = seen if classes is None else seen | (classes >= 0)
         series = np.zeros(len(seen), np.int64) if series is None else series
         order = np.argsort(series, kind="stable")
         sizes = np.bincount(series)
@@ -31,6 +32,7 @@ class Chains:
         self.ahead = tuple((sizes - last - 1).tolist())  # steps of each series that are forecast
         follows = np.ones(len(self.learned) - 1, bool)
         follows[np.array(self.starts[1:], np.int64) - 1] = False
+        self.known = None if classes is None else torch.as_tensor(classes[order[known]])  # (steps,) states, or -1
         self.follows = torch.as_tensor(follows)  # (steps - 1,) whether the next step is of the same series
 
     @property

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
 from lgm_cli.data.base.data import Data
+from lgm_cli.models.base.naming import named
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
 from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.families.mixed import Mixed, log_normal
@@ -230,16 +231,10 @@ class NormalEmissions(StateEmissions):
         low = torch.nonzero(smallest <= NEAR_FLOOR * self.floor).flatten().tolist()
         if not low:
             return []
-        which = "the common covariance" if self.covariance == "tied" else f"the covariance of {named(low)}"
+        of = named("state", low, self.observations.class_names)
+        which = "the common covariance" if self.covariance == "tied" else f"the covariance of {of}"
         return [
             f"{which} ended at its floor, {self.floor:g} of the variance in some direction, or just above: its steps "
             f"hardly differ there ({lower_floor} lets it fall further; fewer states or a simpler model.covariance "
             "avoids it)"
         ]
-
-
-def named(states: list[int], most: int = 5) -> str:
-    """`state 2`, or `states 2, 3 and 4 more`, counted from one."""
-    shown = ", ".join(str(number + 1) for number in states[:most])
-    more = f" and {len(states) - most} more" if len(states) > most else ""
-    return f"state{'s' if len(states) > 1 else ''} {shown}{more}"
