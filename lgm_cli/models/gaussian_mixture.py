@@ -46,6 +46,7 @@ class GaussianMixture(Mixture):
     blocks = (("weights",), ("means",), ("covariances",))
     held_when_tempered = ("covariances",)  # learned too, they would keep merged components merged
     pictures: ClassVar = ("mixtures",)
+    one_column = True
 
     family: Normal
     start_numbers = 1 << 24

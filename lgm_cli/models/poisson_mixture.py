@@ -21,6 +21,7 @@ class PoissonMixture(WholeMixture):
     of rates, in averages of the column.
     """
 
+    one_column = True
     theta, what, scaled = "rates", "counts, whole numbers from 0 on", True
 
     def misfit(self, columns: Tensor, values: Tensor) -> Tensor:

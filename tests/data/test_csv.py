@@ -95,8 +95,6 @@ BAD = {
     "byte order mark only": (b"\xef\xbb\xbf", {}, r"survey.csv is empty"),
     "only a header": ("a,b\n", {}, r"has a header line and no rows"),
     "one row": ("a,b\n1,2\n", {}, r"survey.csv has a single row"),
-    "one column": ("a\n1\n2\n", {}, r"survey.csv has a single column"),
-    "one column beside the index": ("day,a\nx,1\ny,2\n", {"index": "day"}, r"has a single column"),
     "only the index": ("day\nx\ny\n", {"index": "day"}, r"has no value in 2 x 0 entries"),
     "short line": ("a,b,c\n1,2,3\n\n4,5\n", {}, r"survey.csv, line 4 has 2 fields where the header has 3"),
     "long line": ("a,b\n1,2\n3,4,5\n", {}, r"line 3 has 3 fields where the header has 2"),

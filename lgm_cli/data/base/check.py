@@ -22,7 +22,7 @@ def beyond(values: np.ndarray) -> tuple[str, str] | None:
 def check(table: Table) -> None:
     """Refuse a table that nothing can be learned from, naming what is wrong with it."""
     n, m = table.shape
-    sizes = [(n, "row" if table.is_table else "data point"), (m, "column" if table.is_table else "dimension")]
+    sizes = [(n, "row" if table.is_table else "data point"), (m, "dimension")]
     if table.features is not None:
         if len(table.values) < 3:
             raise UserError(f"{table.name} has fewer than three known responses", "give more")
@@ -34,8 +34,8 @@ def check(table: Table) -> None:
             raise UserError(f"{table.name} has values {TOO_LARGE[0]} in {wrong}", TOO_LARGE[1])
         if (spread < SMALLEST).all():
             raise UserError(f"{table.name} has no feature with two different values", "give one that varies")
-    if table.joint:
-        sizes = sizes[:1]  # a single column is what a regression has, and a series may have
+    if table.is_table:
+        sizes = sizes[:1]  # whether a single column is enough depends on the model
     if table.dictionary is not None:
         sizes = sizes[1:]  # a single signal is enough
     if not len(table.values):

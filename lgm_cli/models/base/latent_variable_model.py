@@ -63,6 +63,7 @@ class LatentVariableModel(ABC):
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
     several_series = False  # whether it learns from several series at once (data.series)
     takes_classes = False  # whether classes of rows, known in part (data.labels), are its components or states
+    one_column = False  # whether a single column of independent rows tells of its latent variables
     standardise = True  # whether values are learned from in standard units, or as they are: counts, categories
     # Whether statistics of several steps may be averaged: not where they are about a level of their own, nor, over some
     # data points each, where all data are one.
@@ -89,10 +90,15 @@ class LatentVariableModel(ABC):
                 f"{needed.data}; or {given.model}",
             )
         self.require_one_series(data.table)
+        if data.table.is_table and not data.table.joint and data.shape[1] == 1 and not self.one_column:
+            raise UserError(
+                f"{data.table.name} has a single column, and this model is of what columns have in common",
+                "give at least two columns; of one, model=gaussian_mixture or model=poisson_mixture",
+            )
         if data.table.classes is not None and not self.takes_classes:
             raise UserError(
                 "data.labels gives classes of rows, and this model has no components for them",
-                f"{KINDS[self.kind].classes}, or leave data.labels out" if KINDS[self.kind].classes else "leave it out",
+                f"{KINDS[self.learns_from].classes}, or leave data.labels out" if KINDS[self.learns_from].classes else "leave it out",
             )
 
     def require_one_series(self, table: Table) -> None:
