@@ -23,6 +23,11 @@ class BernoulliMixture(WholeMixture):
 
     theta, what = "probabilities", "zeros and ones"
 
+    def __init__(
+        self, num_components: int, floor: float, prior_weights: float = 0.0, prior_probabilities: float = 0.0
+    ) -> None:
+        super().__init__(num_components, floor, prior_weights, prior_probabilities)
+
     def misfit(self, columns: Tensor, values: Tensor) -> Tensor:
         return (values != 0) & (values != 1)
 

@@ -39,6 +39,9 @@ class GaussianMixture(Mixture):
     a component that shrinks onto a point has no bound, so covariances have a floor.
 
     noise_floor: lower bound of the eigenvalues of every covariance of the columns standardised each by its own.
+    prior_weights: imaginary data points that each component has before any is seen, w ~ Dirichlet(1 + this).
+    prior_covariance: imaginary data points about the mean of each component (of all, of a tied covariance) that have
+    the variances of the data and no correlation: an inverse Wishart or gamma prior, which bounds the posterior density.
 
     Inside, columns are standardised, and `covariances` are in the compact shape of lgm_cli/models/families/normal.py.
     """
@@ -51,7 +54,15 @@ class GaussianMixture(Mixture):
     family: Normal
     start_numbers = 1 << 24
 
-    def __init__(self, num_components: int | str, covariance: str, noise_floor: float) -> None:
+    def __init__(
+        self,
+        num_components: int | str,
+        covariance: str,
+        noise_floor: float,
+        prior_weights: float = 0.0,
+        prior_covariance: float = 0.0,
+    ) -> None:
+        self.prior_weights, self.prior_covariance = prior_weights, prior_covariance
         self.num_components = num_components if isinstance(num_components, int) else 0  # auto: as many as classes
         self.covariance, self.noise_floor = covariance, noise_floor
 
@@ -220,6 +231,14 @@ class GaussianMixture(Mixture):
             peaks.append(n * each + whole)
         return float(self.observations.dtype.itemsize * (max(peaks) + 6 * k * m * (m if self._dense else 1)))
 
+    @property
+    def has_prior(self) -> bool:
+        return bool(self.prior_weights or self.prior_covariance)
+
+    def imagined(self, like: Tensor) -> Statistics:
+        means = like.new_zeros(self.num_components, self.observations.shape[1])
+        return self.family.imagined(self.prior_covariance, means)
+
     # Learning --------------------------------------------------------------------------------------------------
 
     def maximise(
@@ -274,8 +293,8 @@ class GaussianMixture(Mixture):
             which = "the common covariance" if self.covariance == "tied" else f"the covariance of {self.named(low)}"
             found.append(
                 f"{which} ended at its floor, {self.noise_floor:g} of the variance in some direction, or just above: "
-                f"its rows hardly differ there ({self.lower_floor} lets it fall further; {mend} or a simpler "
-                "model.covariance avoids it)"
+                f"its rows hardly differ there ({self.lower_floor} lets it fall further; {mend}, a simpler "
+                "model.covariance or model.prior_covariance=1 avoids it)"
             )
         rows = parameters["weights"].cpu().double() * self.observations.shape[0]
         needed = {"full": self.observations.shape[1] + 1, "tied": 1}.get(self.covariance, 2)

@@ -51,6 +51,9 @@ class HiddenMarkov(LatentVariableModel):
     At a step whose state is known (data.labels) no other is possible; states with the names of classes come first.
     Steps after the last one with a value or a known state are no part of what is learned: their states are forecast.
     noise_floor: lower bound of the eigenvalues of covariances of the columns standardised each by its own.
+    prior_transitions: imaginary transitions from each state to each: every row ~ Dirichlet(1 + this).
+    prior_emissions: imaginary steps of each state: about its mean with the variances of all steps, for covariances, or
+    with the averages of all steps, for rates and probabilities of categories.
     """
 
     learns_from = "series"
@@ -59,7 +62,16 @@ class HiddenMarkov(LatentVariableModel):
     double_precision = True  # the sums run over thousands of steps
     pictures = ("states",)
 
-    def __init__(self, num_components: int, emission: str, covariance: str, noise_floor: float) -> None:
+    def __init__(
+        self,
+        num_components: int,
+        emission: str,
+        covariance: str,
+        noise_floor: float,
+        prior_transitions: float = 0.0,
+        prior_emissions: float = 0.0,
+    ) -> None:
+        self.prior_transitions, self.prior_emissions = prior_transitions, prior_emissions
         self.num_components, self.emission, self.noise_floor = num_components, emission, noise_floor
         self.emissions: StateEmissions = {
             "normal": lambda: NormalEmissions(covariance, noise_floor),
@@ -91,6 +103,11 @@ class HiddenMarkov(LatentVariableModel):
         self.restart = len(self.chains.starts) / self.steps if several else RESTART
         self._table = chunk, self._rows(chunk)
         self.emissions = self.emissions.bind(observations, self._table[1])
+        self._imagined = {}
+        if self.prior_transitions or self.prior_emissions:
+            zero, k = self._table[1].values.new_zeros(self.num_components), self.num_components
+            chain = {"initial": zero, "transitions": zero.new_full((k, k), self.prior_transitions)}
+            self._imagined = chain | self.emissions.imagined(self.prior_emissions, self._table[1], k)
 
     def fix(self, exported: Parameters, state: Mapping[str, Tensor]) -> None:
         super().fix(exported, state)
@@ -102,6 +119,7 @@ class HiddenMarkov(LatentVariableModel):
     restart: float  # share of steps at which a series begins
     channels: int
     _table: tuple[Chunk, Chunk]
+    _imagined: Statistics
 
     def _rows(self, chunk: Chunk) -> Chunk:
         """The steps as data points (T, M)."""
@@ -216,6 +234,10 @@ class HiddenMarkov(LatentVariableModel):
         found = posterior.emissions.statistics(weights)
         found = found | {"initial": posterior.first_states, "transitions": posterior.transition_counts}
         return found if entropy is None else found | {"entropy": entropy.sum()}
+
+    def prior_statistics(self) -> Statistics:
+        """Numbers of imaginary transitions, and the family's statistics of imaginary steps."""
+        return self._imagined
 
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         parameters = {name: in_double(value) for name, value in parameters.items()}

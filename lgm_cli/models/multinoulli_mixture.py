@@ -30,6 +30,11 @@ class MultinoulliMixture(WholeMixture):
     theta, what = "probabilities", "categories, by numbers from 0 on"
     possible: Tensor | None = None  # (M, C) categories of each column, once known; on the CPU
 
+    def __init__(
+        self, num_components: int, floor: float, prior_weights: float = 0.0, prior_probabilities: float = 0.0
+    ) -> None:
+        super().__init__(num_components, floor, prior_weights, prior_probabilities)
+
     def misfit(self, columns: Tensor, values: Tensor) -> Tensor:
         wrong = (values < 0) | (values != values.round()) | (values >= MOST_CATEGORIES)
         if self.fixed and self.possible is not None:

@@ -24,6 +24,9 @@ class PoissonMixture(WholeMixture):
     one_column = True
     theta, what, scaled = "rates", "counts, whole numbers from 0 on", True
 
+    def __init__(self, num_components: int, floor: float, prior_weights: float = 0.0, prior_rates: float = 0.0) -> None:
+        super().__init__(num_components, floor, prior_weights, prior_rates)
+
     def misfit(self, columns: Tensor, values: Tensor) -> Tensor:
         return (values < 0) | (values != values.round())
 

@@ -31,6 +31,16 @@ LATER_KEYS |= {
     ("model", name): {"prior_loadings": 0, "prior_noise": 0, "prior_noise_variance": 0.5}
     for name in ("factor_analysis", "ppca")
 }
+LATER_KEYS |= {
+    ("model", name): {"prior_weights": 0, key: 0}
+    for name, key in (
+        ("gaussian_mixture", "prior_covariance"),
+        ("bernoulli_mixture", "prior_probabilities"),
+        ("multinoulli_mixture", "prior_probabilities"),
+        ("poisson_mixture", "prior_rates"),
+    )
+}
+LATER_KEYS |= {("model", "hidden_markov"): {"prior_transitions": 0, "prior_emissions": 0}}
 LATER_TOP_KEYS: dict[str, Any] = {"starts": 1}  # the same, of keys that belong to no group
 
 

@@ -30,6 +30,7 @@ class Mixture(LatentVariableModel):
 
     takes_classes = True
     num_components: int
+    prior_weights: float  # imaginary data points of each component
     family: Any  # once it is bound
     start_numbers: ClassVar[int]  # of the table's, of which a start is drawn; of a larger table, of some rows
 
@@ -106,6 +107,24 @@ class Mixture(LatentVariableModel):
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         component = torch.special.xlogy(statistics["components"], parameters["weights"]).sum()
         return self.family.expected_loss(parameters, statistics) - component
+
+    @property
+    @abstractmethod
+    def has_prior(self) -> bool:
+        """Whether there are imaginary data."""
+
+    @abstractmethod
+    def imagined(self, like: Tensor) -> Statistics:
+        """The family's statistics of the imaginary data of the components, in the precision and on the device of
+        `like`."""
+
+    def prior_statistics(self) -> Statistics:
+        """Numbers of imaginary data points of the components, and the family's statistics of others."""
+        if not self.has_prior:
+            return {}
+        like = torch.zeros((), dtype=self.observations.dtype, device=self.observations.device)
+        numbers = like.new_full((self.num_components,), self.prior_weights)
+        return self.imagined(like) | {"components": numbers}
 
     # What is reported ------------------------------------------------------------------------------------------
 

@@ -39,6 +39,9 @@ class WholeMixture(Mixture):
     lgm_cli/models/families they have, and how its one parameter, `theta`, starts, is drawn and is read.
 
     floor: how near to the edge of its domain theta may come, in the units of the family.
+    prior_weights: imaginary data points that each component has before any is seen, w ~ Dirichlet(1 + this).
+    prior_theta: imaginary data points of each component with the averages of all data, for theta: the conjugate prior
+    of the family.
     """
 
     standardise = False  # whole numbers are learned from as they are
@@ -49,8 +52,9 @@ class WholeMixture(Mixture):
     start_numbers = 1 << 22
     fixed = False  # whether the parameters are those of a finished run
 
-    def __init__(self, num_components: int, floor: float) -> None:
+    def __init__(self, num_components: int, floor: float, prior_weights: float = 0.0, prior_theta: float = 0.0) -> None:
         self.num_components, self.floor = num_components, floor
+        self.prior_weights, self.prior_theta = prior_weights, prior_theta
         self.blocks = (("weights",), (self.theta,))
 
     # Data ------------------------------------------------------------------------------------------------------
@@ -179,6 +183,14 @@ class WholeMixture(Mixture):
             n = min(exact_part_size(chunk, self.dim), len(chunk.points))
             peaks.append(n * (6 * k + 4 * m * (1 if self.categories == 1 else 0.75 * self.categories)))
         return float(self.observations.dtype.itemsize * (max(peaks) + 6 * k * m * self.categories))
+
+    @property
+    def has_prior(self) -> bool:
+        return bool(self.prior_weights or self.prior_theta)
+
+    def imagined(self, like: Tensor) -> Statistics:
+        whole = self.overall().to(like)
+        return self.family.imagined(self.prior_theta, whole.expand(self.num_components, *whole.shape))
 
     # Learning --------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,11 @@ class Binary:
         """What the rows of a chunk tell of the components."""
         return BinaryEmissions(parameters["probabilities"], chunk)
 
+    def imagined(self, points: float, probabilities: Tensor) -> Statistics:
+        """Statistics of so many imaginary rows of each component with these shares (K, M) of ones:
+        p ~ beta(1 + points share, 1 + points (1 - share)), whose mode is the share."""
+        return {"count": torch.full_like(probabilities, points), "first": points * probabilities}
+
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         """-sum r log p(y | k) = -sum first log p + (count - first) log(1 - p), differentiable. ()"""
         one, zero = _logs(parameters["probabilities"])

@@ -34,6 +34,11 @@ class Categories:
         """What the rows of a chunk tell of the components."""
         return CategoryEmissions(parameters["probabilities"], chunk)
 
+    def imagined(self, points: float, probabilities: Tensor) -> Statistics:
+        """Statistics of so many imaginary rows of each component with these shares (K, M, C) of the categories:
+        p ~ Dirichlet(1 + points share), whose mode they are."""
+        return {"counts": points * probabilities}
+
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         """-sum r log p(y | k) = -sum counts log probability, differentiable. ()"""
         return -(statistics["counts"] * _log(parameters["probabilities"])).sum()

@@ -29,6 +29,12 @@ class Counts:
         """What the rows of a chunk tell of the components."""
         return CountEmissions(parameters["rates"], chunk)
 
+    def imagined(self, points: float, rates: Tensor) -> Statistics:
+        """Statistics of so many imaginary rows of each component with these rates (K, M) as their averages:
+        rate ~ gamma(1 + points rates, points), whose mode they are."""
+        count = torch.full_like(rates, points)
+        return {"count": count, "first": points * rates, "constant": rates.new_zeros(())}
+
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         """-sum r log p(y | k): sum of count rate - first log rate + log y!, differentiable. ()"""
         rates = parameters["rates"]

@@ -75,6 +75,16 @@ class Normal(ABC):
         return {"means": means, "covariances": covariances}
 
     @abstractmethod
+    def imagined(self, points: float, means: Tensor) -> Statistics:
+        """Statistics of so many imaginary rows of each covariance, which lie about its component's mean, wherever that
+        is, with variance one in each column: with S ~ inverse Wishart(points - M - 1, points I), whose mode is I,
+
+            log p(S) = -points (log det S + tr S^-1) / 2 + constant.
+
+        means: (K, M), whose shape and kind the statistics have. Gelman et al., Bayesian Data Analysis (2013), 3.6.
+        """
+
+    @abstractmethod
     def _covariances(self, means: Tensor, covariances: Tensor, statistics: Statistics) -> Tensor: ...
 
     @abstractmethod
@@ -118,6 +128,12 @@ class DenseNormalFamily(Normal):
         assert chunk.index is not None
         kind = SharedNormal if chunk.index.dim() == 1 else GatheredNormal
         return kind(parameters["means"], self._stacked(parameters["covariances"]), chunk)
+
+    def imagined(self, points: float, means: Tensor) -> Statistics:
+        zero, (k, m) = means.new_zeros(len(means)), means.shape
+        number = zero + (points / k if self.shared else points)
+        second = number[:, None, None] * torch.eye(m).to(means)
+        return {"count": zero, "normaliser": number, "first": torch.zeros_like(means), "second": second}
 
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         means, factor = parameters["means"], torch.linalg.cholesky(self._stacked(parameters["covariances"]))
@@ -169,6 +185,10 @@ class DiagonalNormalFamily(Normal):
     def _unit(self, like: Tensor) -> Tensor:
         """Of each column, (M,), or () for all."""
         return like.new_ones(()) if self.unit is None else self.unit.to(like)
+
+    def imagined(self, points: float, means: Tensor) -> Statistics:
+        zero, number = torch.zeros_like(means), torch.full_like(means, points)
+        return {"count": zero, "normaliser": number, "first": zero, "second": number}
 
     def _columns(self, covariances: Tensor, columns: int) -> Tensor:
         """Variances of all columns, (K, M)."""

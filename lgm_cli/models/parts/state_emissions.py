@@ -62,6 +62,10 @@ class StateEmissions(ABC):
     def first(self, table: Chunk, states: int) -> Parameters:
         """Parameters of states that are all alike."""
 
+    def imagined(self, steps: float, table: Chunk, states: int) -> Statistics:
+        """The family's statistics of so many imaginary steps of each state."""
+        return self.family.imagined(steps, self.first(table, states)[self.names[0]])
+
     def start(self, table: Chunk, label: Tensor, states: int) -> Parameters:
         """Parameters of states that emit what the steps with their label (T,) have, moved towards those of all."""
         weights = one_hot(label, states).to(table.values)
@@ -235,6 +239,6 @@ class NormalEmissions(StateEmissions):
         which = "the common covariance" if self.covariance == "tied" else f"the covariance of {of}"
         return [
             f"{which} ended at its floor, {self.floor:g} of the variance in some direction, or just above: its steps "
-            f"hardly differ there ({lower_floor} lets it fall further; fewer states or a simpler model.covariance "
-            "avoids it)"
+            f"hardly differ there ({lower_floor} lets it fall further; fewer states, a simpler model.covariance or "
+            "model.prior_emissions=1 avoids it)"
         ]
