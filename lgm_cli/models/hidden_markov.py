@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -21,11 +22,11 @@ from lgm_cli.models.base.tuning import Tuning
 from lgm_cli.models.families.categories import above_floor, centred_logs, shares
 from lgm_cli.models.families.mixed import Mixed
 from lgm_cli.models.families.normal import EMPTY
-from lgm_cli.models.parts.chains import Chains
+from lgm_cli.models.parts.chains import Chains, apart
+from lgm_cli.models.parts.hidden_markov_moments import RESTART, error_of_chains, lagged_covariance, stationary
 from lgm_cli.models.parts.hidden_markov_simulation import simulated_chain
 from lgm_cli.models.parts.state_emissions import NormalEmissions, StateEmissions
 from lgm_cli.models.parts.whole_emissions import CategoryEmissions, CountEmissions
-from lgm_cli.numerics.assignment import best_assignment
 from lgm_cli.numerics.k_means import clusters
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
@@ -34,7 +35,6 @@ from lgm_cli.posteriors.state_path import CertainPath, StatePath
 from lgm_cli.randomness import generator
 
 LEAST = 1e-12  # probability of a state at the start, and of a transition: what is zero once is zero for ever
-RESTART = 1e-9  # probability of beginning anew, which makes the stationary distribution the only one
 FEW = 2.0  # expected steps of a state below which nothing is known of it
 
 
@@ -120,6 +120,7 @@ class HiddenMarkov(LatentVariableModel):
     channels: int
     _table: tuple[Chunk, Chunk]
     _imagined: Statistics
+    _of_series: dict[tuple[int, ...], tuple[Chunk, list[int], Tensor | None]] | None = None  # where these are apart
 
     def _rows(self, chunk: Chunk) -> Chunk:
         """The steps as data points (T, M)."""
@@ -131,6 +132,25 @@ class HiddenMarkov(LatentVariableModel):
     def table(self, chunk: Chunk) -> Chunk:
         """The rows of a chunk, those of the data kept with what was found about their gaps."""
         return self._table[1] if chunk is self._table[0] else self._rows(chunk)
+
+    def apart(self, seed: int, size: int | None) -> Self:
+        found = copy.copy(self)
+        found.observations = apart(self.observations, self.chains, self._table[1], seed, size)
+        found.averages, found._of_series = True, {}
+        return found
+
+    @property
+    def independent(self) -> int:
+        return len(self.chains.starts)
+
+    def _steps(self, chunk: Chunk) -> tuple[Chunk, Sequence[int], Tensor | None]:
+        """The steps of a chunk as rows, the first of each series, and the known states."""
+        if self._of_series is None:
+            return self.table(chunk), self.chains.starts, self.chains.known
+        if (series := tuple(chunk.points.tolist())) not in self._of_series:
+            steps, starts, known = self.chains.of(series)
+            self._of_series[series] = self._table[1].some(steps.to(self._table[1].values.device)), starts, known
+        return self._of_series[series]
 
     def tuning(self) -> Tuning:
         """Measured: of 0.02 to 0.2, and slower."""
@@ -221,9 +241,10 @@ class HiddenMarkov(LatentVariableModel):
 
     def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> StatePath:
         parameters = {name: in_double(value) for name, value in parameters.items()}
-        emissions = self.emissions.family.emissions(parameters, self.table(chunk))
+        table, starts, known = self._steps(chunk)
+        emissions = self.emissions.family.emissions(parameters, table)
         initial, transition = (parameters[name].log() for name in ("initial", "transition"))
-        return StatePath(initial, transition, emissions, inverse_temperature, self.chains.starts, self.chains.known)
+        return StatePath(initial, transition, emissions, inverse_temperature, starts, known)
 
     def statistics(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, chunk: Chunk, posterior: StatePath | CertainPath
@@ -299,32 +320,10 @@ class HiddenMarkov(LatentVariableModel):
         return {"state_probabilities": chances[place], "most_probable_path": path[place]}
 
     def implied_covariance(self, exported: Parameters) -> Tensor:
-        """Cov(y_t) beside Cov(y_t, y_(t-1)) of the stationary chain, (M, 2 M)."""
-        weights, (means, covariances) = stationary(exported), self.emissions.moments(exported)
-        apart = means - weights @ means
-        now = torch.einsum("k,kij->ij", weights, covariances) + (weights[:, None] * apart).mT @ apart
-        return torch.cat([now, apart.mT @ (weights[:, None] * exported["transition"]).mT @ apart], dim=1)
+        return lagged_covariance(self.emissions, exported)
 
     def parameter_error(self, parameters: Parameters, truth: Mapping[str, np.ndarray]) -> float:
-        """|B - B0| / |B0| (Frobenius), under the best order of the states, over the moments weight_k E[u u^T | k] of
-        u = (1, y), y in standard deviations of the truth, and the probabilities of pairs of states in turn."""
-        true = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in truth.items()}
-        center, deviation = (torch.as_tensor(x) for x in self.emissions.units(true, stationary(true)))
-        if not self.standardise:
-            deviation = self.implied_covariance(true)[:, : len(center)].diagonal().sqrt()
-
-        def parts(exported: Parameters) -> tuple[Tensor, Tensor]:
-            weights, (means, covariances) = stationary(exported), self.emissions.moments(exported)
-            mean = (means - center) / deviation
-            u = torch.cat([torch.ones(len(mean), 1, dtype=torch.float64), mean], dim=1)
-            spread = torch.nn.functional.pad(covariances / deviation / deviation[:, None], (1, 0, 1, 0))
-            moments = weights[:, None, None] * (u[:, :, None] * u[:, None] + spread)
-            return moments.flatten(1), weights[:, None] * exported["transition"]
-
-        (found, pairs), (wanted, wanted_pairs) = parts(self.export(parameters)), parts(true)
-        order = torch.as_tensor(best_assignment(torch.cdist(found, wanted).square().numpy()))
-        error = (found - wanted[order]).square().sum() + (pairs - wanted_pairs[order][:, order]).square().sum()
-        return float((error / (wanted.square().sum() + wanted_pairs.square().sum())).sqrt())
+        return error_of_chains(self.emissions, self.export(parameters), truth)
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         found = self.emissions.warnings(parameters, self.lower_floor)
@@ -335,15 +334,3 @@ class HiddenMarkov(LatentVariableModel):
             states = named("state", few, self.observations.class_names)
             found.append(f"{states} {verb} fewer than {FEW:g} steps: fewer model.num_components would do")
         return found
-
-
-def stationary(parameters: Mapping[str, Tensor], restart: float = RESTART) -> Tensor:
-    """The stationary distribution (K,) of the chain; where it has several, the one that is reached from the start.
-
-    restart: the chain begins anew with this probability at each step. With 1 / T the distribution is that of about T
-    steps from the start.
-    """
-    transition = parameters["transition"]
-    left = torch.eye(len(transition)).to(transition) - (1 - restart) * transition.mT
-    found = torch.linalg.solve(left, parameters["initial"]).clamp_min(0.0)
-    return found / found.sum()

@@ -63,7 +63,10 @@ def method(
     The choices were measured on MovieLens (D = 3 with the offset), bfi (D = 5) and simulated data (D = 5 and 400):
     from a third to three times the learning rate, all reach the same likelihood where D is small.
     """
-    options, observations, tuning = dict(config["method"]), model.observations, model.tuning()
+    options = dict(config["method"])
+    if options.get("statistics") in BATCHES and model.independent > model.observations.shape[0]:
+        model = model.apart(config["seed"], block_size(config, model.independent))
+    observations, tuning = model.observations, model.tuning()
     chosen: dict[str, Any] = {}
     if options["posterior"] == "auto":
         options["posterior"] = chosen["posterior"] = "monte_carlo" if model.has_system else "drawn"

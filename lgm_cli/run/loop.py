@@ -68,7 +68,7 @@ class Learner:
         self.identity = dict(identity or {})
         self.use(method)
         self.seconds, self.products = 0.0, 0
-        self.boundary = Boundary(method.model, evaluator, convergence.tolerance)
+        self.boundary = Boundary(evaluator.model, evaluator, convergence.tolerance)
         self.earlier_seconds = 0.0  # of earlier processes, in all
         self._begun = time.monotonic()
         self._due = 0  # step of the next evaluation
@@ -204,7 +204,7 @@ class Learner:
     def _look_around(self) -> Scores | None:
         """Where steps gain nothing any more, better parameters near by, which the method then goes on from, and their
         scores; None where there are none, or where a look costs too much. It is a part of learning, on the clock."""
-        model, tolerance = self.method.model, self.convergence.tolerance
+        model, tolerance = self.evaluator.model, self.convergence.tolerance
         if self.evaluator.sampled or self.evaluator.iterative:
             return None
         if model.exact_bytes(gradient=True) > available_memory(model.observations.device):

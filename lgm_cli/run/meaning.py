@@ -25,7 +25,7 @@ def refuse_what_has_no_meaning(options: Mapping[str, Any], model: LatentVariable
         raise UserError(
             f"{method} puts statistics of several steps together, which model={name} has no use for: all its data are "
             "one data point",
-            "method=em",
+            f"method=em{', or a file of several series with data.series' * model.several_series}",
         )
     if options["posterior"] == "monte_carlo" and not model.has_system:
         unrolled = options["update"] == "gradient" or leaves_open(options)

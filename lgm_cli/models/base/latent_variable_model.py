@@ -51,6 +51,16 @@ class LatentVariableModel(ABC):
     def prepare(self, observations: Observations) -> None:  # noqa: B027
         """Work out, once, whatever the model needs of the data that it is bound to."""
 
+    @property
+    def independent(self) -> int:
+        """Data points, with the series of a joint table of several taken for data points."""
+        return self.observations.shape[0]
+
+    def apart(self, seed: int, size: int | None) -> Self:
+        """A copy to learn from whose data points are those of `independent`, where a joint table has more than one, in
+        random blocks of at most so many. What is reported is asked of the model itself."""
+        raise TypeError(f"{type(self).__name__} has one data point")
+
     def layout(self, block: int, solved: bool = False) -> list[Chunk]:
         """The data points of a block, laid out as the posteriors and updates of a step are cheapest. solved: the
         posteriors are those of an iterative solver."""
@@ -98,7 +108,9 @@ class LatentVariableModel(ABC):
         if data.table.classes is not None and not self.takes_classes:
             raise UserError(
                 "data.labels gives classes of rows, and this model has no components for them",
-                f"{KINDS[self.learns_from].classes}, or leave data.labels out" if KINDS[self.learns_from].classes else "leave it out",
+                f"{KINDS[self.learns_from].classes}, or leave data.labels out"
+                if KINDS[self.learns_from].classes
+                else "leave it out",
             )
 
     def require_one_series(self, table: Table) -> None:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from lgm_cli.observations.blocks import Observations
+from lgm_cli.observations.chunk import Chunk
 
 
 class Chains:
@@ -38,3 +46,39 @@ class Chains:
     @property
     def steps(self) -> int:
         return len(self.learned)
+
+    def steps_of(self, series: int) -> slice:
+        """The steps of a series among those learned from."""
+        return slice(int(self.starts[series]), int([*self.starts[1:], self.steps][series]))
+
+    def of(self, series: Sequence[int]) -> tuple[Tensor, list[int], Tensor | None]:
+        """Of some series, one after the other: their steps among those learned from, the first of each, counted anew,
+        and the known states."""
+        parts = [torch.arange(self.steps)[self.steps_of(each)] for each in series]
+        sizes = torch.tensor([0, *map(len, parts)])
+        steps = torch.cat(parts)
+        return steps, sizes.cumsum(0)[:-1].tolist(), None if self.known is None else self.known[steps]
+
+
+def apart(observations: Observations, chains: Chains, table: Chunk, seed: int, size: int | None) -> Observations:
+    """The observations of a joint table with its series as data points, in random blocks of at most so many, which the
+    seed decides. table: all steps that are learned from, as rows."""
+    columns, width = table.weight.shape[1], observations.shape[1]
+    count = len(chains.starts)
+    order = np.random.default_rng([seed, 0xB10C]).permutation(count)
+
+    def chunk(members: np.ndarray) -> Chunk:
+        weight, values, index = [], [], []
+        for series in members.tolist():
+            steps = chains.steps_of(series)
+            weight.append(table.weight[steps].flatten().to(observations.dtype))
+            values.append(table.values[steps].flatten().to(observations.dtype))
+            places = (chains.learned[steps, None] * columns + torch.arange(columns)).flatten().to(table.weight.device)
+            index.append(torch.where(weight[-1] > 0, places, width))
+        padded = (pad_sequence(each, batch_first=True) for each in (weight, values))
+        points = torch.as_tensor(members, device=observations.device)
+        return Chunk(points, pad_sequence(index, batch_first=True, padding_value=width), *padded)
+
+    size = min(size or count, count)
+    blocks = [[chunk(np.sort(order[first : first + size]))] for first in range(0, count, size)]
+    return replace(observations, shape=(count, width), blocks=blocks)
