@@ -196,7 +196,8 @@ class HiddenMarkov(LatentVariableModel):
         return value.to(self.observations.device, self.observations.dtype)
 
     def free(self, parameters: Parameters) -> Parameters:
-        """Logarithms of probabilities above LEAST, each row's about their mean; the emissions as they have them."""
+        """Logarithms of probabilities above LEAST, each row's about their mean; the emissions as they have them. Where
+        the best probability p is zero, the gradient falls in proportion to p: steps along it near zero slowly."""
         chain = {name: centred_logs(parameters[name], LEAST) for name in ("initial", "transition")}
         return chain | self.emissions.free(parameters)
 

@@ -423,3 +423,24 @@ def test_simulated_data_are_those_of_their_parameters() -> None:
         assert np.allclose(near, implied, atol=0.1 * np.abs(implied.numpy()).max())
     data: Data = cases.as_data(drawn["values"][:50], kind="series")
     assert data.table.kind == "series"
+
+
+def test_gradients_towards_a_transition_of_zero_fade_with_it() -> None:
+    """Three states of the geyser: EM ends with transitions at LEAST. Where these are put to p, the gradient in free
+    coordinates points back to zero, in proportion to p: what gradient_em is slow at is no other maximum."""
+    values = packaged.frame("MASS", "geyser")[["waiting", "duration"]].to_numpy(float)
+    model = cases.bind(model_of("normal", states=3), cases.as_data(values, kind="series"))
+    assert isinstance(model, HiddenMarkov)
+    best, slopes = learned(model, 60), []
+    none = best["transition"] < 1e-9
+    assert int(none.sum()) == 3 and float(best["transition"][~none].min()) > 1e-3
+    for chance in (1e-3, 1e-4):
+        raised = best["transition"].masked_fill(none, chance)
+        free = model.free(best | {"transition": raised / raised.sum(1, keepdim=True)})
+        free = {name: value.requires_grad_() for name, value in free.items()}
+        evidence = model.posterior(model.constrain(free), chunk_of(model)).log_evidence
+        assert evidence is not None
+        (slope,) = torch.autograd.grad(evidence.sum(), [free["transition"]])
+        slopes.append(slope[none])
+    assert float(slopes[0].max()) < 0
+    torch.testing.assert_close(slopes[0] / slopes[1], torch.full((3,), 10.0, **DOUBLE), rtol=0.1, atol=0)
