@@ -18,7 +18,7 @@ from lgm_cli.command import apply, choices, resume
 from lgm_cli.command.cli import main
 from lgm_cli.command.rules import check
 from lgm_cli.evaluation import evaluator
-from lgm_cli.models.base.latent_variable_model import ACCURATE
+from lgm_cli.models.base.tuning import ACCURATE
 from lgm_cli.results import run_folder
 from lgm_cli.run import auto, stopping
 from lgm_cli.solvers.base import solver
