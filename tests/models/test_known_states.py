@@ -171,7 +171,7 @@ def write(path: Path, steps: slice = slice(None)) -> Path:
     return path
 
 
-METHODS = ("em", "gradient_em", "monte_carlo_em", "annealed_em")
+METHODS = ("em", "monte_carlo_em", "annealed_em")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -40,8 +40,7 @@ def dense(values: np.ndarray, parameters: dict[str, np.ndarray]) -> float:
 def test_waiting_times_are_learned_and_new_ones_assigned(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if model == "poisson_mixture":  # the other one draws its pictures
-        monkeypatch.setattr("lgm_cli.results.write._draw", lambda *_: None)
+    monkeypatch.setattr("lgm_cli.results.write._draw", lambda *_: None)
     path, run, applied = tmp_path / "waits.csv", tmp_path / "run", tmp_path / "applied"
     pd.DataFrame({"waiting": WAITING}).to_csv(path, index=False)
     given = [f"model={model}", "model.num_components=2", "data=csv", f"data.path={path}", "data.test_fraction=0"]
