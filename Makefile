@@ -32,6 +32,9 @@ bench: $(VENV)/.run ## what a step and a run cost, exact and unrolled, beside th
 	$(BIN)/python experiments/bench/step_cost.py $(ARGS)
 	$(BIN)/python experiments/bench/sparse_signal.py
 	$(BIN)/python experiments/bench/learning.py
+	$(BIN)/python experiments/bench/discrete.py
+	$(BIN)/python experiments/bench/ratings.py
+	$(BIN)/python experiments/bench/preconditioners.py --large --repeats 2
 
 clean: ## remove the set-up and the caches; outputs/ stays
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

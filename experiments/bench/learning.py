@@ -20,15 +20,20 @@ RUNS: dict[str, tuple[str, float, float | None, str]] = {
         "model=state_space",
         2.0,
         None,
-        "81 steps, then the look around the end point, as long as half of them",
+        "half of it evaluations, floors that are tried and the look around, each by exact posteriors in time",
     ),
     "meats": (
         "model=linear_regression data=meats",
         2.0,
         None,
-        "EM itself takes hundreds of steps without acceleration",
+        "steps of EM without acceleration: 723, 407 and 1,420 for seeds 0, 1 and 2, which stays long on a plateau",
     ),
-    "sunspots": ("model=autoregressive", 3.0, None, "the likelihood is nearly flat there; steps of a gradient"),
+    "sunspots": (
+        "model=autoregressive",
+        3.0,
+        None,
+        "292 gradient steps of 88 solver iterations each, on so few numbers that calls cost more than arithmetic",
+    ),
 }
 
 

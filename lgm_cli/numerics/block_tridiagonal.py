@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+DENSE = 128  # rows of a matrix that is factorised as a whole
+
 
 @dataclass(frozen=True)
 class Eliminated:
@@ -35,12 +37,11 @@ def eliminate(diagonal: Tensor, below: Tensor, right: Tensor) -> Eliminated:
     (2021) 299-306, for smoothers that are parallel over time. Differentiable.
     """
     n, dim = right.shape
+    if n == 1 or n * dim <= DENSE:
+        return _by_the_matrix(diagonal, below, right)
     factor = torch.linalg.cholesky(diagonal[::2])
     solved = torch.linalg.solve_triangular(factor, right[::2, :, None], upper=False)
     log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum()
-    if n == 1:
-        mean = torch.linalg.solve_triangular(factor.mT, solved, upper=True)
-        return Eliminated(mean[..., 0], torch.cholesky_inverse(factor), below, log_determinant)
     none = below.new_zeros(1, dim, dim)
     to_right = below[::2].mT if n % 2 == 0 else torch.cat([below[::2].mT, none])  # A_er; the last may have none
     to_left = torch.cat([none, below[1::2]])  # A_el; the first has none
@@ -81,6 +82,19 @@ def eliminate(diagonal: Tensor, below: Tensor, right: Tensor) -> Eliminated:
         _interleaved(s_right[:kept].mT, s_left[1:])[: n - 1],
         log_determinant + inner.log_determinant,
     )
+
+
+def _by_the_matrix(diagonal: Tensor, below: Tensor, right: Tensor) -> Eliminated:
+    """The same of the whole matrix, where that is small: its levels would be many calls on few numbers."""
+    n, dim = right.shape
+    lower = torch.diag_embed(below.permute(1, 2, 0), offset=-1)  # (D, D, n, n)
+    upper = torch.diag_embed(below.permute(2, 1, 0), offset=1)
+    whole = (torch.diag_embed(diagonal.permute(1, 2, 0)) + lower + upper).permute(2, 0, 3, 1)
+    factor = torch.linalg.cholesky(whole.reshape(n * dim, n * dim))
+    mean = torch.cholesky_solve(right.reshape(-1, 1), factor).view(n, dim)
+    inverse = torch.cholesky_inverse(factor).view(n, dim, n, dim)
+    own, after = (inverse.diagonal(offset=offset, dim1=0, dim2=2).permute(2, 0, 1) for offset in (0, -1))
+    return Eliminated(mean, own, after, 2 * factor.diagonal().log().sum())
 
 
 def _interleaved(first: Tensor, second: Tensor) -> Tensor:

@@ -109,6 +109,17 @@ class Recurrence:
             blocks[:, i] += carry
 
 
+def _reach(weight: Tensor, most: int, eps: float) -> int:
+    """The least k, in eighths of `most`, for which |W^k| is at most eps; `most` where none is smaller."""
+    part = max(1, most // 8)
+    step = power = torch.linalg.matrix_power(weight, part)
+    for reach in range(part, most, part):
+        if float(power.norm()) <= eps:
+            return reach
+        power = power @ step
+    return most
+
+
 def recurrence(weight: Tensor, steps: int) -> Recurrence:
     """The recurrence with W = weight, (d, d), for T = `steps` steps."""
     dim, eps = len(weight), torch.finfo(weight.dtype).eps
@@ -117,6 +128,8 @@ def recurrence(weight: Tensor, steps: int) -> Recurrence:
         power, reach = power @ power, 2 * reach
     small = 4 * dim <= DENSE
     length = 1 << int(math.log2(DENSE / dim)) if small else min(4 * reach, LONGEST)
+    if not small and reach < steps:  # a block is felt by fewer steps than the power of two
+        reach = _reach(weight, reach, eps)
     length = min(length, 1 << math.ceil(math.log2(max(1, steps))))
     reach, parts = min(reach, length), math.ceil(steps / length)
     end, within, across = torch.linalg.matrix_power(weight, length), None, None

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lgm_cli.numerics.band import multiply, slanted, squared
+from lgm_cli.numerics.band import BandProduct, multiply, slanted, squared
 from lgm_cli.posteriors.base import GaussianPosterior, PosteriorPrecision
 
 ROUNDING = 10  # errors of an entry of A, in units of eps (p + 1)
 
+MANY, ROWS = 4, 16  # order from which products are taken block by block of the band, and rows of a block, at least
 BLOCK = 32  # rows of a block of the factorisation, at least: smaller ones cost more calls than they save operations
 
 
@@ -47,12 +49,14 @@ class BandedPrecision(PosteriorPrecision):
         return torch.cat([prior[:1] + seen, prior[1:]])
 
     @cached_property
-    def _both_sides(self) -> Tensor:
-        """The band of A from its lowest to its highest diagonal, (2 p + 1, T)."""
-        return torch.cat([self.gram.flip(0), slanted(self.gram)[1:]])
+    def _product(self) -> Callable[[Tensor], Tensor]:
+        both = torch.cat([self.gram.flip(0), slanted(self.gram)[1:]])  # the band of A on both sides, (2 p + 1, T)
+        if self.order < MANY:
+            return lambda x: multiply(both, x, -self.order)
+        return BandProduct(both, max(self.order, ROWS))
 
     def matvec(self, x: Tensor) -> Tensor:
-        return multiply(self._both_sides, x, -self.order)
+        return self._product(x)
 
     def whiten(self, x: Tensor) -> Tensor:
         """F x."""

@@ -145,9 +145,8 @@ class ChainPrecision(PosteriorPrecision):
         if name == "jacobi":
             fits = self.dim * self.states <= BLOCK_ELEMENTS
             return BlockPreconditioner(chain.blocks()[0][None]) if fits else None
-        information = (chain.rows.mT * chain.mask.mean(0)) @ chain.rows
         start = chain.start_inverse.mT @ chain.start_inverse
-        return SteadyStatePreconditioner(chain.transition, start, information, self.steps)
+        return SteadyStatePreconditioner(chain.transition, start, chain.rows, chain.mask)
 
     def dense(self) -> Tensor:
         blocks, below = self.chain.blocks()

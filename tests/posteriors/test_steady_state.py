@@ -114,3 +114,43 @@ def test_it_is_a_constant_to_differentiation() -> None:
         found.append(torch.autograd.grad((x.sin() * b).sum(), (g, rows)))
     for exact, iterative in zip(*found, strict=True):
         torch.testing.assert_close(iterative, exact, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("steps", "dim", "hidden", "radius", "seen"),
+    [
+        (2, 2, 0.3, 0.9, 1.0), (40, 3, 0.3, 0.9, 1.0), (40, 3, 0.0, 0.9, 1.0), (9, 40, 0.3, 0.9, 1.0),
+        (30, 2, 0.3, 1.2, 0.0),
+    ],
+)  # fmt: skip
+def test_it_knows_what_the_precision_has_beside_it(
+    steps: int, dim: int, hidden: float, radius: float, seen: float
+) -> None:
+    """A = M + (A - M), of any number of right-hand sides, with observations of which all, some or none count."""
+    precision, found = of(chain(steps, dim, hidden=hidden, radius=radius, seen=seen))
+    assert found.rest is not None
+    matrix, root = precision.dense()[0], dense(found, "undo_shrink", steps * dim)
+    x, onto = torch.as_tensor(np.random.default_rng(6).normal(size=(2, 1, 5, steps * dim)))
+    expected = x @ (matrix - root @ root.mT)
+    close = {"rtol": 0, "atol": 1e-11 * float(matrix.norm())}
+    torch.testing.assert_close(found.rest(x, None), expected, **close)
+    before = onto.clone()
+    torch.testing.assert_close(found.rest(x, onto), onto + expected, **close)
+    torch.testing.assert_close(onto, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", [ConjugateGradient, Nesterov])
+@pytest.mark.parametrize("dim", [4, 40])
+def test_a_solve_by_what_the_precision_has_beside_it_is_that_by_its_products(
+    kind: type[ConjugateGradient], dim: int
+) -> None:
+    """Without derivatives, where A p comes of M p: as many steps, and the residual that is reported is the true one."""
+    precision, _ = of(chain(60, dim, hidden=0.3, radius=0.99, seen=0.3))
+    b = torch.as_tensor(np.random.default_rng(3).normal(size=(1, 3, 60 * dim)))
+    by_products = kind(5000, 1e-10).solve(precision, b)
+    with torch.no_grad():
+        found = kind(5000, 1e-10).solve(precision, b)
+    torch.testing.assert_close(found.iterations, by_products.iterations, rtol=0, atol=1)
+    residual = torch.linalg.vector_norm(b - precision.matvec(found.x), dim=-1) / torch.linalg.vector_norm(b, dim=-1)
+    torch.testing.assert_close(residual, found.residual, rtol=0, atol=1e-13)
+    torch.testing.assert_close(found.x, by_products.x, rtol=0, atol=1e-9 * float(by_products.x.abs().max()))

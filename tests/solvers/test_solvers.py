@@ -227,3 +227,6 @@ def test_a_denominator_of_zero_gives_zero_and_no_gradient() -> None:
     assert numerator.grad is not None and denominator.grad is not None
     assert numerator.grad.tolist() == [0.5, 0.0, 0.0]
     assert denominator.grad.tolist() == [-0.25, 0.0, 0.0]
+    for many in (1, 10_000):  # in as few calls, and in as little arithmetic, as there are
+        quotient = divide(numerator.detach().repeat(many), denominator.detach().repeat(many))
+        assert quotient.tolist() == [0.5, 0.0, 0.0] * many

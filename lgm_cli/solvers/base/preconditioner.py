@@ -18,9 +18,12 @@ class Preconditioner:
     """A preconditioner is a matrix M = L L^T near A, by linear maps of (N, R, D). This one is the identity.
 
     products: how many vectors were multiplied by A to make it.
+    rest: (x, y) -> y + (A - M) x, or (A - M) x where y is None, without derivatives, where that takes less than A x;
+    None elsewhere. A solver that knows M x has A x by it (Eisenstat, SIAM J. Sci. Stat. Comput. 2 (1981) 1-4).
     """
 
     products = 0
+    rest: Callable[[Tensor, Tensor | None], Tensor] | None = None
 
     def shrink(self, b: Tensor) -> Tensor:
         """L^-1 b."""
@@ -125,13 +128,16 @@ def constant_map(x: Tensor, apply: Map, transpose: Map) -> Tensor:
 class Scaled:
     """The preconditioned operator is L^-1 A L^-T; without a preconditioner, A itself.
 
-    L^-1 A L^-T y = L^-1 b has the solution x = L^-T y and the residual b - A x = L r.
+    L^-1 A L^-T y = L^-1 b has the solution x = L^-T y and the residual b - A x = L r. Where the preconditioner knows
+    A - M, the product is y + L^-1 (A - M) L^-T y.
     """
 
     def __init__(self, precision: Precision, by: Preconditioner) -> None:
-        self._precision, self._by, self.dim = precision, by, precision.dim
+        self._precision, self._rest, self.dim = precision, by.rest, precision.dim
         self.shrink, self.expand = by.shrink, by.expand
         self.undo_shrink, self.undo_expand = by.undo_shrink, by.undo_expand
 
     def matvec(self, y: Tensor) -> Tensor:
+        if self._rest is not None and not torch.is_grad_enabled():
+            return y + self.shrink(self._rest(self.expand(y), None))
         return self.shrink(self._precision.matvec(self.expand(y)))

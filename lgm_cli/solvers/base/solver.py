@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,6 +13,7 @@ from torch import Tensor
 AUTO_MAX_ITERATIONS = 100
 AUTO_TOLERANCE = 1e-2
 
+FEW = 4096  # numbers of a vector up to which calls cost more than arithmetic
 SHORT = 16  # coordinates of a vector up to which sums over them are written out
 
 
@@ -108,6 +110,8 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     The denominator is replaced before dividing: a where() on the quotient alone would leave NaN gradients.
     """
     if not (numerator.requires_grad or denominator.requires_grad):
+        if denominator.numel() <= FEW:
+            return numerator / denominator.masked_fill(denominator == 0, math.inf)
         # The same without vectors of bool, with which arithmetic takes several times as long.
         zero = torch.eq(denominator, 0, out=torch.empty_like(denominator))
         return numerator / (denominator + zero) * (1 - zero)
