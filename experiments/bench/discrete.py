@@ -39,7 +39,7 @@ COLUMNS, COMPONENTS, STATES = 20, 10, 8
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 LOOP = "a loop in NumPy"
 UNLIKE = (LOOP,)  # peers that are no measure of what compiled code takes
-LIMIT = {  # of a step, from its profile
+LIMIT = {  # what most of a step is
     "gaussian_mixture": "two products of (N, M) by (M, M) for each component",
     "hidden_markov": "passes over blocks of time, whose blocks are matrices of all states by all states",
 }
