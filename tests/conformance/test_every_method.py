@@ -289,7 +289,7 @@ def test_simulated_data_are_learned_as_well_as_their_truth_explains_them(model: 
     assert gain < 0
     enough = 0.1 * gain if noisy(method) else 0.0
     while gain < enough and made.steps < 200:
-        for _ in range(20):
+        for _ in range(10):
             step_or_retreat(made)
         gain = matrix.likelihood(made) - best
     assert gain >= enough

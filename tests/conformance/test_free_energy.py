@@ -163,7 +163,7 @@ def test_the_free_energy_that_is_shown_never_falls(pair: Pair) -> None:
     chunks = method.model.observations.chunks
     shift = sum(float((each.weight * each.take(scale.to(each.weight))).sum()) for each in chunks)
     method.update.measured, energies = True, []
-    for _ in range(8):
+    for _ in range(5):
         method.step()
         assert method.update.free_energy is not None
         energies.append(float(method.update.free_energy))
