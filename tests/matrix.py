@@ -60,8 +60,9 @@ def model_options(name: str, options: Mapping[str, Any]) -> Options:
 @cache
 def _drawn(name: str, options: tuple[tuple[str, Any], ...], points: int) -> tuple[dict[str, Any], Data]:
     settings = defaults("data/simulated") | {"num_points": points, "num_dimensions": DIMENSIONS, "hidden_share": 0.0}
-    settings |= {"latent_dim": 2, "factor_share": 0.7}
-    drawn = cases.build_model(name, model_options(name, dict(options))).simulate(settings)
+    own = model_options(name, dict(options))
+    settings |= {"latent_dim": 2, "factor_share": 0.7} | ({"offset_share": 0.1} if own.get("offset") else {})
+    drawn = cases.build_model(name, own).simulate(settings)
     drawn |= {"values": cases.with_gaps(drawn["values"], "masked")}
     table = load({}, lambda _: drawn)
     return drawn["truth"], Data(table, np.zeros(len(table.values), bool))
@@ -73,10 +74,14 @@ def data(name: str, options: Options | None = None, points: int = POINTS) -> Dat
 
 
 def bound(
-    name: str, options: Options | None = None, block_size: int | None = None, device: torch.device = cases.CPU
+    name: str,
+    options: Options | None = None,
+    block_size: int | None = None,
+    device: torch.device = cases.CPU,
+    points: int = POINTS,
 ) -> LatentVariableModel:
     model = cases.build_model(name, model_options(name, options or {}))
-    return cases.bind(model, data(name, options), block_size=block_size, device=device)
+    return cases.bind(model, data(name, options, points), block_size=block_size, device=device)
 
 
 def configuration(method: str, model: str, method_options: Options, options: Options, seed: int = 0) -> dict[str, Any]:
@@ -96,15 +101,16 @@ def build(
     options: Options | None = None,
     seed: int = 0,
     device: torch.device = cases.CPU,
+    points: int = POINTS,
 ) -> tuple[Method, dict[str, Any]]:
     """As a run builds it, and what was chosen for what was left open. UserError where it is refused."""
     config = configuration(method, model, method_options or {}, options or {}, seed)
     if method == "auto":
         config["method"]["among"] = {word: configuration(word, model, {}, options or {}, seed) for word in AMONG}
-        made = bound(model, options, device=device)
+        made = bound(model, options, device=device, points=points)
         config, _ = cheaper.decided(config, made, made.start(0))
-    size = auto.block_size(config, data(model, options).layout[0])
-    made = bound(model, options, size, device)
+    size = auto.block_size(config, data(model, options, points).layout[0])
+    made = bound(model, options, size, device, points)
     return auto.method(config, made, made.start(0))
 
 

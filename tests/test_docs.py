@@ -18,6 +18,8 @@ from lgm_cli.command import apply, choices, resume
 from lgm_cli.command.cli import main
 from lgm_cli.command.rules import check
 from lgm_cli.evaluation import evaluator
+from lgm_cli.methods.m_steps.closed_form import ClosedForm
+from lgm_cli.methods.m_steps.gradient import Gradient
 from lgm_cli.models.base.tuning import ACCURATE
 from lgm_cli.results import run_folder
 from lgm_cli.run import auto, stopping
@@ -130,14 +132,14 @@ def test_the_table_of_choices_is_complete(group: str) -> None:
 def test_the_numbers_are_those_of_the_program() -> None:
     """What the README says of limits and defaults, number by number."""
     page = " ".join(text("README.md").split())
-    steps, operations = auto.MAX_STEPS, (evaluator.SUBSET_OPERATIONS, evaluator.EXACT_OPERATIONS)
+    operations = (evaluator.SUBSET_OPERATIONS, evaluator.EXACT_OPERATIONS)
     subset, exact = (f"{number:.0e}".replace("+", "") for number in operations)
     for said in (
         f"`tolerance` ({choices.keys('config')['tolerance'].default:g} nats per entry)",
         f"after at least {stopping.MINIMUM_STEPS} steps and with at least {stopping.MINIMUM_POINTS} evaluations",
         f"more than {stopping.WORSE} nats per entry below the start",
-        f"({steps['closed_form']} for `em` and its variants, {auto.MAX_BATCH_STEPS} where these take minibatches, "
-        f"{steps['gradient']} for `gradient_em` and `unroll`)",
+        f"({ClosedForm.most_steps} for `em` and its variants, {auto.MAX_BATCH_STEPS} where these take minibatches, "
+        f"{Gradient.most_steps} for `gradient_em` and `unroll`)",
         f"`model.noise_floor` ({choices.keys('model/factor_analysis')['noise_floor'].default})",
         f"more than {subset} operations",
         f"up to {exact} operations",

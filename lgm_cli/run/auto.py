@@ -24,7 +24,7 @@ from lgm_cli.run.meaning import (
 )
 from lgm_cli.run.updates import asked, leaves_open
 
-MAX_STEPS = {"auto": 5000, "closed_form": 2000, "gradient": 5000, "ascent": 2000, "conditional": 2000}
+MAX_STEPS = 5000  # of a method whose update is still open; of others, their M-step says it
 MAX_BATCH_STEPS = 20_000  # of closed-form steps over a minibatch each
 RETREATS = 4  # from steps that led astray, where their size was left open
 FEW_BLOCKS = 8  # up to so many blocks every step uses all data points
@@ -40,7 +40,10 @@ def max_steps(config: Mapping[str, Any]) -> int:
     given, options = config["max_steps"], config["method"]
     if given != "auto":
         return given
-    return MAX_BATCH_STEPS if _batched(options) else MAX_STEPS[asked(options)]
+    if _batched(options):
+        return MAX_BATCH_STEPS
+    word = asked(options)
+    return MAX_STEPS if word == "auto" else class_of("methods.m_steps", word).most_steps
 
 
 def block_size(config: Mapping[str, Any], points: int) -> int | None:

@@ -202,15 +202,15 @@ class Learner:
         return None
 
     def _look_around(self) -> Scores | None:
-        """Where steps gain nothing any more, better parameters near by, which the method then goes on from, and their
-        scores; None where there are none, or where a look costs too much. It is a part of learning, on the clock."""
+        """Where steps gain nothing any more: better parameters near by, which the method goes on from, and their
+        scores; None where there are none, a look costs too much, or steps led back from the last. On the clock."""
         model, tolerance = self.evaluator.model, self.convergence.tolerance
-        if self.evaluator.sampled or self.evaluator.iterative:
+        if self.evaluator.sampled or self.evaluator.iterative or self.convergence.fell_back():
             return None
         if model.exact_bytes(gradient=True) > available_memory(model.observations.device):
             return None
-        begun, step = time.perf_counter(), self.method.steps
-        found = higher_nearby(model, self.method.parameters, tolerance, self.evaluator.seed, step)
+        begun = time.perf_counter()
+        found = higher_nearby(model, self.method.parameters, tolerance, self.evaluator.seed, self.method.steps)
         self.seconds += time.perf_counter() - begun
         return None if found is None else self._go_on_from(found, "parameters near by")
 

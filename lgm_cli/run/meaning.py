@@ -29,7 +29,11 @@ def refuse_what_has_no_meaning(options: Mapping[str, Any], model: LatentVariable
         )
     if options["posterior"] == "monte_carlo" and not model.has_system:
         unrolled = options["update"] == "gradient" or leaves_open(options)
-        mend = "use method=em, method=auto or method=gradient_em" if unrolled else "use method.posterior=drawn"
+        mend = (
+            "use method=em, method=auto or method=gradient_em"
+            if unrolled
+            else "leave method.posterior out, or use method=em"
+        )
         raise UserError(f"model={name} has no linear system that a solver could be unrolled on", mend)
     if statistics == "settling" and not model.averages:
         raise UserError(

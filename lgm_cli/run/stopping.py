@@ -80,6 +80,13 @@ class Convergence:
         gain, error = self._gain(max(now / 2, self.restarted))
         return abs(gain) + 2 * error < self.tolerance and self.settled()
 
+    def fell_back(self) -> bool:
+        """Whether steps led down from the better parameters that they were last given, to no more than was reached
+        before: the method has fixed points of its own, which no maximum of the likelihood is."""
+        if self.restarted not in self.steps or (place := self.steps.index(self.restarted)) == 0:
+            return False
+        return self.values[-1] < min(self.values[place], self.values[place - 1] + self.tolerance)
+
     def should_anneal(self) -> bool:
         now = self.steps[-1]
         if now < MINIMUM_STEPS or now < self.annealed * ANNEAL_RATIO:

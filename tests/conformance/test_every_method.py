@@ -256,3 +256,40 @@ def test_an_ascent_to_the_end_is_a_step_of_em(name: str, model: str) -> None:
     assert reached <= lowest + allowed
     if not bound.expanded:
         assert reached >= lowest - allowed
+
+
+# What was simulated ----------------------------------------------------------------------------------------------
+
+MANY = 400  # data points
+
+
+def noisy(method: str) -> bool:
+    return _word(method, "posterior") != "exact" or _word(method, "statistics") == "running"
+
+
+# Beside em, of which test_every_model.py asks more. The likelihood of a model with a `settled_gain` rises with the
+# logarithm of the steps: too slowly, where they are noisy, for a test.
+QUICK = [
+    (model, method)
+    for method in ("gradient_em", "online_em", "unroll")
+    for model in matrix.MODELS
+    if matrix.is_allowed(method, model) and not (noisy(method) and matrix.bound(model).settled_gain)
+]
+
+
+@pytest.mark.parametrize(("model", "method"), QUICK)
+def test_simulated_data_are_learned_as_well_as_their_truth_explains_them(model: str, method: str) -> None:
+    """The likelihood of the true parameters is reached or passed; by noisy steps, nine tenths of the way from the start
+    to it."""
+    made, _ = matrix.build(method, model, points=MANY)
+    table = matrix.data(model, points=MANY).table
+    truth = {name: torch.as_tensor(value) for name, value in table.truth.items()}
+    best = float(cases.log_likelihood(made.model, made.model.restore(truth)))
+    gain = matrix.likelihood(made) - best
+    assert gain < 0
+    enough = 0.1 * gain if noisy(method) else 0.0
+    while gain < enough and made.steps < 200:
+        for _ in range(10):
+            step_or_retreat(made)
+        gain = matrix.likelihood(made) - best
+    assert gain >= enough

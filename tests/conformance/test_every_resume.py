@@ -87,7 +87,7 @@ def test_a_method_goes_on_bit_for_bit_from_its_state(pair: Pair) -> None:
     except UserError:
         return  # test_a_method_learns_or_is_refused_with_a_mend_that_works
     again, resumed = (matrix.build(name, model, given, options)[0] for _ in range(2))
-    steps = chosen.get("first_update", 0) + 3
+    steps = chosen.get("first_update", 0) + 2
     for method in (whole, again):
         for _ in range(steps):
             step_or_retreat(method)

@@ -210,3 +210,18 @@ def test_what_is_not_finite_or_clearly_worse_than_the_start_has_diverged(value: 
     rule.add(0, -1.5)
     rule.add(1, 3.0)
     assert rule.diverged(value) is expected
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"), [(-1.0, True), (-1.00005, True), (-0.9995, False), (-0.4, False)], ids=str
+)
+def test_steps_that_lead_back_from_better_parameters_are_seen(after: float, expected: bool) -> None:
+    """Down from -0.5, to which they were moved from -1: to -1 again, or to more."""
+    rule = Convergence(TOLERANCE)
+    rule.add(30, -1.0)
+    rule.add(40, -1.0)
+    assert not rule.fell_back()
+    rule.restart(-0.5)
+    for step in range(41, 90):
+        rule.add(step, after)
+    assert rule.fell_back() is expected

@@ -37,6 +37,8 @@ class Gradient(MStep):
     The loss is per observed entry and column, so that a column's gradient does not depend on how much data there is.
     """
 
+    most_steps = 5000
+
     def __init__(
         self, model: LatentVariableModel, parameters: Parameters, optimizer: str, learning_rate: float,
         betas: tuple[float, float] | None = None, retreats: int = 0,

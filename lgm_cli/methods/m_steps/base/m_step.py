@@ -16,6 +16,7 @@ class MStep(ABC):
     """New parameters from the posteriors of one step."""
 
     parameters: Parameters
+    most_steps = 2000  # of a run whose max_steps is left open
     parts = 1  # E-steps of a step: `apply` is called after each
     held: tuple[str, ...] = ()  # parameters to leave as they are
     has_free_energy = False  # whether `free_energy` can be known, given posteriors that have an entropy
