@@ -78,7 +78,7 @@ def method(
     blocks, (per_step, batch) = len(observations.blocks), _batch(config, options, model)
     chosen["batch_size"] = batch
     if options["posterior"] != "monte_carlo" or not model.standard_prior:  # judged by exact posteriors alone
-        refuse_what_does_not_fit(model, gradient or "either" in options)
+        refuse_what_does_not_fit(model, gradient)
     given: dict[str, Any] = options | {
         "model": model, "parameters": parameters, "seed": config["seed"], "blocks_per_step": per_step,
     }  # fmt: skip
