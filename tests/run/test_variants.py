@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from experiments.in_process import counted_run
 from lgm_cli.command.cli import main
 from lgm_cli.data.base.data import Data
 from lgm_cli.errors import UserError
@@ -243,6 +244,25 @@ def test_what_ecme_climbs_is_the_likelihood_and_its_gradient(sparse: bool) -> No
     sum(terms).backward()
     for name, gradient in cases.exact_gradient(model, parameters).items():
         torch.testing.assert_close(parameters[name].grad, -gradient, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_one_pass_of_online_em_is_near_the_maximum_that_em_takes_four_for() -> None:
+    """100,000 data points in batches of 1,000: within 0.001 nats per entry. Averages of parameters are no better."""
+    size = ["data.num_points=100000", "data.num_dimensions=50", "data.latent_dim=5", "data.test_fraction=0"]
+    model = ["model=factor_analysis", "model.latent_dim=5", "model.offset=false", "data=simulated", *size]
+    _, em = counted_run([*model, "method=em", "max_steps=10"])
+    best = max(row["train_log_likelihood"] for row in em)
+    gaps = {}
+    for average in ("statistics", "parameters"):
+        batch = ["method.batch_size=1000", f"method.average={average}", "max_steps=100", "eval_every=100"]
+        _, rows = counted_run([*model, "method=online_em", *batch])
+        assert rows[-1]["passes"] == pytest.approx(1.0)
+        gaps[average] = best - rows[-1]["train_log_likelihood"]
+    assert gaps["statistics"] < 1e-3
+    assert gaps["statistics"] < gaps["parameters"]
+    passes = next(row["passes"] for row in em if row["train_log_likelihood"] > best - 1e-3)
+    assert passes >= 4
 
 
 # From the command line -------------------------------------------------------------------------------------------
