@@ -65,6 +65,7 @@ class GaussianMixture(Mixture):
         self.prior_weights, self.prior_covariance = prior_weights, prior_covariance
         self.num_components = num_components if isinstance(num_components, int) else 0  # auto: as many as classes
         self.covariance, self.noise_floor = covariance, noise_floor
+        self.in_common = ("covariances",) if covariance == "tied" else ()
 
     def check(self, data: Data) -> None:
         super().check(data)
@@ -187,11 +188,7 @@ class GaussianMixture(Mixture):
         return mean.numpy(), self.implied_covariance(exported).diagonal().sqrt().numpy()
 
     def canonical(self, parameters: Parameters) -> Parameters:
-        order = self.order(parameters["weights"])
-        return {
-            name: value if self.covariance == "tied" and name == "covariances" else value[order]
-            for name, value in parameters.items()
-        }
+        return self.reordered(parameters, self.order(parameters["weights"]))
 
     # Costs -----------------------------------------------------------------------------------------------------
 

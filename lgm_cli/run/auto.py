@@ -9,6 +9,7 @@ from typing import Any
 
 from lgm_cli.methods.acceleration import AcceleratedMethod
 from lgm_cli.methods.e_steps.base.e_step import EStep
+from lgm_cli.methods.e_steps.base.first_split import first_split
 from lgm_cli.methods.m_steps.base.m_step import MStep
 from lgm_cli.methods.method import Method
 from lgm_cli.methods.statistics.base.sums import Sums
@@ -33,6 +34,8 @@ BATCHES = {"running": 20, "replaced": 10}  # to pass through the data, where sta
 COLUMN_SAMPLES = 512  # posterior samples behind a column's gradient, at least, in steps over all data points
 MOST_SAMPLES = 10
 GROWTH = 2  # of the samples of method=unroll in closed form, where their statistics are not averaged instead
+WARM = 0.5  # inverse temperature at first, of models without components
+JUST_BELOW = 0.95  # of the inverse temperature at which components come apart
 LEARNING_RATE = {"adam": 0.55, "rmsprop": 0.1, "adagrad": 0.5, "sgd": 1.0}  # times dim^-0.95
 
 
@@ -81,7 +84,7 @@ def method(
     blocks, (per_step, batch) = len(observations.blocks), _batch(config, options, model)
     chosen["batch_size"] = batch
     if options["posterior"] != "monte_carlo" or not model.standard_prior:  # judged by exact posteriors alone
-        refuse_what_does_not_fit(model, gradient or "either" in options)
+        refuse_what_does_not_fit(model, gradient)
     given: dict[str, Any] = options | {
         "model": model, "parameters": parameters, "seed": config["seed"], "blocks_per_step": per_step,
     }  # fmt: skip
@@ -115,6 +118,12 @@ def method(
     if "hold" in options:
         names = named_parameters(options["hold"], "hold", model.held_when_tempered, parameters)
         given["hold"] = chosen["hold"] = names
+        if options["inverse_temperature"] == "auto":
+            alike = model.alike(parameters)
+            beta = WARM if alike is None else JUST_BELOW * first_split(model, alike, names, config["seed"])
+            chosen["inverse_temperature"] = min(1.0, beta)
+            if alike is not None and beta < 1:  # or else they would stay alike
+                given["parameters"] = parameters = alike
     given |= {key: value for key, value in chosen.items() if key in options}
     e_step: EStep = _made("methods.e_steps", options["posterior"], given)
     if not gradient:

@@ -90,7 +90,7 @@ def test_starts_of_em_cost_no_more_than_the_annealed_run() -> None:
     assert rows[1]["runs"] == 1 or rows[1]["seconds"] <= rows[2]["seconds"]
     assert rows[1]["log_likelihood"] >= rows[0]["log_likelihood"]
     text = starts.table(pd.DataFrame(rows))
-    assert "| bernoulli_mixture, lsat6, K=3 | annealed_em | 1 |" in text
+    assert "| bernoulli_mixture, lsat6, K=3 | annealed_em | 1 | 1 |" in text
 
 
 def test_a_table_is_put_between_its_marks(tmp_path: Path) -> None:

@@ -61,6 +61,9 @@ class Toy(ABC):
     def prior_nats(self, parameters: Tensors) -> float:
         return 0.0
 
+    def dealt_anew(self, parameters: Tensors, held: tuple[str, ...], draw: torch.Generator) -> Tensors:
+        return parameters
+
     def free_energy(self, parameters: Tensors, statistics: Tensors) -> Tensor | None:
         if "entropy" not in statistics:
             return None

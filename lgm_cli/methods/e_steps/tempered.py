@@ -23,8 +23,8 @@ class Tempered(Exact):
 
     At a fixed beta each step raises  F_beta = E log p(y, z) + H / beta  (Ueda & Nakano, Neural Networks 11 (1998)
     271-282). A stage ends when a step raises it by less than 1e-5 nats per data point, or after `stage_steps` steps.
-    Then the parameters are moved a little at random, keyed to the seed and the stage, since components that have merged
-    are at a stationary point and stay there.
+    Then components that have merged are dealt anew, and the parameters are moved a little at random, keyed to the seed
+    and the stage, since components that have merged are at a stationary point and stay there.
 
     hold: parameters that stay at their starting values while beta < 1. Covariances that are learned too keep components
     merged at every beta < 1: a small difference of means grows by beta S Sigma_c^-1 a step, and there Sigma_c = S.
@@ -71,9 +71,10 @@ class Tempered(Exact):
             m_step.move(self._moved(m_step.parameters))
 
     def _moved(self, parameters: Parameters) -> Parameters:
-        """Parameters near by, the held ones as they are."""
+        """Parameters near by; the held ones are those of the component."""
         draw = generator(self.seed, "move of a stage", self.stage)
         with torch.no_grad():
+            parameters = self.model.dealt_anew(parameters, self.hold, draw)
             free = {
                 name: value + MOVED * torch.randn(value.shape, generator=draw, dtype=torch.float64).to(value)
                 for name, value in self.model.free(parameters).items()

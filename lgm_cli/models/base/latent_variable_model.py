@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import KINDS, Table
@@ -124,6 +124,16 @@ class LatentVariableModel(ABC):
 
     pictures: ClassVar[tuple[str, ...]] = ()  # its own, as modules of lgm_cli/report
     held_when_tempered: ClassVar[tuple[str, ...]] = ()  # parameters that method=annealed_em leaves until the end
+
+    def alike(self, parameters: Parameters) -> Parameters | None:
+        """Parameters whose components are all alike, from which method=annealed_em begins; None where it begins from
+        the start, since there are no components or what is known of them tells them apart."""
+        return None
+
+    def dealt_anew(self, parameters: Parameters, held: tuple[str, ...], draw: Generator) -> Parameters:
+        """What method=annealed_em goes on from at the next temperature: the same distribution of the data, in which
+        components that are alike may stand elsewhere. held: parameters that it does not change."""
+        return parameters
 
     # Hooks of `lgm-run apply=RUN_DIR`, which works on new data with the parameters of a finished run:
 

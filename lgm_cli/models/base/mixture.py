@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -20,6 +21,8 @@ from lgm_cli.numerics.k_means import k_means, nearest
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.responsibilities import Responsibilities
 
+MERGED = 0.05  # in free coordinates: components that differ by less are one, until they come apart
+
 
 class Mixture(LatentVariableModel):
     """k_n ~ weights,  y_n | k_n ~ a distribution of a family of lgm_cli/models/families.
@@ -32,6 +35,7 @@ class Mixture(LatentVariableModel):
     num_components: int
     prior_weights: float  # imaginary data points of each component
     family: Any  # once it is bound
+    in_common: tuple[str, ...] = ()  # parameters that all components share
     start_numbers: ClassVar[int]  # of the table's, of which a start is drawn; of a larger table, of some rows
 
     def check(self, data: Data) -> None:
@@ -103,6 +107,48 @@ class Mixture(LatentVariableModel):
         weights, entropy = posterior.responsibilities, posterior.entropy()
         found = posterior.emissions.statistics(weights) | {"components": weights.sum(0)}
         return found if entropy is None else found | {"entropy": entropy.sum()}
+
+    def alike(self, parameters: Parameters) -> Parameters | None:
+        """All components have the average of those given, and the same weight."""
+        if self.observations.class_names:
+            return None
+        weights = parameters["weights"]
+        average = {
+            name: value
+            if name in self.in_common
+            else torch.einsum("k,k...->...", weights, value).expand_as(value).contiguous()
+            for name, value in parameters.items()
+        }
+        return average | {"weights": torch.full_like(weights, 1 / len(weights))}
+
+    def dealt_anew(self, parameters: Parameters, held: tuple[str, ...], draw: Generator) -> Parameters:
+        """Of components that are alike, all but one are spare. They are dealt at random, as evenly as can be, among the
+        different ones, and share the weight there, so that any of these may come apart: of components that stayed
+        where they are, one place would have too many of them and another none to spare.
+        Cf. Rose, Proc. IEEE 86 (1998) 2210-2239, section II."""
+        if self.observations.class_names:
+            return parameters
+        weights, free = parameters["weights"], self.free(parameters)
+        k = len(weights)
+        told_by = [value for name, value in free.items() if name not in ("weights", *self.in_common, *held)]
+        if not told_by:
+            return parameters
+        flat = torch.cat([value.reshape(k, -1) for value in told_by], 1).double().cpu()
+        near = (torch.cdist(flat, flat, p=math.inf) < MERGED).double()
+        for _ in range(k.bit_length()):  # those of one group are joined by a chain of near ones
+            near = ((near @ near) > 0).double()
+        group = near.argmax(1)  # the number of its first member
+        places = group.unique()
+        spare = places[torch.randperm(len(places), generator=draw)].repeat(k // len(places))
+        group_of = torch.cat([places, spare])[:k]
+        inside, own = (group[None] == group_of[:, None]), weights.cpu().double()
+        heaviest = torch.where(inside, own, -1.0).argmax(1)
+        shared = (inside * own).sum(1) / (group_of[:, None] == group_of[None]).sum(1)
+        return self.reordered(parameters, heaviest.to(weights.device)) | {"weights": shared.to(weights)}
+
+    def reordered(self, parameters: Parameters, order: Tensor) -> Parameters:
+        """Components in this order, (K,) of their numbers."""
+        return {name: value if name in self.in_common else value[order] for name, value in parameters.items()}
 
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         component = torch.special.xlogy(statistics["components"], parameters["weights"]).sum()

@@ -162,8 +162,7 @@ class WholeMixture(Mixture):
         return np.zeros(columns), np.ones(columns)
 
     def canonical(self, parameters: Parameters) -> Parameters:
-        order = self.order(parameters["weights"])
-        return {name: value[order] for name, value in parameters.items()}
+        return self.reordered(parameters, self.order(parameters["weights"]))
 
     # Costs -----------------------------------------------------------------------------------------------------
 
