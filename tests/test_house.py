@@ -59,7 +59,7 @@ CHOICES = {
     "methods/statistics": ("method", "statistics"),
     "methods/m_steps": ("method", "update"),
 }
-LONGEST = 350  # lines of a module
+LONGEST, SHORTEST = 350, 15  # lines of a module
 DEFAULTS = {"statistics": "fresh"}  # of a YAML that does not name one
 
 
@@ -158,6 +158,17 @@ def test_a_file_in_a_folder_of_choices_is_a_word_of_a_yaml(folder: str, where: t
 def test_no_module_is_long() -> None:
     long = {name_of(path) for path in MODULES if len(path.read_text(encoding="utf-8").splitlines()) > LONGEST}
     assert not long, "a coherent part goes to base/ or parts/"
+
+
+def test_no_module_is_a_few_lines() -> None:
+    """But for data sets, each a word of a YAML, and what Python asks for by name."""
+    named = re.compile(r"(data\.\w+|.*__main__)")
+    short = {
+        name_of(path)
+        for path in MODULES
+        if path.stem != "__init__" and len(path.read_text(encoding="utf-8").splitlines()) < SHORTEST
+    }
+    assert not {name for name in short if not named.fullmatch(name)}, "it goes to the module that uses it"
 
 
 def test_the_rules_are_about_modules_that_exist() -> None:

@@ -30,9 +30,8 @@ from lgm_cli.methods.m_steps.gradient import Gradient
 from lgm_cli.methods.method import Method, StepInfo
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.factor_analysis import FactorAnalysis
-from lgm_cli.numerics.symmetric import TILE
 from lgm_cli.observations.blocks import observe
-from lgm_cli.posteriors.dense import DensePrecision
+from lgm_cli.posteriors.dense import TILE, DensePrecision
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
 
 POINTS, SAMPLES, ITERATIONS = 200, 10, 20

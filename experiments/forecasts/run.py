@@ -7,9 +7,7 @@ NAME=LGM_RUN: a version's name in the table and its program; by default new=, th
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from statsmodels.datasets import co2, macrodata
+
+from experiments.whole_process import run_in
 
 HERE = Path(__file__).parent
 INTERVAL = 1.6448536  # standard deviations either side of 90%
@@ -51,9 +51,7 @@ def cases(folder: Path) -> dict[str, list[str]]:
 
 def measured(program: str, arguments: list[str], folder: Path) -> dict[str, object]:
     """Train log-likelihood, and forecasts of the steps that were hidden at the end."""
-    command = [program, *arguments, "method=em", "data.test_fraction=0", f"hydra.run.dir={folder}"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    last = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    last = run_in(folder, *arguments, "method=em", "data.test_fraction=0", program=(program,), quiet=True)
     given = pd.read_csv(folder / "predictions.csv")
     error = (given["true"] - given["mean"]).abs()
     return {

@@ -15,15 +15,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from report import Run, assess, draw, write
+
+from experiments.whole_process import on_threads, run_in
 
 SEED = 0
 GRID = {  # share of the variance: batch sizes, and for each its learning rates
@@ -75,13 +74,11 @@ def execute(run: Run, share: float, arguments: argparse.Namespace, folder: Path)
     latent = (f"model.latent_dim={arguments.latent_dim}", "model.offset=false")
     data = [f"data.{key}={value}" for key, value in problem(arguments, share).items() if key != "name"]
     limits = (f"max_seconds={arguments.max_seconds:g}", f"eval_every={arguments.eval_every}", "save_posterior=false")
-    where = (f"seed={SEED}", f"device.threads={arguments.threads}", f"hydra.run.dir='{folder}'")
+    where = (f"seed={SEED}", f"device.threads={arguments.threads}")
     command = ["model=factor_analysis", *latent, "data=simulated", *data, *run.overrides, *limits, *where]
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(arguments.threads))
     print(f"\nfactor_share={share:g}: {run.kind}, {run.setting}", flush=True)
-    done = subprocess.run([sys.executable, "-m", "lgm_cli", *command], env=os.environ | threads)
-    if done.returncode not in (0, 1) or not summary.exists():  # 1: it diverged, which is a result
-        raise SystemExit(f"the run in {folder} ended with exit code {done.returncode}")
+    if run_in(folder, *command, environment=on_threads(arguments.threads))["status"] == "interrupted":
+        raise SystemExit(f"the run in {folder} was interrupted")
 
 
 def parse() -> argparse.Namespace:

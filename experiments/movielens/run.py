@@ -15,10 +15,7 @@ import argparse
 import importlib
 import importlib.util
 import itertools
-import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -30,6 +27,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from experiments.whole_process import on_threads, run_in
 from lgm_cli.data.base.baselines import baseline_rmse
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.load import load
@@ -57,9 +55,7 @@ def learn(method: str, seed: int, threads: int, folder: Path) -> dict[str, Any]:
         f"data.test_fraction={TEST_FRACTION}",
         f"seed={seed}",
     )
-    command = [sys.executable, "-m", "lgm_cli", *overrides, f"device.threads={threads}", f"hydra.run.dir={folder}"]
-    subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
-    summary = pd.read_json(folder / "summary.json", typ="series")
+    summary = run_in(folder, *overrides, f"device.threads={threads}", environment=on_threads(threads))
     predictions = pd.read_csv(folder / "predictions.csv")
     error = predictions["true"] - predictions["mean"]
     width = NormalDist().inv_cdf(0.95) * predictions["standard_deviation"]

@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 from statistics import NormalDist
@@ -29,6 +26,7 @@ from fista import Solution, fista
 from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 
+from experiments.whole_process import on_threads, run_in
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.load import load
 from lgm_cli.models.sparse_bayes import bands_of, basis_of, group_of, operator_of
@@ -48,10 +46,10 @@ NAMES = (ZERO, L1, GROUPED, BAYES)
 
 def command(overrides: list[str], threads: int, folder: Path) -> float:
     """Run `lgm-run experiment=mri`; the seconds it took, its start included."""
-    arguments = ["experiment=mri", *overrides, "device=cpu", f"device.threads={threads}", f"hydra.run.dir='{folder}'"]
     begun = time.perf_counter()
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    subprocess.run([sys.executable, "-m", "lgm_cli", *arguments], check=True, env=environment)
+    run_in(
+        folder, "experiment=mri", *overrides, "device=cpu", f"device.threads={threads}", environment=on_threads(threads)
+    )
     return time.perf_counter() - begun
 
 

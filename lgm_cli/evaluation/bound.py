@@ -13,8 +13,7 @@ from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIss
 from lgm_cli.evaluation.memory import available_memory
 from lgm_cli.evaluation.subset import select_points
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
-from lgm_cli.models.base.parameters import Parameters, sound
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Parameters, Statistics, sound
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.costs import exact_parts

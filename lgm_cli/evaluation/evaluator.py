@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from lgm_cli.data.base.data import Data
-from lgm_cli.evaluation.entries import EntriesByPoint
 from lgm_cli.evaluation.subset import needs_iterations, select_points
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Reference
 from lgm_cli.models.base.parameters import Parameters
@@ -44,6 +43,23 @@ class Scores:
     def objective(self) -> float:
         """What learning raises: the log-likelihood and, where there is a prior, the log prior, per entry."""
         return self.train_log_likelihood + (self.own.get(LOG_PRIOR) or 0.0)
+
+
+class EntriesByPoint:
+    """Entries sorted by data point, looked up for a group of data points."""
+
+    def __init__(self, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> None:
+        self.starts = np.searchsorted(rows, np.arange(shape[0] + 1))
+        self.lengths = np.diff(self.starts)
+        self.columns = columns
+
+    def of(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Columns and positions (n, t), padded with column 0 at position -1."""
+        lengths = self.lengths[points]
+        width = int(lengths.max(initial=0))
+        offset = np.arange(width)
+        position = np.where(offset < lengths[:, None], self.starts[points][:, None] + offset, -1)
+        return np.where(position >= 0, self.columns[position] if len(self.columns) else 0, 0), position
 
 
 class Evaluator:

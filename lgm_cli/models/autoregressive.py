@@ -15,9 +15,8 @@ from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel, refuse_a_temperature
-from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.base.predictive import Predictive
-from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.base.tuning import ACCURATE, Tuning
 from lgm_cli.models.parts.autoregressive_maximisation import (
     Windows,

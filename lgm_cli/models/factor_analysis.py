@@ -16,18 +16,15 @@ from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.linear_gaussian_model import LinearGaussianModel
-from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.base.tuning import Tuning
-from lgm_cli.models.parts.factor_analysis_prior import imagined_sums
 from lgm_cli.models.parts.factor_analysis_simulation import simulated_factors
 from lgm_cli.models.parts.factor_analysis_start import INITIAL_OFFSET_SHARE, PAIRED_COLUMNS, correlations, shared_axes
-from lgm_cli.models.parts.factor_analysis_sums import add_sparse_sums, add_sums, no_sums, residual_squares
+from lgm_cli.models.parts.factor_analysis_sums import add_sums, imagined_sums, no_sums, residual_squares
 from lgm_cli.models.parts.factor_analysis_units import exported, principal, restored
 from lgm_cli.models.parts.factor_analysis_warnings import heywood_case, not_identified
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
-from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.base import Frame
 from lgm_cli.posteriors.costs import sparse_part_size
 from lgm_cli.posteriors.dense import DensePosterior
@@ -190,10 +187,7 @@ class FactorAnalysis(LinearGaussianModel):
         entropy = posterior.entropy()
         if not total:
             total = no_sums(posterior.mean, self.observations.shape[1], self.dim + 1, entropy is not None)
-        if isinstance(chunk, SparseRows):
-            add_sparse_sums(total, chunk, posterior, self.latent_dim)
-        else:
-            add_sums(total, chunk, posterior, self.latent_dim)
+        add_sums(total, chunk, posterior, self.latent_dim)
         if entropy is not None:
             total["entropy"] += entropy.sum()
         return total

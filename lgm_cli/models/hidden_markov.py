@@ -16,8 +16,7 @@ from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.naming import fewer_than_classes, named
-from lgm_cli.models.base.parameters import Parameters
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Parameters, Statistics
 from lgm_cli.models.base.tuning import Tuning
 from lgm_cli.models.families.categories import above_floor, centred_logs, shares
 from lgm_cli.models.families.mixed import Mixed

@@ -15,8 +15,7 @@ from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.linear_gaussian_model import LinearGaussianModel
-from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.base.tuning import ACCURATE, Tuning
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk

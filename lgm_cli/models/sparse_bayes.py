@@ -15,9 +15,8 @@ from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_variable_model import Posterior, Reference
-from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.models.base.parameters import Parameters, Statistics
 from lgm_cli.models.base.predictive import Predictive
-from lgm_cli.models.base.statistics import Statistics
 from lgm_cli.models.base.tuning import Tuning
 from lgm_cli.models.parts.signal_dictionary import bands_of, basis_of, column_norms, group_of, operator_of, side_of
 from lgm_cli.models.parts.sparse_bayes_costs import SignalCosts

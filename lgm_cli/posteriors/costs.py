@@ -15,7 +15,7 @@ SPARSE_SUMS = 4  # copies of the matrices of all columns
 def exact_part_size(chunk: Chunk, dim: int) -> int:
     """How many data points to factorise at once; sparse rows are never split, and hold as many as fit."""
     if chunk.index is not None and chunk.index.dim() == 1:
-        return max(EXACT_PARTS, EXACT_ELEMENTS // (4 * dim * len(chunk.index)))  # they share one factorisation
+        return max(EXACT_PARTS, EXACT_ELEMENTS // (4 * dim * max(1, len(chunk.index))))  # they share one factorisation
     width = chunk.width
     each = width * dim + (min(width, dim) + 1) ** 2 + (dim + 1) ** 2 // 2
     if chunk.index is not None:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.linalg import LinAlgError  # pyright: ignore[reportAttributeAccessIssue]
 
-from lgm_cli.numerics.symmetric import symmetric_product
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.operators.base import LinearOperator
 from lgm_cli.posteriors.base import GaussianPosterior, PosteriorPrecision
+
+TILE = 192  # below this, one full product is faster than the tiles of a symmetric one
 
 
 class DensePrecision(PosteriorPrecision):
@@ -209,3 +210,29 @@ class _QuadraticForm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (image,) = ctx.saved_tensors
         return 2 * grad[..., None] * image, None
+
+
+def symmetric_product(x: Tensor) -> Tensor:
+    """x^T x of (..., m, D), lower triangle only (above it, zeros or the true values): what a Cholesky factorisation
+    reads.
+
+    Halved recursively, so that a large product costs little more than half the operations of the full one.
+    """
+    dim = x.shape[-1]
+    if dim < 2 * TILE:
+        return x.mT @ x
+    product = x.new_zeros(*x.shape[:-2], dim, dim)
+    _fill_symmetric(product, x)
+    return product
+
+
+def _fill_symmetric(out: Tensor, x: Tensor) -> None:
+    dim = x.shape[-1]
+    if dim < 2 * TILE:
+        out.copy_(x.mT @ x)
+        return
+    half = dim // 2
+    left, right = x[..., :half], x[..., half:]
+    out[..., half:, :half] = right.mT @ left
+    _fill_symmetric(out[..., :half, :half], left)
+    _fill_symmetric(out[..., half:, half:], right)

@@ -28,11 +28,11 @@ def model(config: Mapping[str, Any]) -> LatentVariableModel:
 def solver(config: Mapping[str, Any], model: LatentVariableModel) -> Solver:
     """The solver of the configuration; what was left open is the model's to choose, and then the solver's."""
     options = dict(config["solver"])
-    options |= {key: value for key, value in model.tuning().solver.items() if options.get(key) == "auto"}
     if options.get("preconditioner") == "nystrom" and not model.standard_prior:
         name = config["model"]["name"]
         raise UserError(
             f"solver.preconditioner=nystrom sketches A - I, and the prior of model={name} is no standard normal one",
             "solver.preconditioner=auto",
         )
+    options |= {key: value for key, value in model.tuning().solver.items() if options.get(key) == "auto"}
     return of_name("solvers", options["name"], options)

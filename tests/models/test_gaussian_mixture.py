@@ -19,8 +19,7 @@ from torch import Tensor
 from lgm_cli.command.cli import main
 from lgm_cli.data.base import packaged
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.parameters import Parameters
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Parameters, Statistics
 from lgm_cli.models.families.normal import COVARIANCES
 from lgm_cli.models.gaussian_mixture import GaussianMixture
 from lgm_cli.randomness import generator

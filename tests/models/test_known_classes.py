@@ -20,8 +20,7 @@ from lgm_cli.command.cli import main
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.load import load
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.parameters import Parameters
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Parameters, Statistics
 from lgm_cli.models.families.normal import COVARIANCES
 from lgm_cli.models.gaussian_mixture import GaussianMixture
 from lgm_cli.results.run_folder import with_later_keys

@@ -9,10 +9,9 @@ import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
-from lgm_cli.numerics import symmetric
-from lgm_cli.numerics.symmetric import symmetric_product
+from lgm_cli.posteriors import dense
 from lgm_cli.posteriors.base import MatrixPrecision
-from lgm_cli.posteriors.dense import DensePosterior, DensePrecision
+from lgm_cli.posteriors.dense import DensePosterior, DensePrecision, symmetric_product
 from lgm_cli.posteriors.samples import SamplePosterior
 
 
@@ -27,12 +26,12 @@ def test_a_symmetric_product_is_right_below_its_diagonal(
     x = draw(*shape)
     expected = (x.mT @ x).tril()
     torch.testing.assert_close(symmetric_product(x).tril(), expected)
-    monkeypatch.setattr(symmetric, "TILE", 4)  # many levels of halves, of odd sizes too
+    monkeypatch.setattr(dense, "TILE", 4)  # many levels of halves, of odd sizes too
     torch.testing.assert_close(symmetric_product(x).tril(), expected)
 
 
 def test_a_large_symmetric_product() -> None:
-    x = draw(50, 2 * symmetric.TILE + 17)
+    x = draw(50, 2 * dense.TILE + 17)
     torch.testing.assert_close(symmetric_product(x).tril(), (x.mT @ x).tril())
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from lgm_cli.methods.m_steps.base.from_statistics import FromStatistics
-from lgm_cli.models.base.parameters import Parameters
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Parameters, Statistics
 
 
 class ClosedForm(FromStatistics):

@@ -11,8 +11,7 @@ from lgm_cli.methods.m_steps.base.climb import Climb
 from lgm_cli.methods.m_steps.base.from_statistics import FromStatistics
 from lgm_cli.methods.statistics.base.sums import Sums
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
-from lgm_cli.models.base.parameters import Parameters
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Parameters, Statistics
 from lgm_cli.posteriors.costs import exact_parts
 
 

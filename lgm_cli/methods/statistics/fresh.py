@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lgm_cli.methods.statistics.base.sums import Sums, scaled
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Statistics
 from lgm_cli.observations.chunk import Chunk
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from lgm_cli.methods.saved_state import require
 from lgm_cli.methods.statistics.base.sums import Sums, restored, scaled
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Statistics
 from lgm_cli.observations.chunk import Chunk
 
 

@@ -9,8 +9,7 @@ from lgm_cli.methods.saved_state import require
 from lgm_cli.methods.statistics.base.sums import restored
 from lgm_cli.methods.statistics.fresh import Fresh
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
-from lgm_cli.models.base.parameters import Parameters
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Parameters, Statistics
 
 ENOUGH = 5  # observed entries of a column for each of its parameters
 

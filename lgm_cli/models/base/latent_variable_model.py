@@ -14,9 +14,8 @@ from torch import Generator, Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import KINDS, Table
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.models.base.parameters import Parameters, Statistics, with_imagined
 from lgm_cli.models.base.predictive import Predictive
-from lgm_cli.models.base.statistics import Statistics, with_imagined
 from lgm_cli.models.base.tuning import Tuning
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk

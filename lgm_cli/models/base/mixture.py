@@ -14,8 +14,7 @@ from lgm_cli.data.base.data import Data
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.naming import fewer_than_classes, named
-from lgm_cli.models.base.parameters import Parameters
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Parameters, Statistics
 from lgm_cli.numerics.assignment import best_assignment
 from lgm_cli.numerics.k_means import k_means, nearest
 from lgm_cli.observations.chunk import Chunk

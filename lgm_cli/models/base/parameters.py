@@ -1,4 +1,4 @@
-"""Parameters of models: tensors by name."""
+"""Parameters of models and expected sufficient statistics: tensors by name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ NEAR_FLOOR = 3.0  # floors up to which a variance has ended at its own: steps to
 ANY = -1  # in the shape of a parameter: a size that the data decided, such as that of the most categories
 
 Parameters = dict[str, Tensor]
+Statistics = dict[str, Tensor]
 
 
 def has_shapes(exported: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> bool:
@@ -30,3 +31,10 @@ def sound(exported: Mapping[str, Tensor]) -> bool:
         if not bool(exported[name].isfinite().all()) or bool((value < 0).any()):
             return False
     return True
+
+
+def with_imagined(statistics: Statistics, imagined: Statistics) -> Statistics:
+    """The sums of both. imagined: those of imaginary data, perhaps none, and perhaps with sums that the statistics of
+    real data do not need. What has no imaginary part, such as an entropy, stays."""
+    found = {name: value + imagined[name] if name in imagined else value for name, value in statistics.items()}
+    return found | {name: value for name, value in imagined.items() if name not in statistics}

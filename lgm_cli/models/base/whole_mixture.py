@@ -16,8 +16,7 @@ from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.mixture import Mixture, error_of_components
-from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.base.tuning import Tuning
 from lgm_cli.models.families.predictive import MixturePredictive
 from lgm_cli.observations.blocks import Observations

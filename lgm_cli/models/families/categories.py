@@ -6,8 +6,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
-from lgm_cli.models.base.parameters import Parameters
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Parameters, Statistics
 from lgm_cli.models.families.normal import EMPTY
 from lgm_cli.observations.chunk import Chunk
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from lgm_cli.models.base.parameters import Parameters
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Parameters, Statistics
 from lgm_cli.models.families.normal import EMPTY
 from lgm_cli.observations.chunk import Chunk
 

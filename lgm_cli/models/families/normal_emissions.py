@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Statistics
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.emissions import Emissions
 

@@ -1,4 +1,4 @@
-"""Expected sums of factor analysis over the data points of a chunk, added in place.
+"""Expected sums of factor analysis over the data points of a chunk, added in place, and those of a prior.
 
 With u = (z, 1) or, where each data point has an offset, u = (z, 1, o): moments of u by columns, of the factors and of
 the offset. Posteriors are of (z, o / sqrt(v)), and the scale of their frame holds sqrt(v); without offsets it has none.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lgm_cli.models.base.latent_variable_model import Posterior
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Statistics
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.observations.sparse_rows import SparseRows
 from lgm_cli.posteriors.sparse import column_sums
@@ -23,7 +23,10 @@ def no_sums(like: Tensor, m: int, q: int, entropy: bool) -> Statistics:
 
 
 def add_sums(total: Statistics, chunk: Chunk, posterior: Posterior, d: int) -> None:
-    """Adds the sums of a chunk, from E[u u^T] of each data point."""
+    """Adds the sums of a chunk, from E[u u^T] of each data point, or of sparse rows from sums over their entries."""
+    if isinstance(chunk, SparseRows):
+        _add_sparse_sums(total, chunk, posterior, d)
+        return
     moment = second_moment(posterior, d)
     first = moment[:, d]  # E[u]
     if chunk.index is None:
@@ -58,7 +61,7 @@ def second_moment(posterior: Posterior, d: int) -> Tensor:
     return moment
 
 
-def add_sparse_sums(total: Statistics, rows: SparseRows, posterior: Posterior, d: int) -> None:
+def _add_sparse_sums(total: Statistics, rows: SparseRows, posterior: Posterior, d: int) -> None:
     """Adds the same sums of sparse rows, from sums over the entries of each column of (z, o / sqrt(v), 1)."""
     sums, q = column_sums(rows, posterior), posterior.mean.shape[1] + 1
     order, unit = list(range(q)), posterior.mean.new_ones(q)
@@ -78,3 +81,22 @@ def residual_squares(row: Tensor, statistics: Statistics) -> Tensor:
     """sum omega E(y - row u)^2 of each column, (M,); row (M, q)."""
     fitted = (row[:, None] @ statistics["second_moment"] @ row[:, :, None]).flatten()
     return statistics["square"] - 2 * (row * statistics["cross_moment"]).sum(1) + fitted
+
+
+def imagined_sums(ridge: float, squares: Tensor, numbers: Tensor, d: int, q: int) -> Statistics:
+    """A prior as sums of imaginary entries y = 0: moments of lambda I of the D factors, lambda = `ridge`, and sums of
+    squares (M,) over numbers (M,) of entries that are noise alone. `imagined` (M,) are the normalisers of their
+    densities, beside the entries that the moment of ones counts: D for a row of loadings that has a ridge, and the
+    numbers. q: length of u."""
+    m, zero = len(squares), squares.new_zeros(())
+    second = squares.new_zeros(q, q)
+    second[range(d), range(d)] = ridge
+    return {
+        "second_moment": second.expand(m, q, q),
+        "cross_moment": zero.expand(m, q),
+        "square": squares,
+        "imagined": numbers + (d if ridge else 0),
+        "latent_square": zero,
+        "offset_square": zero,
+        "points": zero,
+    }

@@ -14,8 +14,7 @@ from torch.nn.functional import one_hot
 
 from lgm_cli.data.base.data import Data
 from lgm_cli.models.base.naming import named
-from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.families.mixed import Mixed, log_normal
 from lgm_cli.models.families.normal import normal
 from lgm_cli.observations.blocks import Observations

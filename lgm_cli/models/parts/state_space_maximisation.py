@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lgm_cli.models.base.parameters import Parameters
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Parameters, Statistics
 from lgm_cli.models.parts.state_space_start import SMALLEST_EXCESS, packed, unpacked
 
 FARTHEST = 1e5  # from zero to the states, in standard deviations of an innovation, that the numbers can bear

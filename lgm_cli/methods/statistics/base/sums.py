@@ -10,8 +10,7 @@ from torch import Tensor
 
 from lgm_cli.methods.saved_state import require
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Posterior
-from lgm_cli.models.base.parameters import Parameters
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Parameters, Statistics
 from lgm_cli.observations.chunk import Chunk
 
 
