@@ -34,6 +34,7 @@ class Method:
     ) -> None:
         self.model, self.expectation, self.update = model, expectation, update
         self.blocks_per_step, self.seed, self.steps = blocks_per_step, seed, 0
+        self.prepared_seconds = 0.0  # that its choices took from the data before the first step: learning, too
         update.measured = update.measured or expectation.needs_free_energy
 
     @property

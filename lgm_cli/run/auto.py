@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
@@ -74,6 +75,7 @@ def method(
         model = model.apart(config["seed"], block_size(config, model.independent))
     observations, tuning = model.observations, model.tuning()
     chosen: dict[str, Any] = {}
+    prepared = 0.0
     if options["posterior"] == "auto":
         options["posterior"] = chosen["posterior"] = "monte_carlo" if model.has_system else "drawn"
     name = config.get("model", {}).get("name", type(model).__name__)
@@ -119,9 +121,11 @@ def method(
         names = named_parameters(options["hold"], "hold", model.held_when_tempered, parameters)
         given["hold"] = chosen["hold"] = names
         if options["inverse_temperature"] == "auto":
+            begun = time.perf_counter()
             alike = model.alike(parameters)
             beta = WARM if alike is None else JUST_BELOW * first_split(model, alike, names, config["seed"])
             chosen["inverse_temperature"] = min(1.0, beta)
+            prepared = time.perf_counter() - begun
             if alike is not None and beta < 1:  # or else they would stay alike
                 given["parameters"] = parameters = alike
     given |= {key: value for key, value in chosen.items() if key in options}
@@ -135,6 +139,7 @@ def method(
     m_step: MStep = _made("methods.m_steps", options["update"], given)
     chosen = {key: list(value) if isinstance(value, tuple) else value for key, value in chosen.items()}
     made = Method(model, e_step, m_step, per_step, config["seed"])
+    made.prepared_seconds = prepared
     acceleration = options.get("acceleration", "none")  # of runs recorded before there was any, too
     return (made if acceleration == "none" else AcceleratedMethod(made, acceleration)), chosen
 

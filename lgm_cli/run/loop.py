@@ -67,7 +67,7 @@ class Learner:
         self.limits, self.checkpoint, self.stop = limits, checkpoint, stop
         self.identity = dict(identity or {})
         self.use(method)
-        self.seconds, self.products = 0.0, 0
+        self.seconds, self.products = method.prepared_seconds, 0
         self.boundary = Boundary(evaluator.model, evaluator, convergence.tolerance)
         self.earlier_seconds = 0.0  # of earlier processes, in all
         self._begun = time.monotonic()

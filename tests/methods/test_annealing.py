@@ -101,6 +101,7 @@ def test_annealing_finds_equal_clusters_that_em_misses() -> None:
         for method in ("em", "annealed_em"):
             summary, rows = counted_run([*common, f"method={method}", "seed=1"])
             assert summary["status"] == "converged"
+            assert (rows[0]["fit_seconds"] > 0) == (method == "annealed_em")  # the search for the split is on the clock
             found[method] = rows[-1]["train_log_likelihood"]
     assert 0.01 < summary["chosen"]["inverse_temperature"] < 0.1
     assert found["annealed_em"] == pytest.approx(-0.32496, abs=1e-4)

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
-from lgm_cli.models.base.parameters import Parameters
-from lgm_cli.models.base.statistics import Statistics
+from lgm_cli.models.base.parameters import Parameters, Statistics
 from lgm_cli.posteriors.costs import exact_parts
 from lgm_cli.randomness import generator
 
