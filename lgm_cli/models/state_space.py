@@ -17,7 +17,7 @@ from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel, refus
 from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.base.predictive import Predictive
-from lgm_cli.models.base.tuning import Tuning
+from lgm_cli.models.base.tuning import ACCURATE, Tuning
 from lgm_cli.models.parts.one_step_variances import one_step_variances
 from lgm_cli.models.parts.state_space_canonical import turned
 from lgm_cli.models.parts.state_space_maximisation import expected_loss, maximise, moments
@@ -91,12 +91,12 @@ class StateSpace(LatentGaussianModel):
         )
 
     def tuning(self) -> Tuning:
-        """Innovations are small beside the states, and steps in turn tell much the same. Measured on chicago and
+        """Steps in turn tell much the same. Measured on chicago and
         simulated series: three times the step of as many factors is the better one."""
         return Tuning(
             max(1, self.latent_dim // 3),
             self.observations.observed / self.channels / MEMORY,
-            solver={"tolerance": 1e-3},
+            solver=ACCURATE,
             update="closed_form",
         )
 
