@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from experiments.em_variants.starts import RING, arguments
 from experiments.in_process import counted_run
@@ -106,3 +107,35 @@ def test_annealing_finds_equal_clusters_that_em_misses() -> None:
     assert 0.01 < summary["chosen"]["inverse_temperature"] < 0.1
     assert found["annealed_em"] == pytest.approx(-0.32496, abs=1e-4)
     assert found["em"] < found["annealed_em"] - 0.1
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diagonal"])
+def test_the_first_split_is_right_with_gaps(kind: str) -> None:
+    """Entries that are missing add a part to the growth that no temperature changes."""
+    draw = np.random.default_rng(0)
+    values = draw.normal(size=(300, 3)) + 2.5 * draw.normal(size=(3, 3))[draw.integers(0, 3, 300)]
+    values[draw.random(values.shape) < 0.4] = np.nan
+    model = cases.bind(GaussianMixture(4, kind, 1e-6), cases.as_data(values))
+    alike = model.alike(model.start(0))
+    assert alike is not None
+    beta = first_split(model, alike, ("covariances",), 0)
+    start = model.start(0)["means"]
+
+    def step(means: Tensor, beta: float) -> Tensor:
+        total: dict[str, Tensor] = {}
+        for chunk in model.observations.chunks:
+            found = model.statistics(chunk, model.posterior(alike | {"means": means}, chunk, beta))
+            total = {name: value + total.get(name, 0.0) for name, value in found.items()}
+        return model.maximise(alike | {"means": means}, total, ("means",))["means"]
+
+    growth = []
+    for factor in (0.95, 1.05):
+        means = alike["means"]
+        for _ in range(50):  # to where components that are alike stay
+            means = step(means, factor * beta)
+        difference = start - start.mean(0)
+        for _ in range(30):
+            after = step(means + 1e-4 * difference / difference.norm(), factor * beta)
+            difference = after - after.mean(0)
+        growth.append(float(difference.norm()) / 1e-4)
+    assert growth[0] < 1 < growth[1]

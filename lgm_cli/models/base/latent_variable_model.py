@@ -72,6 +72,7 @@ class LatentVariableModel(ABC):
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
     several_series = False  # whether it learns from several series at once (data.series)
     takes_classes = False  # whether classes of rows, known in part (data.labels), are its components or states
+    in_common: tuple[str, ...] = ()  # parameters of a mixture that all components share
     one_column = False  # whether a single column of independent rows tells of its latent variables
     standardise = True  # whether values are learned from in standard units, or as they are: counts, categories
     # Whether statistics of several steps may be averaged: not where they are about a level of their own, nor, over some

@@ -34,7 +34,6 @@ class Mixture(LatentVariableModel):
     num_components: int
     prior_weights: float  # imaginary data points of each component
     family: Any  # once it is bound
-    in_common: tuple[str, ...] = ()  # parameters that all components share
     start_numbers: ClassVar[int]  # of the table's, of which a start is drawn; of a larger table, of some rows
 
     def check(self, data: Data) -> None:
