@@ -91,7 +91,7 @@ class Tempered(Exact):
     def load_state(self, state: dict[str, Any]) -> None:
         like = {"inverse_temperature": float, "stage": int, "taken": int, "free_energy": float | None}
         require(state, like, "expectation")
-        if not self.inverse_temperature <= state["inverse_temperature"] <= 1:
+        if not 0 < state["inverse_temperature"] <= 1:
             raise ValueError("expectation.inverse_temperature")
         self.inverse_temperature, self.stage = state["inverse_temperature"], state["stage"]
         self._taken, self._free_energy = state["taken"], state["free_energy"]
