@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -50,11 +52,15 @@ class SteadyStatePreconditioner(Preconditioner):
         self._backward = self._forward.transposed
         pivot = g @ inverses[1] @ g.mT
         off = inner + pivot - (identity + square + information)
-        if float(off.norm()) <= EXACT * float(inner.norm()):
+        self._has_rest = float(off.norm()) <= EXACT * float(inner.norm())
+        if self._has_rest:
             self._rows, self._beside = rows, mask - share
             self._even = not bool(self._beside.count_nonzero())
             self._second, self._end = (g @ inverses[0] @ g.mT - pivot).to(like), missing.to(like)
-            self.rest = self._rest
+
+    @property  # a method kept on its own object would keep the object
+    def rest(self) -> Callable[[Tensor, Tensor | None], Tensor] | None:  # pyright: ignore
+        return self._rest if self._has_rest else None
 
     @torch.no_grad()
     def _rest(self, x: Tensor, onto: Tensor | None) -> Tensor:
