@@ -76,7 +76,8 @@ class Normal(ABC):
     @abstractmethod
     def imagined(self, points: float, means: Tensor) -> Statistics:
         """Statistics of so many imaginary rows of each covariance, which lie about its component's mean, wherever that
-        is, with variance one in each column: with S ~ inverse Wishart(points - M - 1, points I), whose mode is I,
+        is, with variance one in each column. This is the density of S ~ inverse Wishart(points - M - 1, points I),
+        whose mode is I. Few points leave it improper, while the maximum exists all the same:
 
             log p(S) = -points (log det S + tr S^-1) / 2 + constant.
 
