@@ -147,7 +147,7 @@ def test_the_numbers_are_those_of_the_program() -> None:
         f"{auto.LEARNING_RATE['adam']} · (latent dimensions)^−0.95 for Adam",
         f"between 1 and {auto.MOST_SAMPLES} per data point",
         f"`solver.tolerance`: {solver.AUTO_TOLERANCE}, and `solver.max_iterations`: {solver.AUTO_MAX_ITERATIONS},",
-        f"{ACCURATE['tolerance']:g} and {ACCURATE['max_iterations']}.".replace("e-0", "e-"),
+        f"{ACCURATE['tolerance']:g} and {ACCURATE['max_iterations']}".replace("e-0", "e-"),
     ):
         assert said in page, said
 
