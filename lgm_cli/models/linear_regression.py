@@ -51,7 +51,7 @@ class LinearRegression(LinearGaussianModel):
         self._state: Mapping[str, Tensor] | None = None  # posterior of the weights, where it is known
 
     def tuning(self) -> Tuning:
-        """A few scalars, however many weights."""
+        """A few scalars are learned, however many weights there are: the learning rate is that of one dimension."""
         return replace(super().tuning(), tuned_dim=1, solver=ACCURATE, update="closed_form")
 
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:

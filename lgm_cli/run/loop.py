@@ -202,8 +202,9 @@ class Learner:
         return None
 
     def _look_around(self) -> Scores | None:
-        """Where steps gain nothing any more: better parameters near by, which the method goes on from, and their
-        scores; None where there are none, a look costs too much, or steps led back from the last. On the clock."""
+        """Look for better parameters near by, once steps gain nothing any more. Where some are found, the method goes
+        on from them, and their scores are returned; None where none are found, where looking costs too much, and where
+        steps led back from those found last. The seconds count as learning."""
         model, tolerance = self.evaluator.model, self.convergence.tolerance
         if self.evaluator.sampled or self.evaluator.iterative or self.convergence.fell_back():
             return None

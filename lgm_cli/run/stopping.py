@@ -81,8 +81,8 @@ class Convergence:
         return abs(gain) + 2 * error < self.tolerance and self.settled()
 
     def fell_back(self) -> bool:
-        """Whether steps led down from the better parameters that they were last given, to no more than was reached
-        before: the method has fixed points of its own, which no maximum of the likelihood is."""
+        """Whether steps that began from better parameters near by led down again, to no more than was reached before.
+        Then the fixed points of the method are no maxima of the likelihood."""
         if self.restarted not in self.steps or (place := self.steps.index(self.restarted)) == 0:
             return False
         return self.values[-1] < min(self.values[place], self.values[place - 1] + self.tolerance)

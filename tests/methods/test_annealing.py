@@ -13,6 +13,7 @@ from torch import Tensor
 from experiments.em_variants.starts import RING, arguments
 from experiments.in_process import counted_run
 from lgm_cli.methods.e_steps.base.first_split import first_split
+from lgm_cli.methods.e_steps.tempered import Tempered
 from lgm_cli.models.bernoulli_mixture import BernoulliMixture
 from lgm_cli.models.gaussian_mixture import GaussianMixture
 from lgm_cli.models.multinoulli_mixture import MultinoulliMixture
@@ -139,3 +140,13 @@ def test_the_first_split_is_right_with_gaps(kind: str) -> None:
             difference = after - after.mean(0)
         growth.append(float(difference.norm()) / 1e-4)
     assert growth[0] < 1 < growth[1]
+
+
+def test_a_run_resumes_where_the_first_temperature_is_found_a_little_higher() -> None:
+    """On another machine the search for it may end elsewhere; the temperature of the saved run goes on."""
+    model, _ = begun(GaussianMixture(3, "full", 1e-6), cases.as_data(skewed()))
+    saved, found = (Tempered(model, beta, 1.2, 5, ("covariances",), 0) for beta in (0.4, 0.4001))
+    found.load_state(saved.state())
+    assert found.state() == saved.state()
+    with pytest.raises(ValueError, match="inverse_temperature"):
+        found.load_state(saved.state() | {"inverse_temperature": 0.0})

@@ -204,3 +204,24 @@ def test_models_of_one_series_refuse_several() -> None:
     with pytest.raises(UserError, match="data.series=id names 2 series in test, and this model learns from one"):
         model.check(data)
     model_of("normal").check(data)
+
+
+def test_a_long_series_does_not_fill_up_short_ones() -> None:
+    """Learned from as data points, series are in chunks of about their length; a step of EM is the same."""
+    sizes = (40, 2, 3, 2, 11, 3)
+    model, _ = bound_to("normal", "full", sizes)
+    parameters = moved(model)
+    parted = model.apart(0, None)
+    (block,) = parted.observations.blocks
+    lengths = [np.diff(model.chains.edges)[chunk.points.numpy()] for chunk in block]
+    assert sorted(np.concatenate([chunk.points.numpy() for chunk in block])) == list(range(len(sizes)))
+    for chunk, length in zip(block, lengths, strict=True):
+        assert chunk.weight.shape == (len(length), 2 * max(length)) and max(length) <= 4 * min(length)
+    found = []
+    for each in (model, parted):
+        total: dict = {}
+        for chunk in each.observations.chunks:
+            total = each.add_statistics(total, chunk, each.posterior(parameters, chunk))
+        found.append(each.maximise(parameters, total))
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-12, atol=1e-12)

@@ -23,11 +23,12 @@ class Tempered(Exact):
 
     At a fixed beta each step raises  F_beta = E log p(y, z) + H / beta  (Ueda & Nakano, Neural Networks 11 (1998)
     271-282). A stage ends when a step raises it by less than 1e-5 nats per data point, or after `stage_steps` steps.
-    Then components that have merged are dealt anew, and the parameters are moved a little at random, keyed to the seed
-    and the stage, since components that have merged are at a stationary point and stay there.
+    Then components that are alike are dealt anew, and the parameters are moved a little at random, keyed to the seed
+    and the stage: components that are exactly alike stay so in every step.
 
-    hold: parameters that stay at their starting values while beta < 1. Covariances that are learned too keep components
-    merged at every beta < 1: a small difference of means grows by beta S Sigma_c^-1 a step, and there Sigma_c = S.
+    hold: parameters that stay at their starting values while beta < 1. If covariances were learned too, components that
+    are alike would stay so at every beta < 1: a step multiplies a small difference of means by beta S Sigma_c^-1, where
+    S is the covariance of the data, and the covariance Sigma_c of such components is S.
     """
 
     needs_free_energy = True
@@ -71,7 +72,7 @@ class Tempered(Exact):
             m_step.move(self._moved(m_step.parameters))
 
     def _moved(self, parameters: Parameters) -> Parameters:
-        """Parameters near by; the held ones are those of the component."""
+        """The parameters of the next stage: dealt anew, and then moved, but for the held ones."""
         draw = generator(self.seed, "move of a stage", self.stage)
         with torch.no_grad():
             parameters = self.model.dealt_anew(parameters, self.hold, draw)

@@ -120,9 +120,9 @@ class Mixture(LatentVariableModel):
         return average | {"weights": torch.full_like(weights, 1 / len(weights))}
 
     def dealt_anew(self, parameters: Parameters, held: tuple[str, ...], draw: Generator) -> Parameters:
-        """Of components that are alike, all but one are spare. They are dealt at random, as evenly as can be, among the
-        different ones, and share the weight there, so that any of these may come apart: of components that stayed
-        where they are, one place would have too many of them and another none to spare.
+        """Components that are alike are one group. Groups get numbers of members as equal as can be, at random where
+        they cannot be equal, and the members of a group share its weight. So each group can come apart at the next
+        temperature; left as they were, one group would have many members and another a single one.
         Cf. Rose, Proc. IEEE 86 (1998) 2210-2239, section II."""
         if self.observations.class_names:
             return parameters

@@ -13,6 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 
+UNEVEN = 4.0  # longest series of a chunk over the shortest, at most
+
 
 class Chains:
     """The rows of a table by series. The steps of a series up to its last observed one are learned from; those after
@@ -36,7 +38,8 @@ class Chains:
         place[np.concatenate([order[known], order[~known]])] = np.arange(len(order))
         self.learned = torch.as_tensor(order[known])  # rows, one series after the other
         self.place = torch.as_tensor(place)  # of each row among those learned from and then those that are forecast
-        self.starts = tuple((last + 1).cumsum() - (last + 1))  # first step of each series among those learned from
+        self.edges = [0, *(last + 1).cumsum().tolist()]  # where each series begins among those, and where the last ends
+        self.starts = tuple(self.edges[:-1])  # first step of each series among those learned from
         self.ahead = tuple((sizes - last - 1).tolist())  # steps of each series that are forecast
         follows = np.ones(len(self.learned) - 1, bool)
         follows[np.array(self.starts[1:], np.int64) - 1] = False
@@ -49,12 +52,12 @@ class Chains:
 
     def steps_of(self, series: int) -> slice:
         """The steps of a series among those learned from."""
-        return slice(int(self.starts[series]), int([*self.starts[1:], self.steps][series]))
+        return slice(self.edges[series], self.edges[series + 1])
 
     def of(self, series: Sequence[int]) -> tuple[Tensor, list[int], Tensor | None]:
-        """Of some series, one after the other: their steps among those learned from, the first of each, counted anew,
-        and the known states."""
-        parts = [torch.arange(self.steps)[self.steps_of(each)] for each in series]
+        """Of some series, one after the other: their steps among those learned from, the place there of the first step
+        of each, and the known states."""
+        parts = [torch.arange(self.edges[each], self.edges[each + 1]) for each in series]
         sizes = torch.tensor([0, *map(len, parts)])
         steps = torch.cat(parts)
         return steps, sizes.cumsum(0)[:-1].tolist(), None if self.known is None else self.known[steps]
@@ -79,6 +82,12 @@ def apart(observations: Observations, chains: Chains, table: Chunk, seed: int, s
         points = torch.as_tensor(members, device=observations.device)
         return Chunk(points, pad_sequence(index, batch_first=True, padding_value=width), *padded)
 
+    def block(members: np.ndarray) -> list[Chunk]:
+        """Series of very different lengths in chunks of their own: each is filled up to the longest of its chunk."""
+        length = np.diff(chains.edges)[members]
+        kind = np.log(length.max() / length) // np.log(UNEVEN)
+        return [chunk(np.sort(members[kind == each])) for each in np.unique(kind)]
+
     size = min(size or count, count)
-    blocks = [[chunk(np.sort(order[first : first + size]))] for first in range(0, count, size)]
+    blocks = [block(order[first : first + size]) for first in range(0, count, size)]
     return replace(observations, shape=(count, width), blocks=blocks)
