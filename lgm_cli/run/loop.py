@@ -202,9 +202,8 @@ class Learner:
         return None
 
     def _look_around(self) -> Scores | None:
-        """Look for better parameters near by, once steps gain nothing any more. Where some are found, the method goes
-        on from them, and their scores are returned; None where none are found, where looking costs too much, and where
-        steps led back from those found last. The seconds count as learning."""
+        """Once steps gain nothing any more: better parameters near by, from which the method goes on, and their scores.
+        None if there are none, looking costs too much, or steps led back from the last. Its seconds are of learning."""
         model, tolerance = self.evaluator.model, self.convergence.tolerance
         if self.evaluator.sampled or self.evaluator.iterative or self.convergence.fell_back():
             return None
