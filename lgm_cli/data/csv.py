@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from array import array
 from collections import Counter
 from collections.abc import Collection
@@ -151,7 +152,9 @@ def _position(path: Path, header: list[str], key: str, name: str) -> int:
         near = nearest(name, header)
         raise UserError(
             f"data.{key}={name} is not a column of {path}",
-            f"did you mean data.{key}={near}?" if near else f"its columns are {', '.join(header[:10])}",
+            f"did you mean {shlex.quote(f'data.{key}={near}')}?"
+            if near
+            else f"its columns are {', '.join(header[:10])}",
         )
     return header.index(name)
 

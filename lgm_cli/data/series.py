@@ -16,6 +16,7 @@ from lgm_cli.data.base.season import phases_of
 from lgm_cli.data.base.several_series import extended_each, named, rows_of_each, summary_of
 from lgm_cli.data.base.table import Table
 from lgm_cli.data.base.time_labels import Dates, Reading, continued, ordering, read, texts_of
+from lgm_cli.data.base.transform import Transform
 from lgm_cli.errors import UserError
 
 SHOWN = 3  # labels that cannot be read, in warnings
@@ -61,6 +62,7 @@ def arrange(table: Table, options: dict[str, Any]) -> Table:
         raise UserError(f"data.forecast={ahead} is more than the {last:,} steps that are given", f"at most {last}")
     table = _without_classes_ahead(dataclasses.replace(table, horizon=horizon))
     _require_variation(table)
+    table = transformed(table, options)
     notes = table.notes
     if season is not None and last - horizon < FEW_PERIODS * season:
         notes += (
@@ -69,6 +71,43 @@ def arrange(table: Table, options: dict[str, Any]) -> Table:
     if horizon:
         notes += (f"the last {horizon:,} steps{' of each series' * (table.num_series > 1)} among them",)
     return dataclasses.replace(extended(table, ahead), notes=notes)
+
+
+def transformed(table: Table, options: dict[str, Any]) -> Table:
+    """A series whose logarithms or differences are learned from, as data.log, data.difference and
+    data.seasonal_difference say; UserError where there are none."""
+    transform = Transform(
+        options.get("log") or False, options.get("difference") or 0, options.get("seasonal_difference")
+    )
+    if transform == Transform():
+        return table
+    if table.num_series > 1:
+        raise UserError(
+            f"data.log and differences are of a single series, and data.series={table.series_column} names "
+            f"{table.num_series:,}",
+            "transform the file yourself",
+        )
+    if transform.log and (table.values <= 0).any():
+        worst = int(np.argmax(table.values <= 0))
+        column, row = table.column_labels[table.columns[worst]], table.row_labels[table.rows[worst]]
+        raise UserError(
+            f"data.log=true, and {table.name} has {table.values[worst]:g} in {str(column)!r}, row {_shown(row)}",
+            "data.log=false: only positive values have a logarithm",
+        )
+    steps = table.end - table.horizon
+    if transform.reach >= steps - 1:
+        raise UserError(
+            f"differences over {transform.reach} steps leave nothing of {steps:,} steps to learn from",
+            "a smaller data.difference or data.seasonal_difference, or a longer series",
+        )
+    lag, season = transform.seasonal_difference, table.season
+    if lag is not None and season is not None and lag % season == 0:
+        raise UserError(
+            f"data.seasonal_difference={lag} takes off whatever has a period of data.season={season}, too",
+            "leave one of them out",
+        )
+    note = f"learned from: {transform}"
+    return dataclasses.replace(table, transform=transform, notes=(*table.notes, note))
 
 
 def _without_classes_ahead(table: Table) -> Table:
@@ -251,24 +290,50 @@ def _warnings(labels: pd.Index, reading: Reading | None, order: np.ndarray) -> t
 
 
 def naive_forecasts(data: Data) -> dict[str, float]:
-    """Root mean squared errors over the horizon of the last visible value of each channel and, with a season, of its
-    last visible value in the same phase; by name. A channel (or phase) without one is left out."""
+    """Root mean squared errors over the horizon of the last visible value of each channel, of the line from its first
+    to its last visible value drawn on, and, with a season, of its last visible value in the same phase; by name. A
+    channel (or phase) without one is left out."""
     start, m = data.table.end - data.table.horizon, data.shape[1]
     rows, columns, true = data.test_rows[data.ahead], data.test_columns[data.ahead], data.test_values[data.ahead]
     if (series := data.table.series) is not None:
         seen = np.full(data.shape, np.nan)
         seen[data.train_rows, data.train_columns] = data.train_values
         filled = pd.DataFrame(seen).groupby(series).last().to_numpy()
-        return {"the last value": _rmse(true - filled[series[rows], columns])}
+        drawn_on = np.full(data.shape, np.nan)
+        for of_one in rows_of_each(data.table):
+            drawn_on[of_one] = _drifted(seen[of_one])
+        return {
+            "the last value": _rmse(true - filled[series[rows], columns]),
+            "the last value with drift": _rmse(true - drawn_on[rows, columns]),
+        }
     seen = np.full((start, m), np.nan)
     seen[data.train_rows, data.train_columns] = data.train_values
     filled = pd.DataFrame(seen).ffill().to_numpy()[-1]
     found = {"the last value": _rmse(true - filled[columns])}
-    if (season := data.table.season) is not None:
-        latest, phase = np.full((season, m), np.nan), data.table.phase(np.arange(start))
+    beyond = np.full((data.table.end - start, m), np.nan)
+    found["the last value with drift"] = _rmse(true - _drifted(np.concatenate([seen, beyond]))[rows, columns])
+    season, transform = data.table.season, data.table.transform
+    counted = None if season is not None or transform is None else transform.seasonal_difference
+    if (season := season or counted) is not None:
+        phases = np.arange(data.table.end)
+        phases = phases % season if counted else data.table.phase(phases)
+        latest, phase = np.full((season, m), np.nan), phases[:start]
         for each in np.unique(phase):
             latest[each] = pd.DataFrame(seen[phase == each]).ffill().to_numpy()[-1]
-        found["the value one season before"] = _rmse(true - latest[data.table.phase(rows), columns])
+        found["the value one season before"] = _rmse(true - latest[phases[rows], columns])
+    return found
+
+
+def _drifted(seen: np.ndarray) -> np.ndarray:
+    """The line through the first and the last visible value of each channel, at every row (rows, M): the random walk
+    with drift (Hyndman & Athanasopoulos, Forecasting: Principles and Practice, section 5.2). Level where only one value
+    is visible, NaN where none is."""
+    found = np.full_like(seen, np.nan)
+    for column in range(seen.shape[1]):
+        if len(places := np.flatnonzero(~np.isnan(seen[:, column]))):
+            first, last = places[0], places[-1]
+            slope = (seen[last, column] - seen[first, column]) / max(last - first, 1)
+            found[:, column] = seen[last, column] + slope * (np.arange(len(seen)) - last)
     return found
 
 

@@ -175,6 +175,8 @@ def admissible(model: LatentVariableModel, parameters: Parameters) -> bool:
 
 def _near(value: Tensor, back: Tensor) -> bool:
     """Whether they are alike but for what free coordinates keep of a floor; a share below zero is none."""
+    if not value.numel():  # such as the entries below the diagonal of a single state's covariance
+        return True
     apart, size = (back - value).abs(), value.abs().max()
     return bool((apart <= NEAR * size).all()) and not bool(((value < 0) & (back > 0) & (apart > 1e-9 * size)).any())
 

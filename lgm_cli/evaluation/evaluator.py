@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lgm_cli.data.base.data import Data
+from lgm_cli.evaluation.given_back import GivenBack
 from lgm_cli.evaluation.subset import needs_iterations, select_points
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Reference
 from lgm_cli.models.base.parameters import Parameters
@@ -75,6 +76,8 @@ class Evaluator:
         self.model, self.data = model, data
         self._chunks = list(model.observations.chunks)
         self._test_values = data.test_values
+        self._given_back = None if data.table.transform is None else GivenBack(model, data)
+        self._jacobian = self._given_back.log_jacobian if self._given_back else 0.0  # of logarithms, of all entries
         self._ahead = data.ahead
         self._truth = EntriesByPoint(*data.located(data.test_rows, data.test_columns), data.layout)
         self._lengths = self._observed_lengths()
@@ -102,7 +105,9 @@ class Evaluator:
 
     def per_entry(self, free_energy: float | None) -> float | None:
         """A free energy of all data points, in nats of standardised data, in the units of the train likelihood."""
-        return None if free_energy is None else (free_energy - self._log_scales) / self.model.observations.observed
+        if free_energy is None:
+            return None
+        return (free_energy - self._log_scales + self._jacobian) / self.model.observations.observed
 
     @cached_property
     def _log_scales(self) -> float:
@@ -163,7 +168,7 @@ class Evaluator:
         likelihoods, counts, sums, numerical, settling = [], [], {}, 0.0, []
         density, error = (np.full(len(self._test_values), np.nan) for _ in range(2))
         for part, posterior in self.posteriors(parameters, chunks):
-            likelihoods.append(self.model.log_likelihood(parameters, part, posterior).cpu().double())
+            likelihoods.append(self.model.log_likelihood(parameters, part, posterior).cpu().double() + self._jacobian)
             counts.append(part.weight.sum(1).cpu().double())
             if self.iterative:
                 numerical += float(posterior.standard_error.square().sum())
@@ -214,7 +219,7 @@ class Evaluator:
         for start in range(0, all_positions.shape[1], size):
             position = all_positions[:, start : start + size]
             index = torch.as_tensor(all_columns[:, start : start + size], device=part.points.device)
-            yield position, self.model.predict(parameters, posterior, index)
+            yield position, (self._given_back or self.model).predict(parameters, posterior, index)
 
     @torch.no_grad()
     def predict(self, parameters: Parameters, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

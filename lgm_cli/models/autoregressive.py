@@ -18,6 +18,7 @@ from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel, refus
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.tuning import ACCURATE, Tuning
+from lgm_cli.models.parts.autoregressive_chain import companion
 from lgm_cli.models.parts.autoregressive_maximisation import (
     Windows,
     maximise,
@@ -27,6 +28,7 @@ from lgm_cli.models.parts.autoregressive_maximisation import (
 )
 from lgm_cli.models.parts.autoregressive_simulation import simulated_series
 from lgm_cli.models.parts.one_step_variances import one_step_variances
+from lgm_cli.numerics.cumulated import LinearChain
 from lgm_cli.numerics.durbin_levinson import (
     autocovariances,
     coefficients,
@@ -71,6 +73,7 @@ class Autoregressive(LatentGaussianModel):
     expanded = True
 
     learns_from = "series"
+    has_chain = True
     double_precision = True  # a peaked spectrum and little noise are ill-conditioned, and there is one posterior
     averages = False  # its statistics are about a level of their own
 
@@ -276,6 +279,11 @@ class Autoregressive(LatentGaussianModel):
 
     def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
         return {"coefficients": (self.order,), "innovation_variance": (), "mean": (), "noise_variance": ()}
+
+    def chain(self, exported: Parameters) -> LinearChain:
+        return companion(
+            *(exported[name].numpy() for name in ("coefficients", "innovation_variance", "noise_variance"))
+        )
 
     @property
     def least_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -24,6 +24,7 @@ from lgm_cli.models.parts.state_space_maximisation import expected_loss, maximis
 from lgm_cli.models.parts.state_space_simulation import simulated_states
 from lgm_cli.models.parts.state_space_start import packed, principal_start, raised_root, unpacked
 from lgm_cli.models.parts.state_space_warnings import at_the_floor, growing_states
+from lgm_cli.numerics.cumulated import LinearChain
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.base import in_double
@@ -52,6 +53,7 @@ class StateSpace(LatentGaussianModel):
     expanded = True
 
     learns_from = "series"
+    has_chain = True
     least_steps = 3
     averages = False  # its statistics are about a level of their own
 
@@ -278,6 +280,10 @@ class StateSpace(LatentGaussianModel):
             "initial_mean": inside["initial_mean"],
             "initial_covariance": identity + excess @ excess.mT,
         }
+
+    def chain(self, exported: Parameters) -> LinearChain:
+        names = ("transition", "transition_covariance", "observation", "noise_variance", "initial_mean")
+        return LinearChain(*(exported[name].numpy() for name in (*names, "initial_covariance")))
 
     def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
         m, d = table.shape[1], self.latent_dim

@@ -16,12 +16,12 @@ MOST_CHANNELS = 8
 def pictures(model: StateSpace, learned: Learned) -> dict[str, Picture]:
     mean, deviation = (value.double().numpy() for value in learned.inferred().values())
     labels = list(map(str, learned.data.table.row_labels))
-    return _channels(learned) | {
+    return channels(learned) | {
         "states": lambda path: plots.states(mean, deviation, labels, path, observed=model.steps)
     }
 
 
-def _channels(learned: Learned) -> dict[str, Picture]:
+def channels(learned: Learned) -> dict[str, Picture]:
     """The channels with their gaps filled and their forecasts, from some steps before the horizon on; of many channels,
     those whose range is spread evenly from the least to the most varied."""
     data, table = learned.data, learned.data.table

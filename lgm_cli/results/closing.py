@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lgm_cli.data.base.baselines import baseline_rmse
@@ -18,7 +17,7 @@ from lgm_cli.evaluation.evaluator import LOG_PRIOR
 from lgm_cli.evaluation.operations import operations
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.results.outcome import SETTLED, Outcome
-from lgm_cli.results.tables import INTERVAL
+from lgm_cli.results.tables import interval
 
 
 def closing(
@@ -77,7 +76,8 @@ def _forecasts(folder: Path, data: Data, rmse: float | None) -> str:
     """The forecasts over the horizon beside naive ones, and how many of the values the 90% intervals hold."""
     frame = pd.read_csv(folder / "predictions.csv", usecols=["true", "mean", "standard_deviation"])
     true, mean, deviation = frame.to_numpy(float)[data.ahead].T
-    inside = np.abs(true - mean) <= INTERVAL * deviation
+    lower, upper = interval(data.table, mean, deviation)
+    inside = (lower <= true) & (true <= upper)
     naive = ", ".join(f"{name} {value:.4g}" for name, value in naive_forecasts(data).items())
     each = " of each series" if data.table.num_series > 1 else ""
     return (

@@ -27,6 +27,7 @@ LATER_KEYS |= {("method", "em"): {"acceleration": "none"}}
 LATER_KEYS |= {("method", "unroll"): {"update": "gradient", "statistics": "auto"}}
 LATER_KEYS |= {("data", name): {"labels": None} for name in ("csv", "penguins")}
 LATER_KEYS |= {("data", "series"): {"series": None, "labels": None}}
+LATER_KEYS[("data", "series")] |= {"log": False, "difference": 0, "seasonal_difference": None}
 LATER_KEYS |= {
     ("model", name): {"prior_loadings": 0, "prior_noise": 0, "prior_noise_variance": 0.5}
     for name in ("factor_analysis", "ppca")

@@ -111,19 +111,31 @@ def write_imputed(
 def write_forecast(path: Path, data: Data, mean: np.ndarray, standard_deviation: np.ndarray) -> None:
     """The rows past the end of a series, each channel in turn, with 90% intervals; mean and deviation are (rows M,)."""
     table, columns = data.table, data.shape[1]
-    half = INTERVAL * standard_deviation
+    lower, upper = interval(table, mean, standard_deviation)
     frame = pd.DataFrame(
         {
             "row": table.row_labels[table.end :].repeat(columns),
             "column": list(table.column_labels) * table.forecast,
             "mean": mean,
             "standard_deviation": standard_deviation,
-            "lower_90": mean - half,
-            "upper_90": mean + half,
+            "lower_90": lower,
+            "upper_90": upper,
         }
     )
     _name_series(frame, table, np.arange(table.end, len(table.row_labels)).repeat(columns))
     write_csv(frame, path, index=False)
+
+
+def interval(table: Table, mean: np.ndarray, standard_deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends of 90% intervals, of a normal distribution with this mean and standard deviation. Where
+    logarithms were learned from, it is the lognormal one, exp(m -+ 1.645 s), where
+    s^2 = log(1 + deviation^2 / mean^2) and m = log mean - s^2 / 2."""
+    if table.transform is None or not table.transform.log:
+        half = INTERVAL * standard_deviation
+        return mean - half, mean + half
+    variance = np.log1p((standard_deviation / mean) ** 2)
+    center, half = np.log(mean) - variance / 2, INTERVAL * np.sqrt(variance)
+    return np.exp(center - half), np.exp(center + half)
 
 
 def write_columns(path: Path, table: Table) -> None:

@@ -101,7 +101,7 @@ def _work(asked: Applied, summary: dict[str, Any]) -> None:
 
     def evaluator(hidden: bool) -> Evaluator:
         placed = Data(whole, np.full(len(whole.values), hidden))
-        bound = model.bind(observe(placed, settings["seed"], dtype, device, units=model.units(exported)))
+        bound = model.bind(observe(placed.learned, settings["seed"], dtype, device, units=model.units(exported)))
         devices.spare_threads(settings["device"], bound)
         return Evaluator(bound, placed, settings["seed"])
 
@@ -111,7 +111,7 @@ def _work(asked: Applied, summary: dict[str, Any]) -> None:
     parameters = model.restore(exported)
     if any(bool(value.isnan().any()) for value in parameters.values()):
         raise damaged(asked.run / "parameters.safetensors")
-    if len(table.values):
+    if len(data.learned.table.values):
         scores = known.score(parameters, final=True)
         if not math.isfinite(scores.train_log_likelihood):
             raise UserError(

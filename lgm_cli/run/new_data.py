@@ -12,7 +12,7 @@ import pandas as pd
 
 from lgm_cli.data import csv, image, ratings
 from lgm_cli.data.base.table import Table
-from lgm_cli.data.series import in_time
+from lgm_cli.data.series import in_time, transformed
 from lgm_cli.errors import UserError
 
 SHOWN = 3  # names of columns in an error
@@ -42,7 +42,7 @@ def load(run: Path, options: dict[str, Any], learned: dict[str, Any], given: Col
             in_time = options["name"] == "series"
             table = _in_order(csv.load(options | {"target": None}, in_time=in_time, required=columns), columns)
         if options["name"] == "series":
-            table = _series(table, run, options["season"])
+            table = transformed(_series(table, run, options["season"]), options)
     if not len(table.values) and not features:
         raise UserError(f"{table.name} has no value", "nothing can be inferred from it")
     return table

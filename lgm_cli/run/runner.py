@@ -102,6 +102,7 @@ def _run(
 
     # torch is imported from here on: what can be refused without it has been
     from lgm_cli.evaluation.evaluator import Evaluator
+    from lgm_cli.evaluation.given_back import require_possible
     from lgm_cli.observations.blocks import observe
     from lgm_cli.observations.units import plain_units
     from lgm_cli.results import write
@@ -116,9 +117,10 @@ def _run(
     device = devices.device(config["device"])
     model = build.model(config)
     dtype = devices.dtype(config["device"], model)
-    model.check(data)
+    require_possible(model, data, config["model"]["name"])
+    model.check(data.learned)
     size, units = auto.block_size(config, data.layout[0]), None if model.standardise else plain_units(data)
-    model = model.bind(observe(data, config["seed"], dtype, device, size, units))
+    model = model.bind(observe(data.learned, config["seed"], dtype, device, size, units))
     devices.spare_threads(config["device"], model)
     summary["host"] = host() | devices.describe(device, dtype)
     start = model.start(config["seed"])

@@ -72,7 +72,7 @@ def test_a_trend_is_not_taken_for_a_season(steps: int) -> None:
 def test_naive_forecasts_use_what_was_learned_from_alone(tmp_path: Path) -> None:
     frame = pd.DataFrame({"x": [1.0, 2, 3, 4, 5, 6, np.nan, 10, 20]})
     data = series(tmp_path, frame, season=2, horizon=2)
-    last, seasonal = naive_forecasts(data).values()
+    last, _, seasonal = naive_forecasts(data).values()
     assert last == pytest.approx(np.sqrt((4**2 + 14**2) / 2))
     assert seasonal == pytest.approx(np.sqrt((4**2 + 15**2) / 2))  # of row 5, and of row 4 as row 6 has no value
 

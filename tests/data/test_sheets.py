@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lgm_cli.data.base import sheets
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.load import load
 from lgm_cli.errors import UserError
@@ -273,3 +274,18 @@ def test_no_file_raises_anything_but_a_user_error(tmp_path, content, kind):
         load({"name": name, "path": str(path), "test_fraction": 0.0} | options[name], 0, lambda _: {})
     except UserError as error:
         assert len(str(error).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "end", "separator"),
+    [("len, cm;b;c", "", ";"), ("a,b,c,", ",", ","), ("a;b;c;", ";", ";"), ("a,b,c", ",", ","), ("a;b;c", ";", ";")],
+)
+def test_commas_in_names_and_separators_at_the_ends_of_lines(
+    tmp_path: Path, header: str, end: str, separator: str
+) -> None:
+    rows = [[str(1.5 * row), str(row), str(row % 3)] for row in range(9)]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join([header, *(separator.join(row) + end for row in rows)]) + "\n", encoding="utf-8")
+    sheet = sheets.read(path, {})
+    assert sheet.names == ["len, cm" if ", " in header else "a", "b", "c"]
+    assert [fields for _, fields in sheet.records] == rows

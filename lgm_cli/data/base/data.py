@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -63,9 +63,34 @@ class Data:
         return self.table.in_horizon(self.test_rows)
 
     @cached_property
+    def levels(self) -> np.ndarray:
+        """The visible entries of a transformed series, or their logarithms, (N, M); NaN elsewhere."""
+        assert self.table.transform is not None
+        found = np.full(self.shape, np.nan)
+        found[self.train_rows, self.train_columns] = self.table.transform.levels(self.train_values)
+        return found
+
+    @cached_property
+    def learned(self) -> Data:
+        """What is learned from: these data or, of a transformed series, the logarithms and differences of the visible
+        entries, of which none is hidden, in a table of the same rows."""
+        if self.table.transform is None:
+            return self
+        differences = self.table.transform.differences(self.levels)
+        rows, columns = np.nonzero(~np.isnan(differences))
+        table = replace(
+            self.table, name=f"{self.table.name} ({self.table.transform})", transform=None,
+            rows=rows.astype(np.int64), columns=columns.astype(np.int64), values=differences[rows, columns],
+        )  # fmt: skip
+        return Data(table, np.zeros(len(rows), bool))
+
+    @cached_property
     def season(self) -> np.ndarray | None:
         """Periodic means of the visible entries about a moving level, less their average over the period, (season, M):
-        row p is of the rows in phase p; zero where nothing is visible. None without a season."""
+        row p is of the rows in phase p; zero where nothing is visible. None without a season. Of a transformed series,
+        these are the means of what is learned from."""
+        if self.table.transform is not None:
+            return self.learned.season
         if self.table.season is None or self.table.periodic is not None:
             return self.table.periodic
         visible = np.full(self.shape, np.nan)
@@ -73,8 +98,12 @@ class Data:
         return periodic_means(visible, self.table.phase(np.arange(len(visible))), self.table.season)
 
     def seasonal(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """The periodic part of entries of the table."""
-        return np.zeros(len(rows)) if self.season is None else self.season[self.table.phase(rows), columns]
+        """The periodic part of entries of the table; that of a transformed series belongs to what is learned from."""
+        return (
+            np.zeros(len(rows))
+            if self.season is None or self.table.transform is not None
+            else self.season[self.table.phase(rows), columns]
+        )
 
     @cached_property
     def fingerprint(self) -> str:

@@ -20,6 +20,8 @@ def load(options: dict[str, Any], seed: int, simulate: Callable[[dict[str, Any]]
     table = importlib.import_module(f"lgm_cli.data.{options['name']}").load(options, simulate)
     check(table)
     data = Data(table, hide(table, options["test_fraction"], seed))
+    if table.transform is not None:
+        check(data.learned.table)
     if data.season is not None:
-        require_more_than_season(data)
+        require_more_than_season(data.learned)
     return data

@@ -85,6 +85,10 @@ def _text(text: Text, options: dict[str, Any]) -> Sheet:
         header, rows = (rows or [[""]])[0], rows[1:]
         next((fields for _, fields in records if "".join(fields).strip()), None)
     names = [name.strip() for name in header]
+    if len(names) > 1 and _ends_with_separator(names, rows):
+        names = names[:-1] if names[-1] == "" else names
+        records = _without_last(records, len(names))
+        rows = [fields[:-1] for fields in rows]
     if _labels_without_a_name(len(names), rows[:FIRST_ROWS], lines, separator):
         names = ["", *names]
     labels = names.index(options["index"]) if options.get("index") in names else 0 if names[0] == "" else None
@@ -153,7 +157,11 @@ def _separator(lines: list[str]) -> str:
     """Commas where the header has several fields between them; else what makes the header and the rows agree."""
     header = _sample(lines[: 2 * FIRST_ROWS], ",")
     if header and len(header[0]) > 1:
-        return ","
+        if all(len(fields) == len(header[0]) for fields in header):
+            return ","
+        found = _sample(lines[: 2 * FIRST_ROWS], ";")  # a name between semicolons may have a comma
+        agree = len(found) > 1 and len(found[0]) > 1 and all(len(fields) == len(found[0]) for fields in found)
+        return ";" if agree else ","
     for separator in GUESSED:
         sample = _sample(lines[: 2 * FIRST_ROWS], separator)
         if not sample:
@@ -166,6 +174,18 @@ def _separator(lines: list[str]) -> str:
         if separator != " " and width > 1 and (not rows or max(map(len, rows)) > 1):
             return separator  # some of the lines are wrong
     return ","
+
+
+def _ends_with_separator(names: list[str], rows: list[list[str]]) -> bool:
+    """Whether every row, and perhaps the header, ends with a separator behind the last field."""
+    width = len(names) if names[-1] == "" else len(names) + 1
+    return bool(rows) and all(len(fields) == width and not fields[-1].strip() for fields in rows)
+
+
+def _without_last(records: Iterable[Record], width: int) -> Iterator[Record]:
+    """The records without an empty field that comes after `width` others."""
+    for line, fields in records:
+        yield line, fields[:-1] if len(fields) == width + 1 and not fields[-1].strip() else fields
 
 
 def _labels_without_a_name(width: int, rows: list[list[str]], lines: list[str], separator: str) -> bool:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lgm_cli.data.base.transform import Transform
+
 SMALLEST = 1e-100  # spread of a column; its square is far from the limits of double precision
 
 
@@ -102,6 +104,7 @@ class Table:
         None  # (season, M), these means where they are known, from a run that has learned them
     )
     phases: np.ndarray | None = None  # (end,) of the season, of each row; None where rows are counted
+    transform: Transform | None = None  # what of a series is learned from, where it is not the values
     horizon: int = 0  # last rows of a series that are hidden, to be forecast
     forecast: int = 0  # rows past the end of a series that was given, appended without values
     truth: dict[str, np.ndarray] | None = None  # what simulated data were drawn with: parameters, a signal

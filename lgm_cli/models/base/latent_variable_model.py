@@ -17,6 +17,7 @@ from lgm_cli.errors import UserError
 from lgm_cli.models.base.parameters import Parameters, Statistics, with_imagined
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.tuning import Tuning
+from lgm_cli.numerics.cumulated import LinearChain
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 
@@ -70,6 +71,7 @@ class LatentVariableModel(ABC):
     # wants to know asks for this, and never for the class.
     has_system = False
     standard_prior = False  # whether the coordinates of posteriors are standard normal before anything is observed
+    has_chain = False  # whether `chain` gives the series as a linear Gaussian chain, for data.log and data.difference
     several_series = False  # whether it learns from several series at once (data.series)
     takes_classes = False  # whether classes of rows, known in part (data.labels), are its components or states
     in_common: tuple[str, ...] = ()  # parameters of a mixture that all components share
@@ -134,6 +136,10 @@ class LatentVariableModel(ABC):
         """What method=annealed_em goes on from at the next temperature: the same distribution of the data, in which
         components that are alike may stand elsewhere. held: parameters that it does not change."""
         return parameters
+
+    def chain(self, exported: Parameters) -> LinearChain:
+        """The series about its mean as a linear Gaussian chain in the data's units, where `has_chain` says so."""
+        raise TypeError(f"{type(self).__name__} is no linear Gaussian chain")
 
     # Hooks of `lgm-run apply=RUN_DIR`, which works on new data with the parameters of a finished run:
 
