@@ -26,6 +26,7 @@ RESERVED = {
 LAYERS = (
     ("command",),
     ("run",),
+    ("comparison",),
     ("results",),
     ("evaluation",),
     ("report", "methods"),
@@ -40,8 +41,9 @@ LAYERS = (
 # What may not be imported, although it is below: each with its reason.
 FORBIDDEN = {
     r"(?!command\.cli$|__main__$).*": ["lgm_cli.command.cli"],
-    r"(?!report|results|plots).*": ["lgm_cli.plots"],  # pictures are drawn where a run has ended
+    r"(?!report|results|plots|comparison).*": ["lgm_cli.plots"],  # pictures are drawn where a run has ended
     r"plots(\..*)?": ["torch", *(f"lgm_cli.{name}" for layer in LAYERS for name in layer)],
+    r"comparison(\..*)?": ["torch", "pandas", "numpy"],  # an old run is reported at once
     r"data(\..*)?": ["torch"],  # data are read without it
     # What a typing error is answered by, at once:
     r"command\..*|results\.(files|run_folder|metrics)|run\.progress|errors|__init__|__main__": [

@@ -20,10 +20,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lgm_cli import __version__
-from lgm_cli.command import apply, choices, help, resume, rules
+from lgm_cli.command import again, apply, choices, help, report, resume, rules
 from lgm_cli.command.arguments import check as check_arguments
 from lgm_cli.command.error_messages import OTHER_FOLDER, OUT_OF_MEMORY, explain
-from lgm_cli.command.folders import claimed, fresh, log_to, refuse_inside, refuse_used, remove_empty, used
+from lgm_cli.command.folders import (
+    claimed,
+    fresh,
+    log_to,
+    record_refusal,
+    refuse_inside,
+    refuse_used,
+    remove_empty,
+    used,
+)
 from lgm_cli.command.streams import close_streams, open_streams, say
 from lgm_cli.errors import Interrupted, RunFailed, UserError, cannot_write, printable, shortened
 from lgm_cli.machine import out_of_memory
@@ -88,13 +97,18 @@ def _ended(work: Callable[[], dict[str, Any]], folder: Path, *, more: bool = Fal
     try:
         summary = work()
     except Interrupted as stop:
+        report.write_page(folder)
         if stop.finished is None or more:
             raise
         summary = stop.finished
+    except RunFailed:
+        report.write_page(folder)
+        raise
     finally:
         if not more and signal.getsignal(signal.SIGTERM) is _interrupt:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
+    report.write_page(folder)
     if summary["status"] in ("diverged", "failed"):
         raise RunFailed(f"the run {summary['status']}", f"what is known of it is in {folder}")
 
@@ -124,6 +138,8 @@ def _dispatch(arguments: list[str]) -> int:
         say(sys.stdout, f"lgm-run {__version__}\n")
     elif resume.asked(options.overrides):
         _resume(help.hydra_options(options), options.overrides)
+    elif resume.asked(options.overrides, "report"):
+        say(sys.stdout, report.write(help.hydra_options(options), options.overrides))
     elif resume.asked(options.overrides, "apply"):
         _apply(apply.read(help.hydra_options(options), options.overrides))
     else:
@@ -137,10 +153,17 @@ def _resume(options: list[str], overrides: list[str]) -> None:
     with claimed(folder):
         run = resume.read(options, overrides)  # again: another process may have gone on with it meanwhile
         log_to(folder)
+        _go_on(run)
 
-        from lgm_cli.run import runner
 
-        _ended(lambda: runner.run(run.config, folder, run.overrides, resumed=True), folder)
+def _go_on(run: resume.Resumed, *, bar: bool = True, more: bool = False) -> None:
+    """Learn on from the checkpoint of a run, in its folder, which the caller has claimed."""
+    from lgm_cli.run import runner
+
+    def work() -> dict[str, Any]:
+        return runner.run(run.config, run.folder, run.overrides, resumed=True, bar=bar)
+
+    _ended(work, run.folder, more=more)
 
 
 def _apply(asked: apply.Applied) -> None:
@@ -199,7 +222,7 @@ def _launch(options: argparse.Namespace) -> int:
         if failure is not None and os.getpid() != process and not sweep.recorded(folder, begun):
             raise failure  # a launcher hands it back from the other process, whose list is a copy
 
-    unforeseen = None
+    unforeseen, stopped = None, None
     try:
         with _hydra_that_raises([*help.hydra_options(options), *overrides]):
             hydra.main(config_path=str(choices.conf_folder()), config_name="config", version_base="1.3")(job)()
@@ -207,6 +230,14 @@ def _launch(options: argparse.Namespace) -> int:
         if _of_a_stream(error):
             raise
         unforeseen = error if isinstance(error, UserError) else explain(error, overrides)
+    except KeyboardInterrupt as stop:
+        if not is_sweep:
+            raise
+        stopped = stop
+    if is_sweep and not options.cfg and not options.info:
+        say(sys.stdout, report.compared(sweep.SweepFolder.path))
+    if stopped is not None:
+        raise stopped
     if not is_sweep:
         return max((_report(error) for error in (unforeseen, *(error for _, error in ended)) if error), default=0)
     ended = ended or sweep.all_recorded(begun)
@@ -248,6 +279,13 @@ def _run(composed: DictConfig, settings: HydraConf) -> None:
     """Check one run's configuration and folder, then run it. Nothing is written before both are good."""
     folder, sweep = Path(settings.runtime.output_dir), _is_sweep(settings)
     own = _own_folders(folder, settings)
+    alone = settings.runtime.choices.get("hydra/launcher") == "basic"  # others run side by side
+    if sweep and again.kept(folder, _overrides(settings)):
+        return
+    if sweep and (run := again.unfinished(folder, _overrides(settings))):
+        with claimed(folder):
+            _go_on(run, bar=alone, more=True)
+        return
     try:
         refuse_used(folder)
     except UserError:
@@ -257,7 +295,7 @@ def _run(composed: DictConfig, settings: HydraConf) -> None:
         checked = _checked(composed, _overrides(settings))
     except UserError as error:
         if sweep:
-            _record_refusal(folder, error, settings)
+            record_refusal(folder, error, _overrides(settings))
         else:
             remove_empty(own)
         raise
@@ -266,7 +304,6 @@ def _run(composed: DictConfig, settings: HydraConf) -> None:
 
         from lgm_cli.run import runner
 
-        alone = settings.runtime.choices.get("hydra/launcher") == "basic"  # others run side by side
         _ended(lambda: runner.run(checked, folder, _overrides(settings), bar=alone), folder, more=sweep)
 
 
@@ -294,16 +331,6 @@ def _record_configuration(folder: Path, checked: dict[str, Any], settings: Hydra
         OmegaConf.save(settings.overrides.task, record / "overrides.yaml")
     except OSError as error:
         raise cannot_write(folder, error, OTHER_FOLDER) from error
-
-
-def _record_refusal(folder: Path, error: UserError, settings: HydraConf) -> None:
-    """Leave a summary of a sweep's run that could not begin, for the sweep's comparison."""
-    from lgm_cli.results.files import write_json_atomic
-    from lgm_cli.results.host import versions
-
-    record = {"status": "failed", "error": {"what": error.what, "mend": error.mend}, "warnings": [], "last_row": {}}
-    record |= {"overrides": _overrides(settings), "versions": versions(), "total_seconds": 0.0}
-    write_json_atomic(folder / "summary.json", record)
 
 
 def _own_folders(folder: Path, settings: HydraConf) -> tuple[Path, ...]:

@@ -24,7 +24,7 @@ except ImportError:  # Windows
 RECORD = (
     *(".hydra", "run.log", "metrics.csv", "summary.json", "plots", "checkpoint"),
     *("parameters.safetensors", "apply.safetensors", "posterior.safetensors", "predictions.csv", "loadings.csv"),
-    *("columns.csv", "imputed.csv", "imputed_standard_deviation.csv", "forecast.csv", "season.csv"),
+    *("columns.csv", "report.html", "imputed.csv", "imputed_standard_deviation.csv", "forecast.csv", "season.csv"),
 )
 # A folder that holds all of any of these is that of a run, begun or applied; a sweep's holds none.
 OF_A_RUN = ((".hydra", "checkpoint"), ("run.log", "summary.json"))
@@ -73,6 +73,22 @@ def fresh(folder: Path, own: Iterable[Path], keep: bool = False) -> Iterator[Non
                 _withdraw(folder)
                 remove_empty(own)
             raise
+
+
+def clear(folder: Path) -> None:
+    """Take away what a run that failed has left, so that it can be done anew."""
+    with claimed(folder):
+        _withdraw(folder)
+
+
+def record_refusal(folder: Path, error: UserError, overrides: list[str]) -> None:
+    """Leave a summary of a sweep's run that could not begin, for the sweep's comparison."""
+    from lgm_cli.results.files import write_json_atomic
+    from lgm_cli.results.host import versions
+
+    record = {"status": "failed", "error": {"what": error.what, "mend": error.mend}, "warnings": [], "last_row": {}}
+    record |= {"overrides": overrides, "versions": versions(), "total_seconds": 0.0}
+    write_json_atomic(folder / "summary.json", record)
 
 
 def _withdraw(folder: Path) -> None:

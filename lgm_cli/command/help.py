@@ -21,6 +21,7 @@ usage: lgm-run [GROUP=CHOICE ...] [KEY=VALUE ...]                    one run
        lgm-run --multirun [GROUP=A,B ...] [KEY=VALUE,VALUE ...]      a run for each combination
        lgm-run resume=RUN_DIR [max_steps=N] [tolerance=T]            go on with a run that was stopped
        lgm-run apply=RUN_DIR data.path=FILE                          a finished run on new data
+       lgm-run report=DIR[,DIR...]                                   the page of a run, or runs compared
 
 examples:
   lgm-run                                            MovieLens ratings by probabilistic unrolling
@@ -50,6 +51,7 @@ device, device.*, save_posterior and hydra.run.dir may be given besides.
 
 results: every run gets a folder of its own in outputs/runs, a sweep in outputs/sweeps; hydra.run.dir=DIR and
 hydra.sweep.dir=DIR choose another. A folder that holds a run already is refused: nothing is overwritten.
+The same sweep in the same folder keeps what has ended, goes on with what was stopped, redoes what failed.
 
 options:
   --help, -h               this text
