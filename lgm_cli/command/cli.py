@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -99,13 +100,35 @@ def _ended(work: Callable[[], dict[str, Any]], folder: Path, *, more: bool = Fal
         raise RunFailed(f"the run {summary['status']}", f"what is known of it is in {folder}")
 
 
-def _report(error: Exception, shown: str | None = None) -> int:
-    """Print an error, as one line when the user can mend it, and return its exit code. shown: instead of its text."""
+def in_python(arguments: list[str]) -> None:
+    """Run one command line inside another Python program, which has set up a log of its own.
+
+    Errors are raised instead of printed, as `UserError` where the user can mend them. Nothing is done to the signals and
+    the standard streams of the process, and no progress bar is shown.
+    """
+    try:
+        _dispatch(arguments, Surroundings(_raised, log_to=lambda _: None, bar=False))
+    except UserError:
+        raise
+    except Exception as error:
+        raise _known(error) from error
+
+
+def _raised(error: Exception, shown: str | None = None) -> NoReturn:
+    raise error
+
+
+def _known(error: Exception) -> Exception:
+    """The error as one that the user can mend, where it is one."""
     if isinstance(error, OSError) and error.filename is not None:
         what = f"{shortened(str(error.filename))}: {error.strerror}"
-        error = UserError(what, "give another name, or mend what is wrong there")
-    elif not isinstance(error, UserError) and out_of_memory(error):
-        error = OUT_OF_MEMORY
+        return UserError(what, "give another name, or mend what is wrong there")
+    return OUT_OF_MEMORY if not isinstance(error, UserError) and out_of_memory(error) else error
+
+
+def _report(error: Exception, shown: str | None = None) -> int:
+    """Print an error, as one line when the user can mend it, and return its exit code. shown: instead of its text."""
+    error = _known(error)
     known = isinstance(error, UserError)
     if not known or os.environ.get("HYDRA_FULL_ERROR") == "1":
         lines = "".join(traceback.format_exception(error)).split("\n")
@@ -115,35 +138,45 @@ def _report(error: Exception, shown: str | None = None) -> int:
     return error.exit_code if isinstance(error, UserError) else 1
 
 
-def _dispatch(arguments: list[str]) -> int:
+@dataclass(frozen=True)
+class Surroundings:
+    """What a command runs in: how its errors are told, how its log is set up, whether a progress bar may be shown."""
+
+    report: Callable[..., int] = _report
+    log_to: Callable[[Path], None] = log_to
+    bar: bool = True
+
+
+def _dispatch(arguments: list[str], around: Surroundings | None = None) -> int:
     """Answer --help and --version, or run; the exit code."""
+    around = around or Surroundings()
     options = help.parse(arguments)
     if options.help:
         say(sys.stdout, help.text())
     elif options.version:
         say(sys.stdout, f"lgm-run {__version__}\n")
     elif resume.asked(options.overrides):
-        _resume(help.hydra_options(options), options.overrides)
+        _resume(help.hydra_options(options), options.overrides, around)
     elif resume.asked(options.overrides, "apply"):
-        _apply(apply.read(help.hydra_options(options), options.overrides))
+        _apply(apply.read(help.hydra_options(options), options.overrides), around)
     else:
-        return _launch(options)
+        return _launch(options, around)
     return 0
 
 
-def _resume(options: list[str], overrides: list[str]) -> None:
+def _resume(options: list[str], overrides: list[str], around: Surroundings) -> None:
     """Go on with a run, its log continued."""
     folder = resume.read(options, overrides).folder
     with claimed(folder):
         run = resume.read(options, overrides)  # again: another process may have gone on with it meanwhile
-        log_to(folder)
+        around.log_to(folder)
 
         from lgm_cli.run import runner
 
-        _ended(lambda: runner.run(run.config, folder, run.overrides, resumed=True), folder)
+        _ended(lambda: runner.run(run.config, folder, run.overrides, resumed=True, bar=around.bar), folder)
 
 
-def _apply(asked: apply.Applied) -> None:
+def _apply(asked: apply.Applied, around: Surroundings) -> None:
     """Put new data to a finished run, in a folder of its own, which is taken back when the data do not fit."""
     folder = asked.folder
     refuse_used(folder)
@@ -153,7 +186,7 @@ def _apply(asked: apply.Applied) -> None:
     except OSError as error:
         raise cannot_write(folder, error, OTHER_FOLDER) from error
     with fresh(folder, made):
-        log_to(folder)
+        around.log_to(folder)
 
         from lgm_cli.run import apply as applying
         from lgm_cli.run import runner
@@ -167,7 +200,7 @@ def _apply(asked: apply.Applied) -> None:
             shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # it held the lock alone
 
 
-def _launch(options: argparse.Namespace) -> int:
+def _launch(options: argparse.Namespace, around: Surroundings) -> int:
     """Let Hydra compose and run one job, or a sweep of them; the exit code."""
     overrides: list[str] = options.overrides
     is_sweep = options.multirun or "hydra.mode=MULTIRUN" in overrides
@@ -189,7 +222,7 @@ def _launch(options: argparse.Namespace) -> int:
         folder = Path(settings.runtime.output_dir)
         before = used(folder)
         try:
-            _run(composed, settings)
+            _run(composed, settings, around.bar)
         except Exception as error:
             failure = error
             if _is_sweep(settings) and not before:  # else the log is another run's
@@ -208,7 +241,7 @@ def _launch(options: argparse.Namespace) -> int:
             raise
         unforeseen = error if isinstance(error, UserError) else explain(error, overrides)
     if not is_sweep:
-        return max((_report(error) for error in (unforeseen, *(error for _, error in ended)) if error), default=0)
+        return max((around.report(error) for error in (unforeseen, *(error for _, error in ended)) if error), default=0)
     ended = ended or sweep.all_recorded(begun)
     for line, error in sweep.alike(ended).items():
         _report(error, printable(line))
@@ -244,7 +277,7 @@ def _is_sweep(settings: HydraConf) -> bool:
     return settings.mode == RunMode.MULTIRUN
 
 
-def _run(composed: DictConfig, settings: HydraConf) -> None:
+def _run(composed: DictConfig, settings: HydraConf, bar: bool) -> None:
     """Check one run's configuration and folder, then run it. Nothing is written before both are good."""
     folder, sweep = Path(settings.runtime.output_dir), _is_sweep(settings)
     own = _own_folders(folder, settings)
@@ -266,7 +299,7 @@ def _run(composed: DictConfig, settings: HydraConf) -> None:
 
         from lgm_cli.run import runner
 
-        alone = settings.runtime.choices.get("hydra/launcher") == "basic"  # others run side by side
+        alone = bar and settings.runtime.choices.get("hydra/launcher") == "basic"  # others run side by side
         _ended(lambda: runner.run(checked, folder, _overrides(settings), bar=alone), folder, more=sweep)
 
 
