@@ -17,13 +17,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Libraries that only some modules may import, directly.
 RESERVED = {
-    "hydra": r"command\.(cli|arguments|sweep)",
+    "hydra": r"command\.(cli|arguments|sweep)|notebook\.in_process",  # whose state a notebook keeps
     "omegaconf": r"command\.cli",
     "matplotlib": r"plots\..*",
 }
 # Parts of the package, from what was typed down to what knows nothing of the rest. A part imports those below it: never
 # one above, nor one beside it on the same line.
 LAYERS = (
+    ("notebook",),
     ("command",),
     ("run",),
     ("comparison",),
@@ -40,7 +41,7 @@ LAYERS = (
 )
 # What may not be imported, although it is below: each with its reason.
 FORBIDDEN = {
-    r"(?!command\.cli$|__main__$).*": ["lgm_cli.command.cli"],
+    r"(?!command\.cli$|__main__$|notebook\.in_process$).*": ["lgm_cli.command.cli"],
     r"(?!report|results|plots|comparison).*": ["lgm_cli.plots"],  # pictures are drawn where a run has ended
     r"plots(\..*)?": ["torch", *(f"lgm_cli.{name}" for layer in LAYERS for name in layer)],
     r"comparison(\..*)?": ["torch", "pandas", "numpy"],  # an old run is reported at once

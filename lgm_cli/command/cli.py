@@ -6,27 +6,32 @@ so that a typing error is answered at once.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
-import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from lgm_cli import __version__
 from lgm_cli.command import again, apply, choices, help, report, resume, rules
 from lgm_cli.command.arguments import check as check_arguments
-from lgm_cli.command.error_messages import OTHER_FOLDER, OUT_OF_MEMORY, explain
+from lgm_cli.command.endings import (
+    Surroundings,
+    ended_well,
+    known_error,
+    of_a_stream,
+    raise_error,
+    report_error,
+    sigterm_like_sigint,
+)
+from lgm_cli.command.error_messages import OTHER_FOLDER, explain
 from lgm_cli.command.folders import (
     claimed,
     fresh,
-    log_to,
     record_refusal,
     refuse_inside,
     refuse_used,
@@ -34,8 +39,7 @@ from lgm_cli.command.folders import (
     used,
 )
 from lgm_cli.command.streams import close_streams, open_streams, say
-from lgm_cli.errors import Interrupted, RunFailed, UserError, cannot_write, printable, shortened
-from lgm_cli.machine import out_of_memory
+from lgm_cli.errors import UserError, cannot_write, printable
 from lgm_cli.results import run_folder
 
 if TYPE_CHECKING:
@@ -52,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.raiseExceptions = False  # a reader that went away (`| head`) is no reason for tracebacks
     open_streams()
     try:
-        with _sigterm_like_sigint(last=arguments is None):
+        with sigterm_like_sigint(last=arguments is None):
             code = _dispatch(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt as stop:
         say(sys.stderr, f"lgm-run: interrupted{': ' if str(stop) else ''}{printable(str(stop))}\n")
@@ -60,113 +64,64 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as end:  # Hydra's own, after --hydra-help
         code = end.code if isinstance(end.code, int) else 0
     except Exception as error:
-        code = 0 if _of_a_stream(error) else _report(error)
+        code = 0 if of_a_stream(error) else report_error(error)
     close_streams()
     return code
 
 
-def _interrupt(signum: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
+def in_python(arguments: list[str]) -> None:
+    """Run one command line inside another Python program, which has set up a log of its own.
 
-
-def _of_a_stream(error: Exception) -> bool:
-    """Whether standard output alone is the matter: its reader is gone, or it is full. What was asked for was done."""
-    return isinstance(error, OSError) and error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC)
-
-
-@contextmanager
-def _sigterm_like_sigint(last: bool) -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt, so that what is running, a launcher's workers too, is wound up.
-
-    last: the process ends with this, so that no signal may change its exit code any more.
-    """
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if last else handler)
-
-
-def _ended(work: Callable[[], dict[str, Any]], folder: Path, *, more: bool = False) -> None:
-    """Do the work of one run; its summary says how it ended, and bad ends are raised. more: other runs come after it.
-
-    A signal after the last step, while files are written, changes nothing of a run's end, but ends a sweep.
+    Errors are raised instead of printed, as `UserError` where the user can mend them. Nothing is done to the signals
+    and the standard streams of the process, and no progress bar is shown.
     """
     try:
-        summary = work()
-    except Interrupted as stop:
-        report.write_page(folder)
-        if stop.finished is None or more:
-            raise
-        summary = stop.finished
-    except RunFailed:
-        report.write_page(folder)
+        _dispatch(arguments, Surroundings(raise_error, log_to=lambda _: None, bar=False))
+    except UserError:
         raise
-    finally:
-        if not more and signal.getsignal(signal.SIGTERM) is _interrupt:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_IGN)
-    report.write_page(folder)
-    if summary["status"] in ("diverged", "failed"):
-        raise RunFailed(f"the run {summary['status']}", f"what is known of it is in {folder}")
+    except Exception as error:
+        raise known_error(error) from error
 
 
-def _report(error: Exception, shown: str | None = None) -> int:
-    """Print an error, as one line when the user can mend it, and return its exit code. shown: instead of its text."""
-    if isinstance(error, OSError) and error.filename is not None:
-        what = f"{shortened(str(error.filename))}: {error.strerror}"
-        error = UserError(what, "give another name, or mend what is wrong there")
-    elif not isinstance(error, UserError) and out_of_memory(error):
-        error = OUT_OF_MEMORY
-    known = isinstance(error, UserError)
-    if not known or os.environ.get("HYDRA_FULL_ERROR") == "1":
-        lines = "".join(traceback.format_exception(error)).split("\n")
-        say(sys.stderr, "\n".join(map(printable, lines)))
-    if known:
-        say(sys.stderr, f"lgm-run: error: {shown or error}\n")
-    return error.exit_code if isinstance(error, UserError) else 1
-
-
-def _dispatch(arguments: list[str]) -> int:
+def _dispatch(arguments: list[str], around: Surroundings | None = None) -> int:
     """Answer --help and --version, or run; the exit code."""
+    around = around or Surroundings()
     options = help.parse(arguments)
     if options.help:
         say(sys.stdout, help.text())
     elif options.version:
         say(sys.stdout, f"lgm-run {__version__}\n")
     elif resume.asked(options.overrides):
-        _resume(help.hydra_options(options), options.overrides)
+        _resume(help.hydra_options(options), options.overrides, around)
     elif resume.asked(options.overrides, "report"):
         say(sys.stdout, report.write(help.hydra_options(options), options.overrides))
     elif resume.asked(options.overrides, "apply"):
-        _apply(apply.read(help.hydra_options(options), options.overrides))
+        _apply(apply.read(help.hydra_options(options), options.overrides), around)
     else:
-        return _launch(options)
+        return _launch(options, around)
     return 0
 
 
-def _resume(options: list[str], overrides: list[str]) -> None:
+def _resume(options: list[str], overrides: list[str], around: Surroundings) -> None:
     """Go on with a run, its log continued."""
     folder = resume.read(options, overrides).folder
     with claimed(folder):
         run = resume.read(options, overrides)  # again: another process may have gone on with it meanwhile
-        log_to(folder)
-        _go_on(run)
+        around.log_to(folder)
+        _go_on(run, bar=around.bar)
 
 
-def _go_on(run: resume.Resumed, *, bar: bool = True, more: bool = False) -> None:
+def _go_on(run: resume.Resumed, *, bar: bool, more: bool = False) -> None:
     """Learn on from the checkpoint of a run, in its folder, which the caller has claimed."""
     from lgm_cli.run import runner
 
     def work() -> dict[str, Any]:
         return runner.run(run.config, run.folder, run.overrides, resumed=True, bar=bar)
 
-    _ended(work, run.folder, more=more)
+    ended_well(work, run.folder, more=more)
 
 
-def _apply(asked: apply.Applied) -> None:
+def _apply(asked: apply.Applied, around: Surroundings) -> None:
     """Put new data to a finished run, in a folder of its own, which is taken back when the data do not fit."""
     folder = asked.folder
     refuse_used(folder)
@@ -176,7 +131,7 @@ def _apply(asked: apply.Applied) -> None:
     except OSError as error:
         raise cannot_write(folder, error, OTHER_FOLDER) from error
     with fresh(folder, made):
-        log_to(folder)
+        around.log_to(folder)
 
         from lgm_cli.run import apply as applying
         from lgm_cli.run import runner
@@ -185,12 +140,12 @@ def _apply(asked: apply.Applied) -> None:
             applying.work(asked, summary)
 
         try:
-            _ended(lambda: runner.recorded(asked.config, folder, asked.overrides, work), folder)
+            ended_well(lambda: runner.recorded(asked.config, folder, asked.overrides, work), folder)
         finally:
             shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # it held the lock alone
 
 
-def _launch(options: argparse.Namespace) -> int:
+def _launch(options: argparse.Namespace, around: Surroundings) -> int:
     """Let Hydra compose and run one job, or a sweep of them; the exit code."""
     overrides: list[str] = options.overrides
     is_sweep = options.multirun or "hydra.mode=MULTIRUN" in overrides
@@ -212,7 +167,7 @@ def _launch(options: argparse.Namespace) -> int:
         folder = Path(settings.runtime.output_dir)
         before = used(folder)
         try:
-            _run(composed, settings)
+            _run(composed, settings, around.bar)
         except Exception as error:
             failure = error
             if _is_sweep(settings) and not before:  # else the log is another run's
@@ -227,7 +182,7 @@ def _launch(options: argparse.Namespace) -> int:
         with _hydra_that_raises([*help.hydra_options(options), *overrides]):
             hydra.main(config_path=str(choices.conf_folder()), config_name="config", version_base="1.3")(job)()
     except Exception as error:
-        if _of_a_stream(error):
+        if of_a_stream(error):
             raise
         unforeseen = error if isinstance(error, UserError) else explain(error, overrides)
     except KeyboardInterrupt as stop:
@@ -239,13 +194,13 @@ def _launch(options: argparse.Namespace) -> int:
     if stopped is not None:
         raise stopped
     if not is_sweep:
-        return max((_report(error) for error in (unforeseen, *(error for _, error in ended)) if error), default=0)
+        return max((around.report(error) for error in (unforeseen, *(error for _, error in ended)) if error), default=0)
     ended = ended or sweep.all_recorded(begun)
     for line, error in sweep.alike(ended).items():
-        _report(error, printable(line))
+        report_error(error, printable(line))
     if unforeseen is None:
         return sweep.exit_code(ended)
-    return min(_report(unforeseen), 1 if ended else 2)
+    return min(report_error(unforeseen), 1 if ended else 2)
 
 
 @contextmanager
@@ -275,11 +230,11 @@ def _is_sweep(settings: HydraConf) -> bool:
     return settings.mode == RunMode.MULTIRUN
 
 
-def _run(composed: DictConfig, settings: HydraConf) -> None:
+def _run(composed: DictConfig, settings: HydraConf, bar: bool) -> None:
     """Check one run's configuration and folder, then run it. Nothing is written before both are good."""
     folder, sweep = Path(settings.runtime.output_dir), _is_sweep(settings)
     own = _own_folders(folder, settings)
-    alone = settings.runtime.choices.get("hydra/launcher") == "basic"  # others run side by side
+    alone = bar and settings.runtime.choices.get("hydra/launcher") == "basic"  # others run side by side
     if sweep and again.kept(folder, _overrides(settings)):
         return
     if sweep and (run := again.unfinished(folder, _overrides(settings))):
@@ -304,7 +259,7 @@ def _run(composed: DictConfig, settings: HydraConf) -> None:
 
         from lgm_cli.run import runner
 
-        _ended(lambda: runner.run(checked, folder, _overrides(settings), bar=alone), folder, more=sweep)
+        ended_well(lambda: runner.run(checked, folder, _overrides(settings), bar=alone), folder, more=sweep)
 
 
 def _checked(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lgm_cli.command import cli, folders
+from lgm_cli.command import cli, endings, folders
 from lgm_cli.command.cli import main
 from lgm_cli.command.folders import claimed
 from lgm_cli.errors import UserError
@@ -237,15 +237,15 @@ def test_no_signal_changes_an_exit_code_that_is_settled() -> None:
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
-        with cli._sigterm_like_sigint(last=True):
+        with endings.sigterm_like_sigint(last=True):
             pass
         assert [signal.getsignal(number) for number in numbers] == [signal.SIG_IGN] * 2
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    with cli._sigterm_like_sigint(last=False):
+    with endings.sigterm_like_sigint(last=False):
         with pytest.raises(UserError):
-            cli._ended(lambda: {"status": "diverged"}, Path("folder"))
+            endings.ended_well(lambda: {"status": "diverged"}, Path("folder"))
         for number in numbers:
             os.kill(os.getpid(), number)
     assert {number: signal.getsignal(number) for number in numbers} == before
