@@ -77,7 +77,7 @@ def _facts(run: Run) -> dict[str, Any]:
     names = [config.get(part, {}).get("name") for part in ("model", "data", "method")]
     status = summary["status"]
     error = summary.get("error") or {}
-    verdict = VERDICTS.get(status, status) + (f": {error['what']} ({error['mend']})" if error else "")
+    verdict = (VERDICTS.get(status) or str(status)) + (f": {error['what']} ({error['mend']})" if error else "")
     if (step := row.get("step")) is not None:
         verdict += f" (step {step})"
     labels = {

@@ -50,8 +50,8 @@ def fit(
 
     table: a DataFrame, a Series or an array of one or two dimensions, NaN where a value is missing. Each row is a data
     point, or a time step for the models of series. An index that is not 0, 1, .. names the rows in all outputs; the
-    dates of a series order its rows. Columns of text are treated as in a file. The columns of an array are named column_0,
-    column_1, ..
+    dates of a series order its rows. Columns of text are treated as in a file. The columns of an array are named
+    column_0, column_1, ..
 
     overrides: the arguments of lgm-run, such as "model=ppca", "model.latent_dim=5". `data=csv` is chosen, or
     `data=series` where the model learns from a series; "data.target=NAME" names the response of a regression.

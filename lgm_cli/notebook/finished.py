@@ -202,7 +202,7 @@ class Run:
         texts = {"column": str} | ({} if labels is None else {labels: str})  # as they are: NA is a name, too
         frame = pd.read_csv(path, converters=texts)
         if labels is not None:
-            frame[labels] = frames.read_labels(frame[labels])
+            frame[labels] = frames.read_labels(pd.Series(frame[labels]))
         return frame
 
     def _tensors(self, name: str, which: str) -> dict[str, np.ndarray]:
