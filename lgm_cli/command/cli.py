@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lgm_cli import __version__
-from lgm_cli.command import again, apply, choices, help, outputs, report, resume, rules
+from lgm_cli.command import again, apply, choices, completion, help, outputs, report, resume, rules
 from lgm_cli.command.arguments import check as check_arguments
 from lgm_cli.command.endings import (
     Surroundings,
@@ -91,6 +91,8 @@ def _dispatch(arguments: list[str], around: Surroundings | None = None) -> int:
         say(sys.stdout, help.text(options.overrides))
     elif options.version:
         say(sys.stdout, f"lgm-run {__version__}\n")
+    elif options.shell_completion and (words := completion.folders(os.environ.get("COMP_LINE", ""))):
+        say(sys.stdout, " ".join(words) + "\n")
     elif resume.asked(options.overrides):
         _resume(help.hydra_options(options), options.overrides, around)
     elif resume.asked(options.overrides, "report"):

@@ -18,11 +18,11 @@ NAMES_WIDTH = 80
 USAGE = f"""\
 lgm-run {__version__}: latent variable models by EM, its variants and probabilistic unrolling.
 
-usage: lgm-run [GROUP=CHOICE ...] [KEY=VALUE ...]         one run
-       lgm-run --multirun [KEY=VALUE,VALUE ...]           a run for each combination
-       lgm-run resume=RUN_DIR [max_steps=N]               go on with a run that was stopped
-       lgm-run apply=RUN_DIR data.path=FILE               a finished run on new data
-       lgm-run report=DIR[,DIR...]                        the page of a run, or runs compared
+usage: lgm-run [GROUP=CHOICE ...] [KEY=VALUE ...]   one run
+       lgm-run --multirun [KEY=VALUE,VALUE ...]     a run for each combination
+       lgm-run resume=RUN_DIR [max_steps=N]         go on with a run that was stopped
+       lgm-run apply=RUN_DIR data.path=FILE         a finished run on new data
+       lgm-run report=DIR[,DIR...]                  the page of a run, or runs compared
 """
 EXAMPLES = """\
 examples:
@@ -38,7 +38,7 @@ examples:
   lgm-run apply=outputs/latest data.path=new.csv         its answers for new rows
 """
 MORE = """\
-more:  lgm-run --help model=ppca     what a choice is, and its keys (any GROUP=CHOICE)
+more:  lgm-run --help model=ppca     what a choice is, and its keys (any other too)
        lgm-run --help all            every key with its default and what is allowed
 
 Each run gets a folder in outputs/runs, named at its end: report.html shows it all.

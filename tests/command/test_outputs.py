@@ -95,6 +95,26 @@ def test_no_two_processes_get_the_same_folder(tmp_path: Path) -> None:
     assert {os.path.basename(name) for name in names} == {"a", *(f"a-{number}" for number in range(2, 41))}
 
 
+def test_a_shell_completes_the_folders_of_runs(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*RUN, "max_steps=2"]) == 0
+    name = (here / "latest").resolve().name
+
+    def offered(line: str) -> list[str]:
+        capsys.readouterr()
+        monkeypatch.setenv("COMP_LINE", line)
+        assert main(["-sc", "query=bash"]) == 0
+        return capsys.readouterr().out.split()
+
+    for key in ("resume", "apply", "report"):
+        assert offered(f"lgm-run {key}=") == [f"{key}=outputs/latest", f"{key}=outputs/runs/{name}"]
+    assert offered("lgm-run seed=1 resume=out") == ["resume=outputs/"]
+    assert offered("lgm-run resume=outputs/") == ["resume=outputs/latest", "resume=outputs/runs/"]
+    assert offered(f"lgm-run resume={here}/runs/20") == [f"resume={here}/runs/{name}"]
+    assert "method=unroll" in offered("lgm-run method=un")  # Hydra's own
+
+
 def test_colours_are_for_terminals_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stream:
         def __init__(self, terminal: bool) -> None:
