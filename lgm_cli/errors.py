@@ -5,14 +5,17 @@ from __future__ import annotations
 import difflib
 import errno
 import logging
+import os
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 ANEW = "start the run anew in another folder"  # the remedy where a run cannot go on
 # Control characters, line separators, marks that turn the direction of writing, and bytes that were no text.
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+STYLES = {"bold": "1", "yellow": "33", "red": "31"}  # of the terminal, by ECMA-48
 SHORT = 200  # characters of a value that are shown
 
 
@@ -49,6 +52,22 @@ class PrintableFormatter(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:
         return "\n".join(map(printable, super().formatException(ei).split("\n")))
+
+
+def coloured(text: str, style: str, stream: TextIO | None) -> str:
+    """The text in bold, yellow or red, where the stream is a terminal that shows them and NO_COLOR is not set."""
+    shows = stream is not None and stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if shows and not os.environ.get("NO_COLOR") else text
+
+
+class ConsoleFormatter(PrintableFormatter):
+    """Formats the lines of a log on the console: a verdict is bold, a warning yellow, an error red."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        style = "red" if record.levelno >= logging.ERROR else "yellow" if record.levelno >= logging.WARNING else None
+        style = style or ("bold" if getattr(record, "verdict", False) else None)
+        text = super().format(record)
+        return coloured(text, style, sys.stdout) if style else text
 
 
 class UserError(Exception):

@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Libraries that only some modules may import, directly.
 RESERVED = {
     "hydra": r"command\.(cli|arguments|sweep)|notebook\.in_process",  # whose state a notebook keeps
-    "omegaconf": r"command\.cli",
+    "omegaconf": r"command\.(cli|sweep)",
     "matplotlib": r"plots\..*",
 }
 # Parts of the package, from what was typed down to what knows nothing of the rest. A part imports those below it: never

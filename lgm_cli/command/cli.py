@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lgm_cli import __version__
-from lgm_cli.command import again, apply, choices, help, report, resume, rules
+from lgm_cli.command import again, apply, choices, completion, help, outputs, report, resume, rules
 from lgm_cli.command.arguments import check as check_arguments
 from lgm_cli.command.endings import (
     Surroundings,
@@ -88,9 +88,11 @@ def _dispatch(arguments: list[str], around: Surroundings | None = None) -> int:
     around = around or Surroundings()
     options = help.parse(arguments)
     if options.help:
-        say(sys.stdout, help.text())
+        say(sys.stdout, help.text(options.overrides))
     elif options.version:
         say(sys.stdout, f"lgm-run {__version__}\n")
+    elif options.shell_completion and (words := completion.folders(os.environ.get("COMP_LINE", ""))):
+        say(sys.stdout, " ".join(words) + "\n")
     elif resume.asked(options.overrides):
         _resume(help.hydra_options(options), options.overrides, around)
     elif resume.asked(options.overrides, "report"):
@@ -108,7 +110,8 @@ def _resume(options: list[str], overrides: list[str], around: Surroundings) -> N
     with claimed(folder):
         run = resume.read(options, overrides)  # again: another process may have gone on with it meanwhile
         around.log_to(folder)
-        _go_on(run, bar=around.bar)
+        with outputs.noted(folder, run.config):
+            _go_on(run, bar=around.bar)
 
 
 def _go_on(run: resume.Resumed, *, bar: bool, more: bool = False) -> None:
@@ -141,6 +144,7 @@ def _apply(asked: apply.Applied, around: Surroundings) -> None:
 
         try:
             ended_well(lambda: runner.recorded(asked.config, folder, asked.overrides, work), folder)
+            outputs.add(folder, asked.config)
         finally:
             shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # it held the lock alone
 
@@ -153,9 +157,12 @@ def _launch(options: argparse.Namespace, around: Surroundings) -> int:
 
     import hydra
     from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
 
     from lgm_cli.command import sweep
 
+    make = str if options.cfg or options.info else outputs.new_folder
+    OmegaConf.register_new_resolver("new_folder", make, use_cache=True, replace=True)
     for override in overrides:
         if run_folder.key_of(override) == "hydra.sweep.dir":  # Hydra writes there before any run begins
             refuse_inside(Path(override.partition("=")[2], "0"))
@@ -238,7 +245,7 @@ def _run(composed: DictConfig, settings: HydraConf, bar: bool) -> None:
     if sweep and again.kept(folder, _overrides(settings)):
         return
     if sweep and (run := again.unfinished(folder, _overrides(settings))):
-        with claimed(folder):
+        with claimed(folder), outputs.noted(folder, run.config, folder.parent):
             _go_on(run, bar=alone, more=True)
         return
     try:
@@ -254,7 +261,8 @@ def _run(composed: DictConfig, settings: HydraConf, bar: bool) -> None:
         else:
             remove_empty(own)
         raise
-    with fresh(folder, own, keep=sweep):
+    latest = folder.parent if sweep else None
+    with outputs.noted(folder, checked, latest), fresh(folder, own, keep=sweep):
         _record_configuration(folder, checked, settings)
 
         from lgm_cli.run import runner

@@ -17,7 +17,7 @@ from lgm_cli.command import report
 from lgm_cli.command.error_messages import OUT_OF_MEMORY
 from lgm_cli.command.folders import log_to
 from lgm_cli.command.streams import say
-from lgm_cli.errors import Interrupted, RunFailed, UserError, printable, shortened
+from lgm_cli.errors import Interrupted, RunFailed, UserError, coloured, printable, shortened
 from lgm_cli.machine import out_of_memory
 
 
@@ -89,7 +89,7 @@ def report_error(error: Exception, shown: str | None = None) -> int:
         lines = "".join(traceback.format_exception(error)).split("\n")
         say(sys.stderr, "\n".join(map(printable, lines)))
     if known:
-        say(sys.stderr, f"lgm-run: error: {shown or error}\n")
+        say(sys.stderr, coloured(f"lgm-run: error: {shown or error}", "red", sys.stderr) + "\n")
     return error.exit_code if isinstance(error, UserError) else 1
 
 

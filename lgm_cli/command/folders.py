@@ -13,7 +13,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from lgm_cli.command.error_messages import OTHER_FOLDER
-from lgm_cli.errors import PrintableFormatter, UserError, cannot_write
+from lgm_cli.errors import ConsoleFormatter, PrintableFormatter, UserError, cannot_write
 
 try:
     import fcntl
@@ -190,6 +190,6 @@ def log_to(folder: Path) -> None:
         console, file = logging.StreamHandler(sys.stdout), _Log(folder / "run.log")
     except OSError as error:
         raise cannot_write(folder / "run.log", error, OTHER_FOLDER) from error
-    console.setFormatter(PrintableFormatter("%(message)s"))
+    console.setFormatter(ConsoleFormatter("%(message)s"))
     file.setFormatter(PrintableFormatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[console, file], force=True)

@@ -9,33 +9,40 @@ from typing import Any, NoReturn
 
 from lgm_cli import __version__
 from lgm_cli.command import choices
-from lgm_cli.command.error_messages import SEE_HELP
+from lgm_cli.command.error_messages import SEE_HELP, unknown_choice
 from lgm_cli.command.rules import Rule
 from lgm_cli.errors import UserError, nearest
 
 WIDTH = 110
-HEAD = f"""\
-lgm-run {__version__}: learn latent variable models by EM, its variants and probabilistic unrolling.
+NAMES_WIDTH = 80
+USAGE = f"""\
+lgm-run {__version__}: latent variable models by EM, its variants and probabilistic unrolling.
 
-usage: lgm-run [GROUP=CHOICE ...] [KEY=VALUE ...]                    one run
-       lgm-run --multirun [GROUP=A,B ...] [KEY=VALUE,VALUE ...]      a run for each combination
-       lgm-run resume=RUN_DIR [max_steps=N] [tolerance=T]            go on with a run that was stopped
-       lgm-run apply=RUN_DIR data.path=FILE                          a finished run on new data
-       lgm-run report=DIR[,DIR...]                                   the page of a run, or runs compared
-
+usage: lgm-run [GROUP=CHOICE ...] [KEY=VALUE ...]   one run
+       lgm-run --multirun [KEY=VALUE,VALUE ...]     a run for each combination
+       lgm-run resume=RUN_DIR [max_steps=N]         go on with a run that was stopped
+       lgm-run apply=RUN_DIR data.path=FILE         a finished run on new data
+       lgm-run report=DIR[,DIR...]                  the page of a run, or runs compared
+"""
+EXAMPLES = """\
 examples:
-  lgm-run                                            MovieLens ratings by probabilistic unrolling
-  lgm-run method=em model.latent_dim=3               the same by exact EM, with three factors
-  lgm-run data=csv data.path=table.csv               a table of your own, with gaps
-  lgm-run data=csv data.path=table.csv data.index=name    the same, its rows named by the column `name`
-  lgm-run model=linear_regression data=csv data.path=table.csv data.target=y    a regression of its column `y`
-  lgm-run model=state_space data=series data.path=days.csv data.forecast=14    forecasts of a series of yours
-  lgm-run model=sparse_bayes data=image data.path=picture.png    an image from a quarter of its frequencies
-  lgm-run data=ratings data.path=ratings.csv         ratings of your own: user, item, rating[, timestamp]
-  lgm-run --multirun method=em,unroll seed=0,1,2     six runs
-  lgm-run max_seconds=60 device.dtype=float64        at most a minute of learning, in double precision
-  lgm-run resume=outputs/runs/RUN max_seconds=120    a minute more for that run
-  lgm-run apply=outputs/runs/RUN data.path=new.csv   its scores, likelihood and filled gaps of new rows
+  lgm-run                                       films' factors from MovieLens ratings
+  lgm-run data=csv data.path=table.csv          a table of your own: fill its gaps
+  lgm-run data=ratings data.path=ratings.csv    user, item, rating[, timestamp]
+  lgm-run model=linear_regression data=csv data.path=t.csv data.target=y
+  lgm-run model=state_space data=series data.path=days.csv data.forecast=14
+  lgm-run model=sparse_bayes data=image data.path=picture.png
+  lgm-run model=gaussian_mixture starts=5       clusters, the best of five starts
+  lgm-run --multirun method=em,unroll seed=0,1,2         six runs, compared
+  lgm-run resume=outputs/latest max_seconds=120          two more minutes
+  lgm-run apply=outputs/latest data.path=new.csv         its answers for new rows
+"""
+MORE = """\
+more:  lgm-run --help model=ppca     what a choice is, and its keys (any other too)
+       lgm-run --help all            every key with its default and what is allowed
+
+Each run gets a folder in outputs/runs, named at its end: report.html shows it all.
+exit codes: 0 finished, 1 failed, 2 something you can mend, 130 interrupted.
 """
 
 TAIL = """\
@@ -54,7 +61,7 @@ hydra.sweep.dir=DIR choose another. A folder that holds a run already is refused
 The same sweep in the same folder keeps what has ended, goes on with what was stopped, redoes what failed.
 
 options:
-  --help, -h               this text
+  --help, -h               the short help; --help GROUP=CHOICE explains a choice, --help all is this text
   --version                the version
   --multirun, -m           run every combination of the values given; hydra/launcher=joblib runs them side by
                            side, and submitit and ray on clusters (pip install 'lgm-run[launchers]')
@@ -121,9 +128,63 @@ def hydra_options(options: argparse.Namespace) -> list[str]:
     return [f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items() if value]
 
 
-def text() -> str:
-    """The whole help text."""
-    return "\n".join([HEAD, _choices(), _keys(), TAIL])
+def text(asked: list[str]) -> str:
+    """The short help; with `all` the whole of it, with GROUP=CHOICE that choice and its keys.
+
+    UserError for anything else, and for a choice that is not there.
+    """
+    if not asked:
+        return "\n".join([USAGE, EXAMPLES, _names(), MORE])
+    if asked == ["all"]:
+        return "\n".join([USAGE, EXAMPLES, _choices(), _keys(), TAIL])
+    return "\n".join(_one(*_group_and_choice(word)) for word in asked)
+
+
+def _group_and_choice(word: str) -> tuple[str, str]:
+    group, _, choice = word.partition("=")
+    having = [group for group in choices.GROUPS if word in choices.choices(group)]
+    if len(having) == 1:
+        return having[0], word
+    if group not in choices.GROUPS or not choice:
+        close = nearest(word, [f"{group}={name}" for group in choices.GROUPS for name in choices.choices(group)])
+        mend = f"did you mean --help {close}?" if close else "give all, or GROUP=CHOICE such as model=ppca"
+        raise UserError(f"there is no help on {word}", mend)
+    if choice not in choices.choices(group):
+        raise unknown_choice(group, choice)
+    return group, choice
+
+
+def _names() -> str:
+    """The names of all choices, a paragraph for each group."""
+    lines = []
+    for group in choices.GROUPS:
+        names = f"{group + '=':<12}" + " ".join(choices.choices(group))
+        lines += textwrap.wrap(names, NAMES_WIDTH, subsequent_indent=" " * 12, break_on_hyphens=False)
+    every = textwrap.wrap(
+        "keys of every run: " + " ".join(choices.keys("config")), NAMES_WIDTH, subsequent_indent=" " * 12
+    )
+    head = "choices (the first is the default, unless a model or method names another):"
+    return "\n".join([head, *lines, *every]) + "\n"
+
+
+def _one(group: str, choice: str) -> str:
+    """What a choice is, what it picks in other groups, and its keys."""
+    lines = textwrap.wrap(f"{group}={choice}: {choices.describe(group, choice)}", WIDTH)
+    if group == "experiment":
+        return "\n".join([*lines, f"The keys that it sets: lgm-run {group}={choice} --cfg job shows them."]) + "\n"
+    if picked := choices.picks(group, choice):
+        lines.append(f"With it, unless you choose: {' '.join(f'{other}={name}' for other, name in picked.items())}")
+    keys = _changeable(group, choice)
+    lines += ["", "keys, their defaults and what is allowed:" if keys else "It has no keys of its own."]
+    for name, key in keys.items():
+        lines += _entry(f"  {group}.{name}={_shown(key.default)}", _meaning(key), 40)
+    return "\n".join(lines) + "\n"
+
+
+def _changeable(group: str, choice: str) -> dict[str, choices.Key]:
+    """The keys of a choice but those of a single option, which state a fact."""
+    keys = choices.keys(f"{group}/{choice}")
+    return {name: key for name, key in keys.items() if len(Rule.parse(key.rule).options) != 1}
 
 
 def _choices() -> str:
@@ -146,9 +207,8 @@ def _keys() -> str:
     for group in choices.GROUPS:
         shared: dict[tuple[str, choices.Key], list[str]] = {}
         for choice in choices.choices(group):
-            for name, key in choices.keys(f"{group}/{choice}").items():
-                if len(Rule.parse(key.rule).options) != 1:  # a single option is a fact, not a choice
-                    shared.setdefault((name, key), []).append(choice)
+            for item in _changeable(group, choice).items():
+                shared.setdefault(item, []).append(choice)
         for (name, key), having in shared.items():
             lacking = [choice for choice in choices.choices(group) if choice not in having]
             of = f" [not {', '.join(lacking)}]" if len(lacking) == 1 else f" [{', '.join(having)}]" if lacking else ""

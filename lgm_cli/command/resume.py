@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from lgm_cli.command import choices, rules
+from lgm_cli.command.outputs import LATEST
 from lgm_cli.errors import ANEW, UserError, nearest
 from lgm_cli.results.run_folder import OPEN, key_of, status_of, with_later_keys
 
@@ -68,7 +69,8 @@ def folder_of(key: str, name: str) -> Path:
     """The folder that resume=NAME, or another key, means."""
     folder = Path(os.path.expanduser(name)).absolute()  # a name without a home is left as it is
     if name and folder.is_dir():
-        return folder
+        moving = any(part.name == LATEST and part.is_symlink() for part in (folder, *folder.parents))
+        return Path(os.path.realpath(folder)) if moving else folder
     if name and folder.exists():
         raise UserError(f"{key}={name} is a file", "give the folder of the run")
     beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []

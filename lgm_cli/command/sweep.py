@@ -23,7 +23,15 @@ class SweepFolder(Callback):
     path: ClassVar[Path | None] = None
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+        from omegaconf import read_write
+
         SweepFolder.path = Path(config.hydra.sweep.dir)
+        given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        fixed = [item.key_or_group for item in given if not item.is_sweep_override() or "/" in str(item.input_line)]
+        with read_write(config):  # what does not vary is not in the names of its runs' folders, nor are paths
+            names = ",".join(fixed)
+            config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{names}]")
 
 
 def recorded(folder: Path, since: float) -> Ended | None:

@@ -47,8 +47,8 @@ class Progress:
         bar: bool = True,
     ) -> None:
         """A resumed run goes on at `step` and `fit_seconds`; `bar=False` suits runs that share a terminal."""
-        self.max_steps, self.max_seconds = max_steps, max_seconds
-        self._first, self._now = (step, fit_seconds), (step, fit_seconds)
+        self.max_seconds = max_seconds
+        self._seconds = fit_seconds
         self._evaluated = self._pending = ""
         self._written = -math.inf
         self._consoles: list[logging.Handler] = []
@@ -77,7 +77,7 @@ class Progress:
 
     def stepped(self, step: int, fit_seconds: float) -> None:
         """A step was taken, `fit_seconds` into learning."""
-        self._now = step, fit_seconds
+        self._seconds = fit_seconds
         if not self._bar.disable:
             self._bar.set_postfix_str(", ".join(filter(None, (self._evaluated, self._left()))), refresh=False)
             self._bar.update(step - self._bar.n)
@@ -101,12 +101,10 @@ class Progress:
             self._pending, self._written = "", time.monotonic()
 
     def _left(self) -> str:
-        """Time until the last step or second, whichever is first; a run that converges ends sooner."""
-        (first_step, first_seconds), (step, seconds) = self._first, self._now
-        bounds = [] if self.max_seconds is None else [self.max_seconds - seconds]
-        if step > first_step:
-            bounds.append((self.max_steps - step) * (seconds - first_seconds) / (step - first_step))
-        return f"at most {tqdm.format_interval(max(0.0, min(bounds)))} left" if bounds else ""
+        """The time until max_seconds, where the user set it. Nobody knows when a run will have converged."""
+        if self.max_seconds is None:
+            return ""
+        return f"at most {tqdm.format_interval(max(0.0, self.max_seconds - self._seconds))} left"
 
     def _make_room(self, record: logging.LogRecord) -> bool:
         """A filter for the terminal: the bar stands for this module's lines and yields to all others."""

@@ -178,15 +178,14 @@ def test_a_sweep_goes_on_after_a_failure_and_says_each_once(
     assert {config["solver"]["name"] for config, _, _ in runs} == {"cholesky", "conjugate_gradient"}
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     assert sorted(folder.name for _, folder, _ in runs)[:2] == [
-        "0-factor_analysis-simulated-em",
-        "1-factor_analysis-simulated-em",
+        "0-method_em-seed_2",
+        "1-method_em-seed_4",
     ]
     assert {folder.parent for _, folder, _ in runs} == {sweep}
     assert capsys.readouterr().err.splitlines() == [
-        "lgm-run: error: 2 runs 0-factor_analysis-simulated-em, 3-factor_analysis-simulated-unroll: "
+        "lgm-run: error: 2 runs 0-method_em-seed_2, 3-method_unroll-seed_2: "
         "the run diverged (what is known of it is in its folder)",
-        "lgm-run: error: 2 runs 1-factor_analysis-simulated-em, 4-factor_analysis-simulated-unroll: "
-        "the table is empty (give one with rows)",
+        "lgm-run: error: 2 runs 1-method_em-seed_4, 4-method_unroll-seed_4: the table is empty (give one with rows)",
     ]
 
 
@@ -195,14 +194,14 @@ def test_a_sweep_of_which_every_run_is_refused_is_bad_configuration(
 ) -> None:
     assert main(["--multirun", *RUN, "max_steps=0", "seed=range(4)", "hydra.sweep.dir=s"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("lgm-run: error: 4 runs 0-factor_analysis-simulated-unroll, 1-factor")
+    assert line.startswith("lgm-run: error: 4 runs 0-seed_0, 1-seed_1, 2-seed_2")
     assert line.endswith(" and 1 more: max_steps=0 is not an integer >= 1, or auto (e.g. max_steps=auto)")
 
 
 def test_a_run_of_a_sweep_that_cannot_begin_leaves_a_summary(runs: list, tmp_path: Path) -> None:
     assert main(["-m", *RUN, "tolerance=-1,1", "hydra.sweep.dir=sweep"]) == 1
     assert len(runs) == 1
-    summary = json.loads((tmp_path / "sweep" / "0-factor_analysis-simulated-unroll" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "sweep" / "0-tolerance_-1" / "summary.json").read_text())
     assert summary["status"] == "failed"
     assert summary["error"]["what"] == "tolerance=-1 is not a number >= 0"
     assert summary["overrides"] == ["data=simulated", "tolerance=-1"]
@@ -238,14 +237,52 @@ def test_a_signal_after_the_end_of_a_command_changes_no_exit_code(monkeypatch: p
 
 
 def test_help_lists_every_choice_and_every_key(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
+    assert main(["--help", "all"]) == 0
     shown = capsys.readouterr().out
     words = shown.replace("=", " ").split()
     assert all(choice in words for group in choices.GROUPS for choice in choices.choices(group))
     assert all(f"  {key}=" in shown for key in choices.all_keys())
     assert str(Rule.parse("integer >= 1, or auto")) in shown
     assert max(map(len, shown.splitlines())) <= 110
+
+
+def test_the_short_help_fits_a_screen_and_names_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
     assert main(["-h"]) == 0
+    assert capsys.readouterr().out == shown
+    assert len(shown.splitlines()) <= 45
+    assert max(map(len, shown.splitlines())) <= 90
+    assert sum(line.startswith("  lgm-run") for line in shown.split("examples:")[1].splitlines()) == 10
+    words = shown.replace("=", " ").split()
+    assert all(choice in words for group in choices.GROUPS for choice in choices.choices(group))
+
+
+def test_help_on_a_choice_has_its_own_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--help", "model=ppca"], ["--help", "ppca"], ["model=ppca", "-h"]):
+        assert main(words) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith("model=ppca: y = loadings z")
+        assert "data=gene_expression" in shown
+        for key in choices.keys("model/ppca"):
+            assert (f"  model.{key}=" in shown) == (key != "name")
+        assert "model.order" not in shown
+    assert main(["--help", "experiment=mri"]) == 0
+    assert "--cfg job" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("model=pca", "there is no model=pca (did you mean model=ppca?"),
+        ("nothing", "there is no help on nothing (give all, or GROUP=CHOICE such as model=ppca)"),
+        ("seed=1", "there is no help on seed=1"),
+        ("model=", "there is no help on model="),
+    ],
+)
+def test_help_on_what_is_not_there(word: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help", word]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
