@@ -140,7 +140,7 @@ def _nifti(path: Path) -> Any:
             f"{path} is read by the package nibabel, which is not installed", "pip install 'lgm-run[files]'"
         ) from None
     try:
-        volume = nibabel.nifti1.load(path) if _first(path) != 540 else nibabel.nifti2.load(path)
+        volume: Any = nibabel.load(path)
         kind, found = volume.get_data_dtype().kind, volume.dataobj
     except MemoryError:
         raise
@@ -150,15 +150,6 @@ def _nifti(path: Path) -> Any:
         mend = "for a complex image, give its magnitude; for colours, one channel"
         raise UserError(f"{path} does not hold real numbers", mend)
     return found
-
-
-def _first(path: Path) -> int:
-    """The length of the header, which tells NIfTI-2 (540) from NIfTI-1 (348)."""
-    import gzip
-
-    with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as file:
-        start = file.read(4)
-    return 540 if 540 in (int.from_bytes(start, "little"), int.from_bytes(start, "big")) else 348
 
 
 def _picture(path: Path) -> np.ndarray:

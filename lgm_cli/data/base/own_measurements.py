@@ -48,6 +48,8 @@ def from_measurements(path: Path, options: dict[str, Any]) -> Table:
         raise UserError(f"the measurements of {path} are {wrong}", mend)
     if most == 0:
         raise UserError(f"every measurement of {path} is zero", "give k-space in which something was measured")
+    if not (seen := mask.any(axis=(1, 2))).all():
+        raise UserError(f"image {seen.argmin()} of {path} has no measurement", "leave it out: data.slice=[0,2]")
     if options["basis"] == "wavelet":
         check_levels(path.name, shape, options["levels"])
     noise, is_complex = None, False
