@@ -1,4 +1,4 @@
-"""The user's own measurements of images: what is read of k-space and masks, by every convention, and what is refused."""
+"""The user's own measurements of images: k-space and masks, by every convention, and what is refused."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ MASK = half((12, 10))
         (np.stack([K.real, K.imag], -1), MASK, {}, "does not hold complex numbers"),
         (np.zeros((12, 10), complex), None, {}, "every measurement of .*k.npy is zero"),
         (np.zeros((12, 10), complex), MASK, {}, "every measurement of .*k.npy is zero"),
-        (np.where(K == K[1, 2], np.nan, K), None, {}, "not finite .data.mask_file=FILE says"),
+        (np.where(K[1, 2] == K, np.nan, K), None, {}, "not finite .data.mask_file=FILE says"),
         (np.where(MASK, np.inf, K), MASK, {}, "not finite"),
         (K * 1e200, MASK, {}, "too large to be squared"),
         (K * 1e-200, MASK, {}, "too close to each other"),

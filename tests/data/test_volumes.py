@@ -118,7 +118,7 @@ def test_a_damaged_volume_is_refused(how: str, tmp_path: Path) -> None:
         (np.zeros((3000, 2, 2), np.int16), {}, "is 3000 x 2 pixels"),
         (np.zeros((2, 2, 2), np.complex64), {}, "does not hold real numbers"),
         (np.zeros((6, 8, 10), np.int16), {}, "every pixel of v.nii is 0"),
-        (np.where(VOLUME == VOLUME[0, 0, 5], np.nan, VOLUME), {}, "a pixel that is not finite"),
+        (np.where(VOLUME[0, 0, 5] == VOLUME, np.nan, VOLUME), {}, "a pixel that is not finite"),
         (VOLUME[0], {"slice": ["1"]}, "leave data.slice out"),
     ],
 )
