@@ -26,7 +26,7 @@ from lgm_cli.run import auto, stopping
 from lgm_cli.solvers.base import solver
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/images.md")
 RECIPE = "hydra.run.dir=outputs/air"  # the recipe whose files the page goes on to read
 WRITTEN_BY_A_RUN = ("plots/", "checkpoint/", ".hydra/")
 
@@ -55,7 +55,7 @@ def parts(line: str) -> tuple[list[str], list[str]]:
 def choices_of(overrides: list[str]) -> list[tuple[str, ...]]:
     """One override of each run of a sweep: the combinations of the values between commas."""
     keys = [override.partition("=")[::2] for override in overrides]
-    return list(itertools.product(*([f"{key}={value}" for value in values.split(",")] for key, values in keys)))
+    return list(itertools.product(*([f"{key}={value}" for value in re.split(r",(?![^\[]*\])", values)] for key, values in keys)))
 
 
 def test_there_are_commands_to_check() -> None:
@@ -88,7 +88,7 @@ def test_a_command_composes_and_is_allowed(
         assert (len(runs) > 1) == (options == ["--multirun"])
         for run in runs:
             for item in run:
-                if item.startswith("data.path="):
+                if item.startswith(("data.path=", "data.measurements=", "data.mask_file=")):
                     (tmp_path / item.partition("=")[2]).touch()
             check(compose(*run))
 
