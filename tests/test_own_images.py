@@ -22,7 +22,7 @@ from lgm_cli.operators.wavelet import Wavelet
 SIZE = 32
 SIGNAL = ("model=sparse_bayes", "data=image", "data.levels=2", "device.dtype=float64")
 
-# As an engineer would write it: knows nothing of this package; centred k-space in single precision, as scanners give it.
+# As an engineer would write it, knowing nothing of this package: centred k-space in single precision.
 SCRIPT = """
 import numpy as np
 from numpy.fft import fft2, fftshift, ifftshift

@@ -43,11 +43,10 @@ def from_measurements(path: Path, options: dict[str, Any]) -> Table:
     shape = values.shape[1:]
     warnings = _unlike(path, values, mask, options)
     most = float(max(np.abs(np.real(values)).max(), np.abs(np.imag(values)).max()))
-    if beyond(np.array([0.0, most])) is not None and most > 0:
-        wrong, mend = beyond(np.array([0.0, most])) or ("", "")
-        raise UserError(f"the measurements of {path} are {wrong}", mend)
     if most == 0:
         raise UserError(f"every measurement of {path} is zero", "give k-space in which something was measured")
+    if (wrong := beyond(np.array([0.0, most]))) is not None:
+        raise UserError(f"the measurements of {path} are {wrong[0]}", wrong[1])
     if not (seen := mask.any(axis=(1, 2))).all():
         raise UserError(f"image {seen.argmin()} of {path} has no measurement", "leave it out: data.slice=[0,2]")
     if options["basis"] == "wavelet":
