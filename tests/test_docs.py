@@ -26,7 +26,7 @@ from lgm_cli.run import auto, stopping
 from lgm_cli.solvers.base import solver
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/images.md")
 RECIPE = "hydra.run.dir=outputs/air"  # the recipe whose files the page goes on to read
 WRITTEN_BY_A_RUN = ("plots/", "checkpoint/", ".hydra/")
 
@@ -55,7 +55,9 @@ def parts(line: str) -> tuple[list[str], list[str]]:
 def choices_of(overrides: list[str]) -> list[tuple[str, ...]]:
     """One override of each run of a sweep: the combinations of the values between commas."""
     keys = [override.partition("=")[::2] for override in overrides]
-    return list(itertools.product(*([f"{key}={value}" for value in values.split(",")] for key, values in keys)))
+    return list(
+        itertools.product(*([f"{key}={value}" for value in re.split(r",(?![^\[]*\])", values)] for key, values in keys))
+    )
 
 
 def test_there_are_commands_to_check() -> None:
@@ -88,7 +90,7 @@ def test_a_command_composes_and_is_allowed(
         assert (len(runs) > 1) == (options == ["--multirun"])
         for run in runs:
             for item in run:
-                if item.startswith("data.path="):
+                if item.startswith(("data.path=", "data.measurements=", "data.mask_file=")):
                     (tmp_path / item.partition("=")[2]).touch()
             check(compose(*run))
 
@@ -107,7 +109,7 @@ def test_a_line_of_python_compiles(line: str) -> None:
 def test_links_and_files_exist(page: str) -> None:
     targets = re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", text(page))
     for target in filter(None, itertools.chain(*targets)):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
+        assert target.startswith("https://") or (ROOT / page).parent.joinpath(target).exists(), target
     for name in re.findall(r"`([\w./-]+(?:\.(?:py|yaml|txt|md)|/))`", text(page)):
         places = (ROOT, ROOT / "lgm_cli")
         assert name in WRITTEN_BY_A_RUN or any((place / name).exists() for place in places), name
@@ -115,8 +117,11 @@ def test_links_and_files_exist(page: str) -> None:
 
 @pytest.mark.parametrize("picture", sorted((ROOT / "docs").glob("*")), ids=lambda path: path.name)
 def test_a_picture_is_small_and_shown(picture: Path) -> None:
+    """In the README or, by its name alone, in a page of docs/, which the README names."""
     assert picture.stat().st_size < 200_000
-    assert f"docs/{picture.name}" in text("README.md")
+    pages = [f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")]
+    shown = any(f"]({picture.name})" in text(page) for page in pages)
+    assert shown or f"docs/{picture.name}" in text("README.md")
 
 
 @pytest.mark.parametrize("group", choices.GROUPS)

@@ -16,7 +16,7 @@ from lgm_cli.command import choices, resume, rules
 from lgm_cli.command.error_messages import OTHER_FOLDER, unknown_choice
 from lgm_cli.errors import UserError
 from lgm_cli.results import run_folder
-from lgm_cli.run.apply import AGAIN, Applied, damaged
+from lgm_cli.run.apply import AGAIN, Applied, damaged, file_of
 
 if TYPE_CHECKING:
     pass
@@ -25,7 +25,9 @@ DEVICE = ("device", "device.dtype", "device.threads")
 
 DIALECT = ("data.index", "data.series", "data.separator", "data.decimal", "data.encoding", "data.missing")  # of a file
 
-OPEN = ("data.path", *DIALECT, "data.forecast", *DEVICE, "hydra.run.dir", "save_posterior")
+IMAGES = ("data.measurements", "data.mask_file", "data.slice")  # in place of data.path, and of a volume
+
+OPEN = ("data.path", *IMAGES, *DIALECT, "data.forecast", *DEVICE, "hydra.run.dir", "save_posterior")
 
 UNUSED = {"test_fraction": 0.0, "horizon": 0, "forecast": 0, "last": None}  # what the run did with its own data
 
@@ -43,8 +45,9 @@ def read(options: list[str], overrides: list[str]) -> Applied:
     run = resume.folder_of("apply", given["apply"])
     recorded, _ = resume.recorded_in(run)
     learned = _summary(run)
-    if "data.path" not in given:
-        raise UserError("data.path is missing", "add data.path=FILE, the new data")
+    if "data.path" not in given and "data.measurements" not in given:
+        of_images = ", or data.measurements=FILE" if learned["data"]["reader"] == "image" else ""
+        raise UserError("data.path is missing", f"add data.path=FILE{of_images}, the new data")
     model, keys = recorded["model"]["name"], recorded["model"].keys() - {"name"}
     if model not in choices.choices("model") or keys != choices.keys(f"model/{model}").keys():
         raise UserError(f"{run} does not have the keys of model={model}", AGAIN)
@@ -91,16 +94,21 @@ def _data(recorded: Mapping[str, Any], learned: Mapping[str, Any], given: Mappin
     """The data group that reads the new file: that of the run, or the one that reads files of its kind."""
     reader = learned["reader"]
     keys = choices.keys(f"data/{reader}")
-    asked = [key for key in ("data.path", *DIALECT, "data.forecast") if key in given]
+    asked = [key for key in ("data.path", *IMAGES, *DIALECT, "data.forecast") if key in given]
     for key in asked:
         if key.removeprefix("data.") not in keys:
             raise UserError(f"{key} is not a key of data={reader}", "leave it out: the run has learned from such data")
     found: dict[str, Any] = {"name": reader} | {key: recorded.get(key, entry.default) for key, entry in keys.items()}
     found |= {key: value for key, value in UNUSED.items() if key in keys}
+    if reader == "image":  # the new image, or its measurements, are real or complex as those of the run
+        found |= {"path": None, "measurements": None, "mask_file": None, "slice": ["auto"]}
+        found |= {"complex": learned.get("complex", False)} | (
+            {"masks": "auto"} if "data.measurements" in given else {}
+        )
     for key in asked:
         name, text = key.removeprefix("data."), given[key]
         value: Any = resume.number(text) if name == "forecast" or text == "null" else text
-        if name == "missing" and text.startswith("["):
+        if name in ("missing", "slice") and text.startswith("["):
             value = [_unquoted(word.strip()) for word in text.strip("[]").split(",")]
         found[name] = rules.check_value(key, f"data/{reader}", value, rules.Rule.parse(keys[name].rule))
     for key, value in found.items():
@@ -130,7 +138,7 @@ def _device(recorded: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, 
 def _folder(run: Path, changed: Mapping[str, Any], given: str | None) -> Path:
     """Where the answer goes: not into the run."""
     if given is None:
-        stem = re.sub(r"[^\w.-]+", "_", Path(changed["data"]["path"]).stem)
+        stem = re.sub(r"[^\w.-]+", "_", Path(file_of(changed["data"])).stem)
         given = f"outputs/applied/{datetime.now():%Y-%m-%d_%H-%M-%S-%f}-{changed['model']['name']}-{stem}"
     if given in ("", "???") or "${" in given:
         raise UserError(f"hydra.run.dir={given} is not the name of a folder", "write it out")

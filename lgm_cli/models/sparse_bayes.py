@@ -117,10 +117,12 @@ class SparseBayes(SignalScores, SignalCosts):
             )
         self._noise = torch.tensor(noise, **like)
         bands = bands_of(dictionary)
-        self._group = group_of(dictionary, side_of(self.block, dictionary), bands).to(observations.device)
+        group = group_of(dictionary, side_of(self.block, dictionary), bands)
+        # the real and the imaginary part of a complex coefficient share a precision: its phase is uniform
+        self._group = group.repeat(dictionary.parts).to(observations.device)
         self._size = torch.bincount(self._group).to(**like)
         self._band = torch.empty(len(self._size), dtype=torch.long, device=observations.device)
-        self._band[self._group] = bands.to(observations.device)
+        self._band[self._group] = bands.repeat(dictionary.parts).to(observations.device)
         weakest = self._norms.clamp_min(WEAKEST_COLUMN * self._norms.mean())  # of what is measured: less has no self
         self._floor = self.smallest_variance * self._noise / self._average(weakest)
         self._dense: Tensor | None = None
@@ -318,7 +320,7 @@ class SparseBayes(SignalScores, SignalCosts):
 
     def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
         assert table.dictionary is not None
-        return {"precisions": (math.prod(table.dictionary.shape),), "noise_variance": ()}
+        return {"precisions": (math.prod(table.dictionary.real_shape),), "noise_variance": ()}
 
     def units(self, exported: Parameters) -> tuple[np.ndarray, np.ndarray]:
         variance = (1 / exported["precisions"]).mean() + exported["noise_variance"]

@@ -83,7 +83,10 @@ class SubsampledFourier(Product):
         return torch.fft.irfftn(spectrum, self.shape, dims).flatten(dims[0])
 
     def least_norm(self, y: Tensor) -> Tensor:
-        """The real signal of least norm with the frequencies y, (..., out_dim) -> (..., in_dim): Phi^+ y."""
+        """The signal of least norm with the frequencies y, (..., out_dim) -> (..., in_dim): Phi^+ y. Of a complex
+        signal no frequency may be kept twice."""
+        if self.complex_input:
+            return self.transpose(y)
         dims = tuple(range(-len(self.shape), 0))
         spectrum = torch.fft.rfftn(self.transpose(y).unflatten(-1, self.shape), dim=dims)
         selected = self._selected.to(y)

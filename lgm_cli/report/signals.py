@@ -6,9 +6,15 @@ import numpy as np
 import torch
 
 from lgm_cli import plots
+from lgm_cli.data.base.table import Dictionary, as_complex
 from lgm_cli.models.parts.sparse_bayes_simulation import decibels
 from lgm_cli.models.sparse_bayes import SparseBayes
 from lgm_cli.report.learned import Learned, Picture
+
+
+def _magnitude(parts: np.ndarray, dictionary: Dictionary) -> np.ndarray:
+    """Of a complex image, (2, h, w) -> (h, w); of deviations, the root of their squares' sum. A real one as it is."""
+    return np.abs(as_complex(parts, dictionary.shape)) if dictionary.is_complex else parts
 
 
 def pictures(model: SparseBayes, learned: Learned) -> dict[str, Picture]:
@@ -20,13 +26,16 @@ def pictures(model: SparseBayes, learned: Learned) -> dict[str, Picture]:
     if "signal" in known:
         truth = known["signal"][0].reshape(shape)
     inferred = {name: value.double().numpy() for name, value in learned.inferred().items()}
-    mean, deviation = (inferred[f"signal_{name}"].reshape(-1, *shape)[0] for name in ("mean", "standard_deviation"))
+    mean, deviation = (
+        _magnitude(inferred[f"signal_{name}"].reshape(-1, *dictionary.real_shape)[0], dictionary)
+        for name in ("mean", "standard_deviation")
+    )
     seen = data.train_rows == 0
     columns, values = data.train_columns[seen], data.train_values[seen]
     if len(shape) == 2:
         y = torch.zeros(data.shape[1], dtype=torch.float64)
         y[torch.as_tensor(columns)] = torch.as_tensor(values)
-        filled = model.zero_filled(y).cpu().double().numpy().reshape(shape)
+        filled = _magnitude(model.zero_filled(y).cpu().double().numpy().reshape(dictionary.real_shape), dictionary)
         ratios = None
         if truth is not None:
             peak = float(np.abs(truth).max())

@@ -27,6 +27,10 @@ LATER_KEYS |= {("method", "em"): {"acceleration": "none"}}
 LATER_KEYS |= {("method", "unroll"): {"update": "gradient", "statistics": "auto"}}
 LATER_KEYS |= {("data", name): {"labels": None} for name in ("csv", "penguins")}
 LATER_KEYS |= {("data", "series"): {"series": None, "labels": None}}
+LATER_KEYS |= {
+    ("data", "image"): {"measurements": None, "mask_file": None, "slice": ["auto"], "axis": "auto", "masks": "auto"}
+    | {"zero_frequency": "auto", "origin": "auto", "normalisation": "ortho", "complex": "auto"}
+}
 LATER_KEYS[("data", "series")] |= {"log": False, "difference": 0, "seasonal_difference": None}
 LATER_KEYS |= {
     ("model", name): {"prior_loadings": 0, "prior_noise": 0, "prior_noise_variance": 0.5}

@@ -16,7 +16,7 @@ from torch import Tensor
 from lgm_cli import plots
 from lgm_cli.data.base.baselines import baseline_rmse
 from lgm_cli.data.base.data import Data
-from lgm_cli.data.base.table import Table
+from lgm_cli.data.base.table import Dictionary, Table, as_complex
 from lgm_cli.evaluation.bound import bound_along_a_step
 from lgm_cli.evaluation.evaluator import Evaluator
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
@@ -73,6 +73,8 @@ def write(
     learned = Learned(data, exported, cache(lambda: evaluator.inferred(parameters)), predict)
     if config["save_posterior"]:
         save_tensors(folder / "posterior.safetensors", learned.inferred())
+    if data.table.dictionary is not None:
+        write_reconstruction(folder, data.table.dictionary, learned.inferred())
     if "loadings" in exported:
         _write_loadings(folder / "loadings.csv", exported, data)
     _draw(folder, model, learned, mean, deviation, outcome.steps, None if evaluator.iterative else config["seed"])
@@ -113,6 +115,16 @@ def predict_responses(folder: Path, table: Table, predict: Predict) -> dict[str,
     error, spread = (true - mean)[table.rows], deviation[table.rows]
     density = -0.5 * (error / spread) ** 2 - np.log(spread) - 0.5 * np.log(2 * np.pi)
     return {"test_log_likelihood": float(density.mean()), "test_rmse": float(np.sqrt(np.mean(error**2)))}
+
+
+def write_reconstruction(folder: Path, dictionary: Dictionary, inferred: Mapping[str, Tensor]) -> None:
+    """reconstruction.npy: the posterior mean of the signal in its own shape, (J, ...) of several signals, complex where
+    the signal is."""
+    mean = inferred["signal_mean"].numpy()
+    if dictionary.is_complex:
+        mean = as_complex(mean, dictionary.shape)
+    with atomic_path(folder / "reconstruction.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, mean)
 
 
 def _write_loadings(path: Path, exported: Mapping[str, Tensor], data: Data) -> None:

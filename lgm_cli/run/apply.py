@@ -40,6 +40,11 @@ class Applied:
     learned: dict[str, Any]  # the run's summary
 
 
+def file_of(options: Mapping[str, Any]) -> str:
+    """The new file: data.path, or data.measurements of an image."""
+    return options.get("path") or options["measurements"]
+
+
 def damaged(path: Path) -> UserError:
     return UserError(f"{path} is damaged: a run does not write such values", LEARN_AGAIN)
 
@@ -52,7 +57,7 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
     try:
         _work(asked, summary)
     except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # pyright: ignore[reportPrivateImportUsage]
-        name = Path(asked.config["data"]["path"]).name
+        name = Path(file_of(asked.config["data"])).name
         raise UserError(
             f"the posterior of {name} cannot be computed with the parameters of {asked.run}",
             f"its values are too far from those learned from, or the parameters are damaged: {LEARN_AGAIN}",
@@ -61,7 +66,7 @@ def work(asked: Applied, summary: dict[str, Any]) -> None:
 
 def _work(asked: Applied, summary: dict[str, Any]) -> None:
     settings, folder, learned = asked.config, asked.folder, asked.learned["data"]
-    log.info("reading %s for the %s of %s", settings["data"]["path"], settings["model"]["name"], asked.run)
+    log.info("reading %s for the %s of %s", file_of(settings["data"]), settings["model"]["name"], asked.run)
 
     import numpy as np
 
@@ -129,8 +134,10 @@ def _work(asked: Applied, summary: dict[str, Any]) -> None:
         write.fill_gaps(folder, data, predict)
     if table.forecast:
         write.forecast(folder, data, predict)
+    found = asker.inferred(parameters) if settings["save_posterior"] or table.dictionary is not None else {}
+    if table.dictionary is not None:
+        write.write_reconstruction(folder, table.dictionary, found)
     if settings["save_posterior"]:
-        found = asker.inferred(parameters)
         if table.kind == "series":
             found = {name: value[: table.shape[0]] for name, value in found.items()}
         write.save_tensors(folder / "posterior.safetensors", found)

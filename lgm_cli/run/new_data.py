@@ -23,7 +23,7 @@ def load(run: Path, options: dict[str, Any], learned: dict[str, Any], given: Col
     are asked for now; the index and the series of the run are heeded where the new file has them."""
     features, columns, classes = _columns(run)
     if options["name"] == "image":
-        table = _measured_alike(image.load(options), learned["signal"])
+        table = _measured_alike(image.load(options), learned)
     elif options["name"] == "ratings":
         table = _known(ratings.load(options, text=not all(map(ratings.is_whole, columns))), columns)
     else:
@@ -131,8 +131,15 @@ def _known(table: Table, columns: list[str]) -> Table:
     )  # fmt: skip
 
 
-def _measured_alike(table: Table, shape: list[int]) -> Table:
+def _measured_alike(table: Table, learned: dict[str, Any]) -> Table:
     assert table.dictionary is not None
+    shape = learned["signal"]
+    if table.dictionary.is_complex != bool(learned.get("complex", False)):
+        given, needed = (
+            "complex" if each else "real" for each in (table.dictionary.is_complex, learned.get("complex"))
+        )
+        mend = "give data.measurements=FILE, complex k-space" if needed == "complex" else "learn from such a one"
+        raise UserError(f"{table.name} is of a {given} image, and the run has learned from a {needed} one", mend)
     if list(table.dictionary.shape) != shape:
         given, needed = (" x ".join(map(str, each)) for each in (table.dictionary.shape, shape))
         raise UserError(f"{table.name} has {given} pixels, and the run has learned from {needed}", "crop or resize it")

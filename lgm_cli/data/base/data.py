@@ -113,7 +113,8 @@ class Data:
         arrays = []
         if (dictionary := self.table.dictionary) is not None:
             parts = (dictionary.shape, dictionary.sensing, dictionary.basis, dictionary.wavelet, dictionary.levels)
-            digest.update(repr((*parts, dictionary.noise_variance)).encode())
+            of_complex = ("complex",) if dictionary.is_complex else ()
+            digest.update(repr((*parts, dictionary.noise_variance, *of_complex)).encode())
             arrays = [(dictionary.kept, "<i8"), (dictionary.matrix, "<f8")]
         for array, dtype in (
             (self.table.rows, "<i8"),
@@ -139,7 +140,10 @@ class Data:
             found["classes"] = list(table.class_names)
         if table.series is not None:
             found["series"] = table.num_series
-        return found | ({} if table.dictionary is None else {"signal": list(table.dictionary.shape)})
+        if table.dictionary is not None:
+            found["signal"] = list(table.dictionary.shape)
+            found |= {"complex": True} if table.dictionary.is_complex else {}
+        return found
 
     def _known_classes(self) -> tuple[str, ...]:
         classes, names = self.table.classes, self.table.class_names

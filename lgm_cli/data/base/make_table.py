@@ -74,8 +74,9 @@ def measurements(
     dictionary: Dictionary,
     truth: dict[str, np.ndarray] | None = None,  # signal (J, n), or parameters
     notes: tuple[str, ...] = (),
+    warnings: tuple[str, ...] = (),
 ) -> Table:
-    """The table of J signals, each measured in the same M ways."""
+    """The table of J signals, each measured in the same M ways, or in some of them."""
     rows, columns = np.nonzero(~np.isnan(values))
     return Table(
         name=name,
@@ -90,4 +91,5 @@ def measurements(
         dictionary=dictionary,
         truth=truth,
         notes=notes,
+        warnings=warnings,
     )

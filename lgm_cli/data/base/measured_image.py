@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,18 @@ from lgm_cli.data.base.table import Dictionary, Table
 from lgm_cli.errors import UserError
 
 
-def measured(name: str, image: np.ndarray, options: dict[str, Any]) -> Table:
-    """Simulated measurements of an image (h, w), in its own units.
+def measured(name: str, image: np.ndarray, options: dict[str, Any], notes: Sequence[str] = ()) -> Table:
+    """Simulated measurements of an image (h, w), or of several (J, h, w), in their own units.
 
     data.sensing: fourier, some frequencies of its orthonormal Fourier transform (as magnetic resonance imaging takes
     them), their real and imaginary parts separate measurements; or pixels. data.fraction of them are taken, by
     data.mask: `random`, uniformly; `centre`, the data.centre lowest frequencies in each direction and uniformly random
-    ones; `density`, with a chance that falls with the distance from the lowest. Noise of standard deviation
-    data.noise, in units of the image's largest absolute value, is added to each.
+    ones; `density`, with a chance that falls with the distance from the lowest. All images are measured at the same
+    places, or with data.masks=own each at places drawn for it. Noise of standard deviation data.noise, in units of the
+    largest absolute value of all pixels, is added to each.
     """
-    rows, columns = image.shape
+    images = image.reshape(-1, *image.shape[-2:])
+    shape, total = images.shape[1:], images[0].size
     peak = float(np.abs(image).max())
     if not math.isfinite(peak):
         raise UserError(f"{name} has a pixel that is not finite", "give an image without NaN")
@@ -31,30 +34,34 @@ def measured(name: str, image: np.ndarray, options: dict[str, Any]) -> Table:
     if (wrong := beyond(image)) is not None or (wrong := beyond(np.array([0.0, peak]))) is not None:
         raise UserError(f"the pixels of {name} are {wrong[0]}", wrong[1])
     if options["basis"] == "wavelet":
-        _check_levels(name, image.shape, options["levels"])
+        check_levels(name, shape, options["levels"])
     fourier = options["sensing"] == "fourier"
     if options["mask"] != "random" and not fourier:
         raise UserError(f"data.mask={options['mask']} is of frequencies", "data.mask=random, or data.sensing=fourier")
     random = np.random.default_rng([options["seed"], 0x1AA6E])
-    kept = np.flatnonzero(_mask(image.shape, options, random))
+    own = options.get("masks") == "own"
+    masks = np.stack([_mask(shape, options, random) for _ in range(len(images) if own else 1)]).reshape(-1, total)
+    kept = np.flatnonzero(masks.any(0))
+    seen = np.broadcast_to(masks[:, kept], (len(images), len(kept)))
     if fourier:
-        spectrum = np.fft.fft2(image, norm="ortho").ravel()[kept]
-        values = np.concatenate([spectrum.real, spectrum.imag])
+        spectrum = np.fft.fft2(images, norm="ortho").reshape(-1, total)[:, kept]
+        values, seen = np.concatenate([spectrum.real, spectrum.imag], 1), np.concatenate([seen, seen], 1)
     else:
-        values = image.ravel()[kept]
+        values = images.reshape(-1, total)[:, kept]
     noise = options["noise"] * peak
     if beyond(np.array([0.0, noise])) is not None:
         raise UserError(
             f"data.noise={options['noise']:g} of {peak:g}, the largest pixel, cannot be squared", "nearer to one"
         )
-    values = values + noise * random.standard_normal(len(values))
+    values = np.where(seen, values + noise * random.standard_normal(values.shape), np.nan)
     dictionary = Dictionary(
-        image.shape, "fourier" if fourier else "samples", options["basis"], kept=kept, wavelet=options["wavelet"],
+        shape, "fourier" if fourier else "samples", options["basis"], kept=kept, wavelet=options["wavelet"],
         levels=options["levels"], noise_variance=noise**2, is_image=True,
     )  # fmt: skip
     kind = "frequencies" if fourier else "pixels"
-    note = f"{len(kept):,} of {rows * columns:,} {kind}, mask {options['mask']}"
-    return measurements(name, values[None], dictionary, truth={"signal": image.reshape(1, -1)}, notes=(note,))
+    each = " of its own for each image" if own else ""
+    note = f"{masks[0].sum():,} of {total:,} {kind}, mask {options['mask']}{each}"
+    return measurements(name, values, dictionary, {"signal": images.reshape(-1, total)}, (*notes, note))
 
 
 def _mask(shape: tuple[int, int], options: dict[str, Any], random: np.random.Generator) -> np.ndarray:
@@ -88,7 +95,7 @@ def _mask(shape: tuple[int, int], options: dict[str, Any], random: np.random.Gen
 DECAY = 6  # power of the density's fall
 
 
-def _check_levels(name: str, shape: tuple[int, int], levels: int) -> None:
+def check_levels(name: str, shape: tuple[int, int], levels: int) -> None:
     most = min(int(size & -size).bit_length() - 1 for size in shape)
     if levels > most:
         pixels = " x ".join(map(str, shape))

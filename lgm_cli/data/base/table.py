@@ -71,6 +71,23 @@ class Dictionary:
     levels: int = 1
     noise_variance: float | None = None  # of the measurements, where it is known
     is_image: bool = False
+    is_complex: bool = False  # the signal is complex: its real part and then its imaginary part are the unknowns
+
+    @property
+    def parts(self) -> int:
+        """Real numbers of an entry of the signal: two of a complex one."""
+        return 2 if self.is_complex else 1
+
+    @property
+    def real_shape(self) -> tuple[int, ...]:
+        """Of the signal in real numbers: of a complex one, (2, ...), the real and the imaginary part."""
+        return (2, *self.shape) if self.is_complex else self.shape
+
+
+def as_complex(parts: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A complex signal of its real and imaginary parts, (..., 2, *shape) -> (..., *shape)."""
+    real, imaginary = np.moveaxis(parts, -1 - len(shape), 0)
+    return real + 1j * imaginary
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lgm_cli.data.base.table import Dictionary
 from lgm_cli.operators.base import LinearOperator, Squares
+from lgm_cli.operators.blocks import BlockDiagonal
 from lgm_cli.operators.cosine import Cosine, subsampled_cosine
 from lgm_cli.operators.entries import Dense, Masked
 from lgm_cli.operators.fourier import subsampled_fourier
@@ -20,8 +21,8 @@ PROBES = 256  # behind an estimate of them: each is known to 9%
 
 
 def bands_of(dictionary: Dictionary) -> Tensor:
-    """Which band of a wavelet basis each coefficient is of, in the order of lgm_cli.operators.wavelet, (D,); zero in
-    other bases."""
+    """Which band of a wavelet basis each coefficient of a real signal is of, in the order of lgm_cli.operators.wavelet,
+    (n,); zero in other bases."""
     n = math.prod(dictionary.shape)
     if dictionary.basis != "wavelet":
         return torch.zeros(n, dtype=torch.long)
@@ -49,12 +50,14 @@ def group_of(dictionary: Dictionary, side: int, bands: Tensor) -> Tensor:
 
 
 def basis_of(dictionary: Dictionary) -> LinearOperator | None:
-    """B, from a signal to its coefficients."""
+    """B, from a signal to its coefficients: of a complex one, of its real and of its imaginary part."""
     if dictionary.basis == "cosine":
-        return Cosine(dictionary.shape)
-    if dictionary.basis == "wavelet":
-        return Wavelet(dictionary.shape, dictionary.wavelet, dictionary.levels)
-    return None
+        found: LinearOperator = Cosine(dictionary.shape)
+    elif dictionary.basis == "wavelet":
+        found = Wavelet(dictionary.shape, dictionary.wavelet, dictionary.levels)
+    else:
+        return None
+    return BlockDiagonal([found, found]) if dictionary.is_complex else found
 
 
 def operator_of(
@@ -66,7 +69,7 @@ def operator_of(
     else:
         kept = torch.as_tensor(dictionary.kept, device=device)
         if dictionary.sensing == "fourier":
-            sensing = subsampled_fourier(dictionary.shape, kept)
+            sensing = subsampled_fourier(dictionary.shape, kept, dictionary.is_complex)
         elif dictionary.basis == "cosine":
             return subsampled_cosine(dictionary.shape, kept)
         else:

@@ -50,7 +50,7 @@ class SignalScores(LinearGaussianModel):
 
     def inferred(self, parameters: Parameters, posterior: Reference) -> dict[str, Tensor]:
         mean, deviation = self.latents(parameters, posterior)
-        shape = (len(mean), *self.dictionary.shape)
+        shape = (len(mean), *self.dictionary.real_shape)
         signal, spread = self._signal(mean), deviation
         if self.basis is not None:
             spread = float(self._unit) * posterior.variance_in(self.basis).sqrt().expand_as(signal)
@@ -96,7 +96,8 @@ class SignalScores(LinearGaussianModel):
         y = y.to(self._norms)
         if self.dictionary.sensing != "fourier":
             return self._signal(self.operator.transpose(y))
-        sensing = subsampled_fourier(self.dictionary.shape, torch.as_tensor(self.dictionary.kept, device=y.device))
+        kept = torch.as_tensor(self.dictionary.kept, device=y.device)
+        sensing = subsampled_fourier(self.dictionary.shape, kept, self.dictionary.is_complex)
         return sensing.least_norm(y)
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
