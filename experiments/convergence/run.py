@@ -82,9 +82,10 @@ class Refused(Exception):
 def learned(folder: Path, arguments: list[str]) -> dict[str, Any]:
     """The summary of one command, on the processor's clock. Its parameters are written, and no pictures."""
     from lgm_cli.command.cli import main
-    from lgm_cli.results import write
+    from lgm_cli.results import pictures
 
-    drawing, write._draw = write._draw, lambda *_: None
+    drawing = pictures.draw, pictures.draw_steps
+    pictures.draw = pictures.draw_steps = lambda *_: None
     try:
         with (
             contextlib.redirect_stdout(io.StringIO()),
@@ -93,7 +94,7 @@ def learned(folder: Path, arguments: list[str]) -> dict[str, Any]:
         ):
             code = main(arguments)
     finally:
-        write._draw = drawing
+        pictures.draw, pictures.draw_steps = drawing
         logging.getLogger().handlers.clear()
     if code == 2:
         raise Refused(said.getvalue().strip())

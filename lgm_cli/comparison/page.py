@@ -16,6 +16,7 @@ from lgm_cli.comparison.table import NAMES, NEAR, Comparison
 from lgm_cli.errors import printable
 
 KINDS = {".png": "image/png", ".svg": "image/svg+xml"}
+LINKED = ".pdf"  # which an <img> does not show
 CAPTIONS = {
     "convergence": "How learning went: the further to the right, the longer it had learned. A curve that has become "
     "flat has nothing left to gain.",
@@ -158,11 +159,15 @@ def of_one(run: Run) -> str:
     if isinstance(warnings, list) and warnings:
         body += ["<h2>Warnings</h2><ul>", *(f"<li>{_safe(text)}</li>" for text in warnings), "</ul>"]
     body += ["<h2>Result</h2>", _result(run)]
-    if pictures := sorted(path for path in (run.folder / "plots").glob("*") if path.suffix in KINDS):
+    if pictures := sorted(path for path in (run.folder / "plots").glob("*") if path.suffix in (*KINDS, LINKED)):
         body += ["<h2>Pictures</h2>"]
         for path in sorted(pictures, key=lambda path: path.stem in ("convergence", "bound", "free_energy")):
             caption = CAPTIONS.get(path.stem, path.stem.replace("_", " "))
-            body.append(_picture(path.read_bytes(), KINDS[path.suffix], caption))
+            if path.suffix == LINKED:
+                link = f'<a href="{quote(f"plots/{path.name}")}">{_safe(path.name)}</a>'
+                body.append(f"<p>{link}: {_safe(caption)}</p>")
+            else:
+                body.append(_picture(path.read_bytes(), KINDS[path.suffix], caption))
     body += ["<h2>The command that repeats this run</h2>", f"<pre>{_safe(run.command)}</pre>"]
     return _page(title, body)
 

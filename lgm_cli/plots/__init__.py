@@ -1,6 +1,7 @@
 """Pictures of a run, from plain arrays and metrics.csv: quiet, safe for the colour-blind, without pyplot.
 
-Every function writes a PNG to `path` and returns its Figure; matplotlib's global state stays as it was.
+Every function writes a PNG, SVG or PDF, by the suffix of `path`, and returns its Figure; matplotlib's global state stays
+as it was.
 """
 
 from lgm_cli.plots.autoregression import fitted_series, spectrum

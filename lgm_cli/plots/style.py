@@ -15,6 +15,7 @@ SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", ":", "-.")
 POSITIVE, NEGATIVE = COLOURS[:2]
 INK, QUIET, FAINT = "#333333", "#757575", "#B0B0B0"
+UNDATED = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": FAINT,
@@ -29,7 +30,9 @@ STYLE: dict[Any, Any] = {
     "font.size": 9,
     "grid.color": "#E8E8E8",
     "legend.frameon": False,
+    "pdf.fonttype": 42,  # text of a PDF stays text
     "savefig.dpi": 150,
+    "svg.hashsalt": "lgm-run",  # the same picture gives the same file
     "text.color": INK,
     "xtick.color": FAINT,
     "xtick.labelcolor": INK,
@@ -79,9 +82,10 @@ def shorten(text: object, width: int) -> str:
 
 
 def save(figure: Figure, path: Path, title: str) -> Figure:
+    """Write the figure in the format that the suffix of the path names, without the date: PNG, SVG or PDF."""
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a title in a script that the font lacks
-        figure.savefig(path)
+        figure.savefig(path, metadata=UNDATED.get(getattr(path, "suffix", "")))
     return figure
