@@ -8,9 +8,10 @@ from lgm_cli.plots.autoregression import fitted_series, spectrum
 from lgm_cli.plots.bound import bound
 from lgm_cli.plots.factors import factor_extremes, latent_scatter, loadings_table
 from lgm_cli.plots.free_energy import free_energy
+from lgm_cli.plots.hidden import predictions
 from lgm_cli.plots.mixtures import component_densities, component_means, component_regions
 from lgm_cli.plots.profiles import component_categories, component_profiles, count_components, responsibilities
-from lgm_cli.plots.run import convergence, predictions
+from lgm_cli.plots.run import convergence
 from lgm_cli.plots.series import channels, first_drawn, states
 from lgm_cli.plots.signals import image, signal
 from lgm_cli.plots.state_bands import MOST_CHANNELS, state_bands, window_begin

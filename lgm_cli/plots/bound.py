@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from lgm_cli.plots.style import COLOURS, INK, NEGATIVE, POSITIVE, STYLE, save
+from lgm_cli.plots.style import COLOURS, INK, NEGATIVE, POSITIVE, STYLE, plain, save
 
 GAIN = COLOURS[2]
 
@@ -55,4 +55,4 @@ def bound(
         axes.set_xlabel(f"t: 0 before the step, 1 after it, on the line through both{coordinates}")
         axes.set_ylabel("[nats per entry]")
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
-        return save(figure, path, title)
+        return save(figure, path, "\n".join(map(plain, title.split("\n"))))

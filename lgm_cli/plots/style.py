@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import warnings
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,9 @@ def shorten(text: object, width: int) -> str:
 def save(figure: Figure, path: Path, title: str) -> Figure:
     """Write the figure in the format that the suffix of the path names, without the date: PNG, SVG or PDF."""
     if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        room = int(13 * figure.get_figwidth())  # characters
+        lines = [part for line in title.split("\n") for part in textwrap.wrap(line, room)]
+        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a title in a script that the font lacks
         figure.savefig(path, metadata=UNDATED.get(getattr(path, "suffix", "")))
