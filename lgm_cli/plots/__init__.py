@@ -8,7 +8,7 @@ from lgm_cli.plots.autoregression import fitted_series, spectrum
 from lgm_cli.plots.bound import bound
 from lgm_cli.plots.factors import factor_extremes, latent_scatter, loadings_table
 from lgm_cli.plots.free_energy import free_energy
-from lgm_cli.plots.hidden import predictions
+from lgm_cli.plots.hidden import Group, predictions
 from lgm_cli.plots.mixtures import component_densities, component_means, component_regions
 from lgm_cli.plots.profiles import component_categories, component_profiles, count_components, responsibilities
 from lgm_cli.plots.run import convergence
@@ -19,8 +19,33 @@ from lgm_cli.plots.style import COLOURS, QUIET, STYLE
 from lgm_cli.plots.weights import weights
 
 __all__ = [
-    "COLOURS", "MOST_CHANNELS", "QUIET", "STYLE", "bound", "channels", "component_categories", "component_densities",
-    "component_means", "component_profiles", "component_regions", "convergence", "count_components",
-    "factor_extremes", "first_drawn", "fitted_series", "free_energy", "image", "latent_scatter", "loadings_table",
-    "predictions", "responsibilities", "signal", "spectrum", "state_bands", "states", "weights", "window_begin",
+    "COLOURS",
+    "MOST_CHANNELS",
+    "QUIET",
+    "STYLE",
+    "Group",
+    "bound",
+    "channels",
+    "component_categories",
+    "component_densities",
+    "component_means",
+    "component_profiles",
+    "component_regions",
+    "convergence",
+    "count_components",
+    "factor_extremes",
+    "first_drawn",
+    "fitted_series",
+    "free_energy",
+    "image",
+    "latent_scatter",
+    "loadings_table",
+    "predictions",
+    "responsibilities",
+    "signal",
+    "spectrum",
+    "state_bands",
+    "states",
+    "weights",
+    "window_begin",
 ]  # fmt: skip

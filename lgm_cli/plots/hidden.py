@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 
@@ -18,32 +19,40 @@ from lgm_cli.plots.style import POSITIVE, QUIET, STYLE, leave_empty, note, plain
 DRAWN = 100_000  # points of a density, at most
 
 
-def predictions(
-    true: np.ndarray,
-    mean: np.ndarray,
-    standard_deviation: np.ndarray,
-    path: Path,
-    unit: str = "units of the data",
-) -> Figure:
-    """Left: predicted against true. Right: how often the true value lies within its central interval."""
-    triples = np.stack([np.asarray(part, float) for part in (true, mean, standard_deviation)])
-    true, mean, standard_deviation = triples[:, np.isfinite(triples).all(0)]
+@dataclass(frozen=True)
+class Group:
+    """Predictions that are judged together, such as those of hidden entries or of forecasts."""
+
+    name: str
+    true: np.ndarray  # (n,)
+    mean: np.ndarray  # (n,)
+    distance: np.ndarray  # (n,) |true - mean| in standard deviations, by which intervals hold a value
+    errors: Mapping[str, float]  # root mean squared errors by their units, as the closing lines state them
+
+
+def predictions(groups: Sequence[Group], path: Path, unit: str = "units of the data") -> Figure:
+    """One row for each group. Left: predicted against true values. Right: how often the true value lies within its
+    central interval."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure((9, 4.4), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        if true.size == 0:
-            leave_empty(left, "no finite prediction")
-            leave_empty(right, "no interval")
-        else:
-            _draw_predicted(left, true, mean)
-            _draw_coverage(right, np.abs(true - mean), standard_deviation)
-            rmse = math.sqrt(np.mean((true - mean) ** 2))
-            left.set_title(f"rmse {rmse:.4g} over {true.size:,} hidden entries")
-        left.set_xlabel(f"true [{plain(unit)}]")
-        left.set_ylabel(f"predicted mean [{plain(unit)}]")
-        right.set_xlabel("nominal coverage of the central interval\n(grey: 95% range of well calibrated ones)")
-        right.set_ylabel("share of hidden entries inside")
-        return save(figure, path, "Predictions of hidden entries")
+        figure = Figure((9, 4.3 * len(groups) + 0.3), layout="constrained")
+        grid = figure.subplots(len(groups), 2, squeeze=False)
+        for (left, right), group in zip(grid, groups, strict=True):
+            triples = np.stack([np.asarray(part, float) for part in (group.true, group.mean, group.distance)])
+            true, mean, distance = triples[:, np.isfinite(triples[:2]).all(0) & ~np.isnan(triples[2])]
+            if true.size == 0:
+                leave_empty(left, "no finite prediction")
+                leave_empty(right, "no interval")
+            else:
+                _draw_predicted(left, true, mean)
+                _draw_coverage(right, distance)
+                errors = ",\n".join(f"{error:.4g} {plain(name)}" for name, error in group.errors.items())
+                between = "\n" if len(group.errors) > 1 else " "
+                left.set_title(f"{true.size:,} {group.name}: rmse{between}{errors}")
+            left.set_xlabel(f"true [{plain(unit)}]")
+            left.set_ylabel(f"predicted mean [{plain(unit)}]")
+            right.set_ylabel(f"share of {group.name} inside")
+        grid[-1, 1].set_xlabel("nominal coverage of the central interval\n(grey: 95% range of well calibrated ones)")
+        return save(figure, path, "Predictions of values that were hidden from learning")
 
 
 def _draw_predicted(axes: Axes, true: np.ndarray, mean: np.ndarray) -> None:
@@ -88,14 +97,12 @@ def _draw_predicted(axes: Axes, true: np.ndarray, mean: np.ndarray) -> None:
     axes.set_aspect("equal")
 
 
-def _draw_coverage(axes: Axes, error: np.ndarray, standard_deviation: np.ndarray) -> None:
+def _draw_coverage(axes: Axes, distance: np.ndarray) -> None:
     """Nominal against empirical coverage, and where 95% of such shares fall when the intervals are right."""
     nominal = np.linspace(0, 1, 101)[1:-1]
     quantiles = np.array([NormalDist().inv_cdf((1 + share) / 2) for share in nominal])
-    certain = np.where(error > 0, np.inf, 0.0)
-    away = np.divide(error, standard_deviation, out=certain, where=standard_deviation > 0)
-    covered = np.searchsorted(np.sort(away), quantiles, side="right") / error.size
-    spread = 1.96 * np.sqrt(nominal * (1 - nominal) / error.size)
+    covered = np.searchsorted(np.sort(distance), quantiles, side="right") / distance.size
+    spread = 1.96 * np.sqrt(nominal * (1 - nominal) / distance.size)
     lower, upper = np.clip(nominal - spread, 0, 1), np.clip(nominal + spread, 0, 1)
     axes.fill_between(nominal, lower, upper, color="#D8D8D8", linewidth=0)
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (4, 3)))

@@ -14,14 +14,18 @@ import torch
 
 from lgm_cli import plots
 from lgm_cli.data.base.baselines import baseline_rmse
+from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.intervals import distance
 from lgm_cli.evaluation.bound import bound_along_a_step
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
-from lgm_cli.report.learned import Learned, drawn_units
+from lgm_cli.observations.units import standardisation
+from lgm_cli.report.learned import DEVIATIONS, Learned, drawn_units
 from lgm_cli.report.learned import pictures as pictures_of
 from lgm_cli.results.files import atomic_path
 from lgm_cli.results.metrics import FILE, FREE_ENERGY
 from lgm_cli.results.outcome import Steps
 
+LEVELS = 12  # of a rating scale, at most
 ROUNDING = {torch.float32: 3e-8, torch.float64: 1e-13}  # of a gap between free energy and likelihood, per entry
 
 log = logging.getLogger(__name__)
@@ -40,17 +44,44 @@ def draw(
     Columns in units of their own are drawn together in standard deviations of each.
     """
     data = learned.data
-    columns, (center, scale, unit) = data.test_columns, drawn_units(data)
     references = {"test_rmse": {"predicting the mean": baseline_rmse(data)}} if len(mean) else {}
     with _picture(folder, config, "convergence") as path:
         plots.convergence({title(config): folder / FILE}, path, references=references)
     if len(mean):
-        true, mean = ((values - center[columns]) / scale[columns] for values in (data.test_values, mean))
+        groups, unit = predicted(data, mean, deviation)
         with _picture(folder, config, "predictions") as path:
-            plots.predictions(true, mean, deviation / scale[columns], path, unit=unit)
+            plots.predictions(groups, path, unit=unit)
     for name, picture in pictures_of(model, learned).items():
         with _picture(folder, config, name) as path:
             picture(path)
+
+
+def predicted(data: Data, mean: np.ndarray, deviation: np.ndarray) -> tuple[list[plots.Group], str]:
+    """Hidden entries and forecasts, each for themselves, in the unit that they are drawn in, and its name.
+
+    Root mean squared errors are in the data's own units and, of several columns with units of their own, in standard
+    deviations of the column, too.
+    """
+    columns, (center, scale, unit) = data.test_columns, drawn_units(data)
+    if unit == DEVIATIONS and on_one_scale(data.table.values):
+        center, scale, unit = np.zeros_like(center), np.ones_like(scale), "points of the scale"
+    center, scale, error = center[columns], scale[columns], data.test_values - mean
+    away = distance(data.table, data.test_values, mean, deviation)
+    errors = {unit: error}
+    if not data.table.common_unit and data.shape[1] > 1:
+        errors = {DEVIATIONS: error / standardisation(data)[1][columns], "in the data's own units": error}
+    groups = []
+    for name, chosen in (("hidden entries", ~data.ahead), ("forecasts", data.ahead)):
+        if chosen.any():
+            true, found = ((values - center)[chosen] / scale[chosen] for values in (data.test_values, mean))
+            of = {word: float(np.sqrt(np.mean(each[chosen] ** 2))) for word, each in errors.items()}
+            groups.append(plots.Group(name, true, found, away[chosen], of))
+    return groups, unit
+
+
+def on_one_scale(values: np.ndarray) -> bool:
+    """Whether values can be answers on one rating scale: whole numbers, at most LEVELS of them."""
+    return bool((values == np.round(values)).all() and len(np.unique(values)) <= LEVELS)
 
 
 def draw_steps(

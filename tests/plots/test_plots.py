@@ -320,6 +320,13 @@ def test_dots_have_areas_in_proportion_to_the_weights(path: Path) -> None:
 # Predictions
 
 
+def group(true: np.ndarray, mean: np.ndarray, deviation: np.ndarray, name: str = "hidden entries") -> plots.Group:
+    true, mean, deviation = (np.asarray(part, float) for part in (true, mean, deviation))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        away = np.where(true == mean, 0.0, np.abs(true - mean) / deviation)
+    return plots.Group(name, true, mean, away, {"stars": float(np.sqrt(np.nanmean((true - mean) ** 2)))})
+
+
 def calibrated(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """True values at the quantiles that their predictive distributions give."""
     z = np.array([NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)])
@@ -329,7 +336,7 @@ def calibrated(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def test_coverage_is_nominal_for_calibrated_predictions(path: Path) -> None:
-    figure = plots.predictions(*calibrated(1000), path, unit="stars")
+    figure = plots.predictions([group(*calibrated(1000))], path, unit="stars")
     left, right = figure.axes
     nominal, covered = np.transpose(points(right.lines[1]))
     np.testing.assert_allclose(covered, nominal, atol=1.5e-3)
@@ -340,7 +347,7 @@ def test_coverage_is_nominal_for_calibrated_predictions(path: Path) -> None:
 
 def test_overconfident_predictions_lie_below_and_outside_the_band(path: Path) -> None:
     true, mean, deviation = calibrated(1000)
-    right = plots.predictions(true, mean, deviation / 2, path).axes[1]
+    right = plots.predictions([group(true, mean, deviation / 2)], path).axes[1]
     share = 2 * NormalDist().cdf(NormalDist().inv_cdf(0.95) / 2) - 1
     covered = float(right.get_title("left").split()[-1].rstrip("%")) / 100
     assert covered == pytest.approx(share, abs=2e-3)
@@ -350,22 +357,37 @@ def test_overconfident_predictions_lie_below_and_outside_the_band(path: Path) ->
     assert np.ptp(at_half) == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(1000))
 
 
-def test_rmse_and_count_leave_out_what_is_not_finite(path: Path) -> None:
+def test_count_leaves_out_what_is_not_finite_and_every_error_is_said_with_its_unit(path: Path) -> None:
     true, mean = np.array([1.0, 2.0, math.nan, 4.0]), np.array([1.0, 4.0, 3.0, math.inf])
-    left = plots.predictions(true, mean, np.ones(4), path).axes[0]
-    assert left.get_title("left") == "rmse 1.414 over 2 hidden entries"
+    own = plots.Group("hidden entries", true, mean, np.ones(4), {"standard deviations": 0.91234, "mm": 12.3456})
+    left = plots.predictions([own], path).axes[0]
+    assert left.get_title("left") == "2 hidden entries: rmse\n0.9123 standard deviations,\n12.35 mm"
+
+
+def test_forecasts_are_judged_apart_from_gaps(path: Path) -> None:
+    groups = [group(*calibrated(400)), group(*calibrated(12), name="forecasts")]
+    figure = plots.predictions(groups, path, unit="mm")
+    assert len(figure.axes) == 4
+    assert [axes.get_title("left").split(":")[0] for axes in figure.axes[::2]] == ["400 hidden entries", "12 forecasts"]
+    assert [axes.get_ylabel() for axes in figure.axes[1::2]] == [
+        "share of hidden entries inside",
+        "share of forecasts inside",
+    ]
+    for axes, each in zip(figure.axes[::2], groups, strict=True):
+        (dots,) = (part for part in axes.collections if isinstance(part, PathCollection))
+        np.testing.assert_array_equal(np.asarray(dots.get_offsets()), np.column_stack([each.true, each.mean]))
 
 
 def test_a_deviation_of_zero_covers_only_what_is_met(path: Path) -> None:
     true, mean = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.5, 4.0])
-    assert plots.predictions(true, mean, np.zeros(4), path).axes[1].get_title("left").endswith("75.0%")
+    assert plots.predictions([group(true, mean, np.zeros(4))], path).axes[1].get_title("left").endswith("75.0%")
 
 
 def test_ratings_get_a_box_for_each_value(path: Path) -> None:
     rng = np.random.default_rng(0)
     true = rng.choice(np.arange(0.5, 5.1, 0.5), size=3000)
     mean = 3.5 + 0.4 * (true - 3.5) + rng.normal(scale=0.3, size=3000)
-    left = plots.predictions(true, mean, np.ones(3000), path).axes[0]
+    left = plots.predictions([group(true, mean, np.ones(3000))], path).axes[0]
     assert len(left.patches) == 10
     middles = [np.median(mean[true == value]) for value in np.unique(true)]
     drawn = [points(line)[0][1] for line in left.lines if line.get_linewidth() == 2]
@@ -375,20 +397,20 @@ def test_ratings_get_a_box_for_each_value(path: Path) -> None:
 
 def test_many_entries_are_a_density_and_few_are_points(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots.hidden, "DRAWN", 1500)
-    many = plots.predictions(*calibrated(3000), path).axes[0]
+    many = plots.predictions([group(*calibrated(3000))], path).axes[0]
     (density,) = (part for part in many.collections if isinstance(part, PolyCollection))
     assert (
         1400 < np.nansum(np.asarray(density.get_array(), float)) <= 1500
     )  # drawn from a part, a few beyond the limits
-    assert "over 3,000 hidden" in many.get_title("left")  # counted from all
-    few = plots.predictions(*calibrated(20), path).axes[0]
+    assert "3,000 hidden entries: " in many.get_title("left")  # counted from all
+    few = plots.predictions([group(*calibrated(20))], path).axes[0]
     (dots,) = (part for part in few.collections if isinstance(part, PathCollection))
     assert len(np.asarray(dots.get_offsets())) == 20
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_no_entry_or_one_is_no_error(path: Path, count: int) -> None:
-    figure = plots.predictions(np.ones(count), np.ones(count), np.ones(count), path)
+    figure = plots.predictions([plots.Group("hidden entries", *np.ones((3, count)), {})], path)
     assert ("no finite prediction" in texts(figure.axes[0])) == (count == 0)
 
 
@@ -398,7 +420,7 @@ def test_no_entry_or_one_is_no_error(path: Path, count: int) -> None:
         lambda path: plots.convergence({"run": run(4)}, path),
         lambda path: plots.loadings_table(np.eye(3), ["a", "b", "c"], path),
         lambda path: plots.factor_extremes(np.eye(3), ["a", "b", "c"], path),
-        lambda path: plots.predictions(*calibrated(30), path),
+        lambda path: plots.predictions([group(*calibrated(30))], path),
         lambda path: plots.image(*PICTURES, path, PICTURES[0] * 1.1, (31.0, 33.5)),
         lambda path: plots.image(*PICTURES, path),
         lambda path: plots.signal(WAVE, 0 * WAVE + 0.1, None, WAVE, path),
