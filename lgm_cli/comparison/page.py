@@ -22,6 +22,8 @@ CAPTIONS = {
     "flat has nothing left to gain.",
     "predictions": "Some known values were hidden from learning. Left: what was predicted for them against what they "
     "are; on the dashed line a prediction is right. Right: how often the stated intervals hold the true value.",
+    "gaps": "What the table lacks, filled, with 90% intervals. Grey: the values that were observed. Blue, below them: "
+    "those that fill the gaps, in order.",
     "loadings": "How strongly each column goes with each factor: blue and red are opposite directions, pale is weak.",
     "factors": "What lies at both ends of each factor.",
     "latents": "Each point is one data point, placed by its learned latent variables.",

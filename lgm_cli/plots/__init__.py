@@ -1,13 +1,14 @@
-"""Pictures of a run, from plain arrays and metrics.csv: quiet, safe for the colour-blind, without pyplot.
+"""Pictures of a run, from plain arrays and metrics.csv: safe for the colour-blind, without pyplot.
 
-Every function writes a PNG, SVG or PDF, by the suffix of `path`, and returns its Figure; matplotlib's global state stays
-as it was.
+Every function writes a PNG, SVG or PDF, by the suffix of `path`, and returns its Figure; matplotlib's global state
+stays as it was.
 """
 
 from lgm_cli.plots.autoregression import fitted_series, spectrum
 from lgm_cli.plots.bound import bound
 from lgm_cli.plots.factors import factor_extremes, latent_scatter, loadings_table
 from lgm_cli.plots.free_energy import free_energy
+from lgm_cli.plots.gaps import Column, filled
 from lgm_cli.plots.hidden import Group, predictions
 from lgm_cli.plots.mixtures import component_densities, component_means, component_regions
 from lgm_cli.plots.profiles import component_categories, component_profiles, count_components, responsibilities
@@ -23,6 +24,7 @@ __all__ = [
     "MOST_CHANNELS",
     "QUIET",
     "STYLE",
+    "Column",
     "Group",
     "bound",
     "channels",
@@ -34,6 +36,7 @@ __all__ = [
     "convergence",
     "count_components",
     "factor_extremes",
+    "filled",
     "first_drawn",
     "fitted_series",
     "free_energy",

@@ -16,6 +16,7 @@ SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", ":", "-.")
 POSITIVE, NEGATIVE = COLOURS[:2]
 INK, QUIET, FAINT = "#333333", "#757575", "#B0B0B0"
+LEARNED, HIDDEN, FILLED, AHEAD = INK, COLOURS[1], COLOURS[0], COLOURS[4]  # values of a series, the same in all pictures
 UNDATED = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,

@@ -19,6 +19,7 @@ from lgm_cli.data.base.intervals import distance
 from lgm_cli.evaluation.bound import bound_along_a_step
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.observations.units import standardisation
+from lgm_cli.report.gaps import gaps
 from lgm_cli.report.learned import DEVIATIONS, Learned, drawn_units
 from lgm_cli.report.learned import pictures as pictures_of
 from lgm_cli.results.files import atomic_path
@@ -51,7 +52,7 @@ def draw(
         groups, unit = predicted(data, mean, deviation)
         with _picture(folder, config, "predictions") as path:
             plots.predictions(groups, path, unit=unit)
-    for name, picture in pictures_of(model, learned).items():
+    for name, picture in (pictures_of(model, learned) | gaps(learned)).items():
         with _picture(folder, config, name) as path:
             picture(path)
 

@@ -14,12 +14,14 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PathCollection, PolyCollection
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
 from lgm_cli import plots
+from lgm_cli.plots.series import dates
+from lgm_cli.report.series import moving
 from lgm_cli.results.metrics import COLUMNS, Recorder
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -488,32 +490,74 @@ def test_channels_show_what_was_hidden_and_the_intervals_of_forecasts(path: Path
     hidden, given = np.full(values.shape, np.nan), values.copy()
     hidden[50], hidden[100:110] = values[50], values[100:110]
     given[50] = given[100:] = np.nan
-    mean, deviation = (np.where(np.isnan(given), level, np.nan) for level in (0.25, 0.5))
+    mean, lower, upper = (np.where(np.isnan(given), level, np.nan) for level in (0.25, -0.5, 2.0))
     labels = [f"day {step}" for step in range(120)]
     names = [f"channel ${channel}" for channel in range(count)]
-    figure = plots.channels(given, hidden, mean, deviation, names, labels, path, 40, horizon=10, forecast=10)
+    figure = plots.channels(given, hidden, mean, lower, upper, names, labels, path, 40, horizon=10, forecast=10)
     drawn = [axes for axes in figure.axes if axes.get_visible()]
     assert len(drawn) == min(count, 8)
     for channel, axes in enumerate(drawn):
         (band,) = [part for part in axes.collections if isinstance(part, PolyCollection)]
         corners = band.get_paths()[0].vertices
         assert corners[:, 0].min() == 100 and corners[:, 0].max() == 119
-        assert {round(float(height), 4) for height in corners[:, 1]} == {
-            round(0.25 - 0.8225, 4),
-            round(0.25 + 0.8225, 4),
-        }
+        assert set(corners[:, 1].tolist()) == {-0.5, 2.0}  # the interval need not have the mean in its middle
         (circles,) = [line for line in axes.lines if line.get_marker() == "o"]
         seen = np.asarray(circles.get_ydata(), float)
         np.testing.assert_array_equal(seen[np.isfinite(seen)], hidden[np.isfinite(hidden[:, channel]), channel])
     assert (f"8 of {count}" in figure.get_suptitle()) == (count > 8)
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said == ["learned from", "hidden", "hidden value: 90% interval", "forecast: 90% interval"]
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_the_legend_of_channels_names_what_is_drawn_alone(path: Path, gaps: bool) -> None:
+    given = waves(channels=2)
+    nothing, lower, mean, upper = np.full(given.shape, np.nan), *np.full((3, *given.shape), np.nan)
+    if gaps:
+        given[70, 1] = np.nan
+        lower[70, 1], mean[70, 1], upper[70, 1] = -1.0, 0.5, 1.0
+    figure = plots.channels(given, nothing, mean, lower, upper, ["a", "b"], list(range(120)), path, 40, 0, 0)
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said == ["learned from", *["gap: 90% interval"] * gaps]
+    (bars,) = (part for part in figure.axes[1].collections if isinstance(part, LineCollection))
+    assert [segment.tolist() for segment in bars.get_segments()] == [[[70, -1], [70, 1]]] * gaps
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [
+        (["2001-02-01 00:00:00", "2001-03-01 00:00:00"], ["2001-02", "2001-03"]),
+        (["2001-02-01", "2001-02-02"], ["2001-02-01", "2001-02-02"]),
+        (["2001-02-01 00:00:00", "2001-02-01 12:00:00"], ["2001-02-01 00:00:00", "2001-02-01 12:00:00"]),
+        (["a-01", "b-01"], ["a-01", "b-01"]),
+        ([3, 4], ["3", "4"]),
+    ],
+)
+def test_dates_leave_out_what_says_nothing(labels: list[object], shown: list[str]) -> None:
+    assert dates(labels) == shown
 
 
 def test_states_have_bands_and_say_how_many_there_are(path: Path) -> None:
     mean = waves(channels=10)
     figure = plots.states(mean, np.full(mean.shape, 0.1), [str(step) for step in range(120)], path, observed=100)
     assert len(figure.axes) == 8
-    assert "the first 8 of 10" in figure.get_suptitle()
-    np.testing.assert_array_equal(np.asarray(figure.axes[2].lines[0].get_ydata()), mean[:, 2])
+    assert "8 of 10" in figure.get_suptitle()
+    learned, forecast = figure.axes[2].lines[:2]
+    np.testing.assert_array_equal(np.asarray(learned.get_ydata()), mean[:100, 2])
+    np.testing.assert_array_equal(np.asarray(forecast.get_xydata()), np.column_stack([range(99, 120), mean[99:, 2]]))
+    said = [f"moves channel {state}" for state in range(10)]
+    labels = [str(step) for step in range(120)]
+    figure = plots.states(mean, np.full(mean.shape, 0.1), labels, path, moves=said, chosen=[1, 4])
+    assert [axes.get_title("left") for axes in figure.axes] == ["moves channel 1", "moves channel 4"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["state 2", "state 5"]
+
+
+def test_a_state_is_told_by_the_channels_that_move_most_with_it() -> None:
+    names = ["a-b", "c", "d", "e"]
+    assert (
+        moving(np.array([-0.9, 0.5, 0.3, 0.1]), names) == "moves a-b \u22120.90, c +0.50 of their standard deviations"
+    )
+    assert moving(np.array([0.1, 0.0, 0.7, 0.3]), names) == "moves d +0.70 of its standard deviation"
 
 
 def test_every_picture_is_a_function() -> None:

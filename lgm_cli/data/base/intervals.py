@@ -1,4 +1,4 @@
-"""Intervals of predictions in the data's own units: normal ones, and lognormal ones where logarithms were learned from."""
+"""Intervals of predictions in the data's own units: normal, and lognormal where logarithms were learned from."""
 
 from __future__ import annotations
 
