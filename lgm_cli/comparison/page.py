@@ -34,7 +34,7 @@ CAPTIONS = {
     "spectrum": "Which periods the series repeats with: peaks are rhythms.",
     "components": "The groups that were found, and how they differ.",
     "responsibilities": "How surely each data point belongs to its group.",
-    "reconstruction": "The signal as it was reconstructed, and how uncertain it is.",
+    "reconstruction": "The image as it was reconstructed, how uncertain it is, and where it errs.",
     "free_energy": "The bound that learning raises, below the log-likelihood until it has converged.",
     "bound": "How tight the bound of one step is around the final parameters.",
 }

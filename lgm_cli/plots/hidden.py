@@ -34,7 +34,7 @@ def predictions(groups: Sequence[Group], path: Path, unit: str = "units of the d
     """One row for each group. Left: predicted against true values. Right: how often the true value lies within its
     central interval."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure((9, 4.3 * len(groups) + 0.3), layout="constrained")
+        figure = Figure((9, 4.5 * len(groups) + 0.3), layout="constrained")
         grid = figure.subplots(len(groups), 2, squeeze=False)
         for (left, right), group in zip(grid, groups, strict=True):
             triples = np.stack([np.asarray(part, float) for part in (group.true, group.mean, group.distance)])

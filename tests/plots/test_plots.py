@@ -21,6 +21,7 @@ from matplotlib.text import Annotation
 
 from lgm_cli import plots
 from lgm_cli.plots.series import dates
+from lgm_cli.plots.signals import coverage
 from lgm_cli.report.series import moving
 from lgm_cli.results.metrics import COLUMNS, Recorder
 
@@ -423,7 +424,7 @@ def test_no_entry_or_one_is_no_error(path: Path, count: int) -> None:
         lambda path: plots.loadings_table(np.eye(3), ["a", "b", "c"], path),
         lambda path: plots.factor_extremes(np.eye(3), ["a", "b", "c"], path),
         lambda path: plots.predictions([group(*calibrated(30))], path),
-        lambda path: plots.image(*PICTURES, path, PICTURES[0] * 1.1, (31.0, 33.5)),
+        lambda path: plots.image(*PICTURES, path, PICTURES[0] > 0, PICTURES[0] * 1.1, (", 31.0 dB", ", 33.5 dB")),
         lambda path: plots.image(*PICTURES, path),
         lambda path: plots.signal(WAVE, 0 * WAVE + 0.1, None, WAVE, path),
     ],
@@ -462,18 +463,38 @@ def test_a_signal_is_drawn_beside_the_truth_and_its_coefficients_by_their_size(p
     )
 
 
-def test_an_image_has_its_errors_on_one_scale(path: Path) -> None:
+def test_an_image_has_what_was_measured_and_its_errors_on_one_scale(path: Path) -> None:
     mean, deviation, zero_filled = PICTURES
-    figure = plots.image(mean, deviation, zero_filled, path, mean + 0.01, (20.0, 40.0))
+    mask, truth = np.arange(mean.size).reshape(mean.shape) % 4 == 0, mean + 0.01
+    quality = ", 20.0 dB, SSIM 0.500", ", 40.0 dB"
+    figure = plots.image(mean, deviation, zero_filled, path, mask, truth, quality, "frequencies")
     shown = [axes for axes in figure.axes if axes.images]
     assert [axes.get_title("left") for axes in shown] == [
-        "truth", "zero-filled, 20.0 dB", "posterior mean, 40.0 dB",
-        "|error| of zero-filled", "|error| of the mean", "posterior standard deviation",
+        "truth", "zero-filled, 20.0 dB, SSIM 0.500", "posterior mean, 40.0 dB", "posterior standard deviation",
+        "measured: 25.0% of frequencies", "|error| of zero-filled", "|error| of the mean",
+        "|error| of the mean in standard deviations",
     ]  # fmt: skip
     limits = [axes.images[0].get_clim() for axes in shown]
     assert limits[0] == limits[1] == limits[2]
-    assert limits[3] == limits[4] == limits[5]
-    np.testing.assert_allclose(np.asarray(shown[4].images[0].get_array()), 0.01)
+    assert limits[3] == (0, deviation.max())  # a scale of its own
+    assert limits[5] == limits[6]
+    for axes, values in ((shown[4], mask), (shown[6], np.full(mean.shape, 0.01)), (shown[7], 0.01 / deviation)):
+        np.testing.assert_allclose(np.asarray(axes.images[0].get_array(), float), values)
+    alone = plots.image(mean, deviation, zero_filled, path)
+    assert [axes.get_title("left") for axes in alone.axes if axes.images] == [
+        "zero-filled", "posterior mean", "posterior standard deviation"
+    ]  # fmt: skip
+
+
+def test_coverage_is_said_of_the_object_and_of_all() -> None:
+    truth = np.zeros((40, 40))
+    truth[:10] = 1.0
+    mean = truth.copy()
+    mean[:5] += 1.0  # half of the object, an eighth of all
+    assert coverage(truth, mean, np.full(truth.shape, 0.5)) == (
+        "the 90% intervals hold 88% of all pixels, 50% of those of the object (above 5% of the brightest)"
+    )
+    assert coverage(truth + 1, truth + 1, truth + 1) == "the 90% intervals hold 100% of all pixels"
 
 
 # Series --------------------------------------------------------------------------------------------------------
