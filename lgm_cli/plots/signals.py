@@ -32,8 +32,8 @@ def image(
     """Images (h, w): what was measured, zero-filled, posterior mean, its standard deviation on a scale of its own.
 
     With the truth also its errors, and the errors in standard deviations, with the share of pixels that the 90%
-    intervals hold. mask: True where something was measured, of `measured`, which are pixels, or frequencies with zero in
-    the middle. quality: what is said of the zero-filled image and of the mean.
+    intervals hold. mask: True where something was measured, of `measured`: pixels, or frequencies with zero in the
+    middle. quality: what is said of the zero-filled image and of the mean.
     """
     reference = mean if truth is None else truth
     low, high = float(reference.min()), float(reference.max())

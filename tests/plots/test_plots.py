@@ -310,6 +310,28 @@ def test_few_points_are_each_shown_once_and_those_without_a_score_left_out(path:
     assert texts(none) == []
 
 
+def test_points_with_few_ratings_are_not_at_the_ends_of_a_factor(path: Path) -> None:
+    scores, ratings = np.arange(-50.0, 50.0)[:, None], np.full(100, 30)
+    ratings[[0, 98, 99]] = [19, 3, 20]
+    titles = [str(point) for point in range(100)]
+    figure = plots.factor_extremes(scores, titles, path, weights=ratings, least=20)
+    assert texts(figure.axes[0]) == ["99", "97", "96", "95", "94", "93", *"654321"]
+    assert "at least 20" in figure.get_suptitle()
+    ratings[:] = np.arange(100) / 10  # too few have as many: those with most
+    figure = plots.factor_extremes(scores, titles, path, weights=ratings, least=20)
+    assert {"99", "90"} <= set(texts(figure.axes[0])) and "0" not in texts(figure.axes[0])
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_no_half_of_a_panel_is_empty_where_all_loadings_have_one_sign(path: Path, sign: int) -> None:
+    loadings = sign * np.linspace(0.1, 1, 70)[:, None]
+    axes = plots.loadings_table(loadings, [f"item {k}" for k in range(70)], path).axes[0]
+    assert 0 in axes.get_xlim()
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert sorted(names) == sorted(f"item {k}" for k in range(10, 70))
+    assert texts(axes) == []
+
+
 def test_dots_have_areas_in_proportion_to_the_weights(path: Path) -> None:
     figure = plots.factor_extremes(
         np.array([[2.0], [1.0], [-1.0]]), ["a", "b", "c"], path, weights=np.array([0, 50, 100])
