@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lgm_cli.plots.style import COLOURS, FAINT, INK, NEGATIVE, POSITIVE, QUIET, SHAPES, STYLE, panels, save, shorten
 
+NARROWEST = 3.5  # inches, that a title has room in
 TABLE_ITEMS, TABLE_FACTORS = 60, 12  # a larger table of loadings is summed up
 
 
@@ -36,10 +37,11 @@ def loadings_table(
     decimals = 2 if largest < 10 else 1 if largest < 100 else 0
     labels = [shorten(names[item], 48) for item in order]
     with matplotlib.rc_context(STYLE):
-        width = 0.068 * max(map(len, labels)) + 0.55 * factors + 0.4
-        figure = Figure((max(5.0, width), 0.2 * items + 1.3), layout="constrained")
+        beside = 0.068 * max(map(len, labels)) + 0.4
+        cell = max(0.55, (NARROWEST - beside) / factors)  # inches
+        figure = Figure((beside + cell * factors, 0.2 * items + 1.3), layout="constrained")
         axes = figure.subplots()
-        axes.imshow(loadings[order], cmap="RdBu", vmin=-1.1 * largest, vmax=1.1 * largest, aspect=0.2 / 0.55)
+        axes.imshow(loadings[order], cmap="RdBu", vmin=-1.1 * largest, vmax=1.1 * largest, aspect=0.2 / cell)
         axes.set_anchor("W")
         for (row, column), value in np.ndenumerate(loadings[order]):
             share = abs(value) / largest

@@ -18,7 +18,8 @@ from matplotlib.ticker import MaxNLocator
 from lgm_cli.plots.style import FAINT, FILLED, QUIET, STYLE, save, shorten
 
 SINGLE = 15  # gaps of a column that have a line each
-BINS = 30
+BINS, FEW = 30, 12  # of a histogram; values that have a bar each
+GREY = "#D0D0D0"
 WIDE = 3  # panels beside each other
 
 
@@ -47,7 +48,7 @@ def filled(columns: Sequence[Column], path: Path, with_gaps: int | None = None) 
         for axes, column in zip(grid, columns, strict=False):
             _draw_column(axes, column)
         handles = [
-            Patch(color="#D0D0D0", label="observed values"),
+            Patch(color=GREY, label="observed values"),
             Line2D([], [], color=FILLED, marker="o", markersize=3.5, linewidth=1.4, label="filled: mean, 90% interval"),
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
@@ -61,8 +62,14 @@ def filled(columns: Sequence[Column], path: Path, with_gaps: int | None = None) 
 
 def _draw_column(axes: Axes, column: Column) -> None:
     """Values along the axis below; the histogram above zero, the filled values, by their order, below it."""
-    counts, edges = np.histogram(column.observed, bins=min(BINS, max(5, int(2 * math.sqrt(column.observed.size)))))
-    axes.stairs(counts / max(counts.max(), 1), edges, fill=True, color="#D0D0D0")
+    values, counts = np.unique(column.observed, return_counts=True)
+    whole = bool((values == np.round(values)).all())
+    if len(values) <= FEW:
+        width = 0.6 * np.diff(values).min(initial=np.inf) if len(values) > 1 else 1.0
+        axes.bar(values, counts / counts.max(), width=width, color=GREY)
+    else:
+        counts, edges = np.histogram(column.observed, bins=min(BINS, max(5, int(2 * math.sqrt(column.observed.size)))))
+        axes.stairs(counts / counts.max(), edges, fill=True, color=GREY)
     order = np.argsort(column.mean, kind="stable")
     mean, lower, upper = column.mean[order], column.lower[order], column.upper[order]
     height = -(np.arange(len(order)) + 0.5) / max(len(order), 1)
@@ -77,7 +84,7 @@ def _draw_column(axes: Axes, column: Column) -> None:
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.grid(visible=False, axis="y")
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
     axes.set_title(shorten(column.name, 40))
     total = column.observed.size + column.gaps
     axes.set_xlabel(f"{column.gaps:,} of {total:,} missing", color=QUIET, fontsize=8)

@@ -25,7 +25,7 @@ TRACKS = {  # column: the label of its axis
     "active": "active\ncoefficients",
 }
 CLOCKS = {"fit_seconds": "time spent learning [s]", "step": "step"}
-ENLARGED = 1e-3, 0.3  # shares of the whole range between which the range of the end is drawn once more
+ENLARGED = 5e-3, 0.3  # shares of the whole range between which the range of the end is drawn once more
 INSETS = [(x, y, 0.4, 0.5) for x in (0.57, 0.34, 0.12) for y in (0.13, 0.25, 0.38)]  # left, bottom, width, height
 
 Run = Mapping[str, np.ndarray]

@@ -317,7 +317,7 @@ def test_points_with_few_ratings_are_not_at_the_ends_of_a_factor(path: Path) -> 
     figure = plots.factor_extremes(scores, titles, path, weights=ratings, least=20)
     assert texts(figure.axes[0]) == ["99", "97", "96", "95", "94", "93", *"654321"]
     assert "at least 20" in figure.get_suptitle()
-    ratings[:] = np.arange(100) / 10  # too few have as many: those with most
+    ratings = np.arange(100) / 10  # too few have as many: those with most
     figure = plots.factor_extremes(scores, titles, path, weights=ratings, least=20)
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert names == [str(point) for point in range(99, 87, -1)]
