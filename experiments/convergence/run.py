@@ -82,10 +82,9 @@ class Refused(Exception):
 def learned(folder: Path, arguments: list[str]) -> dict[str, Any]:
     """The summary of one command, on the processor's clock. Its parameters are written, and no pictures."""
     from lgm_cli.command.cli import main
-    from lgm_cli.results import pictures
+    from lgm_cli.results import write
 
-    drawing = pictures.draw, pictures.draw_steps
-    pictures.draw = pictures.draw_steps = lambda *_: None
+    drawing, write._draw = write._draw, lambda *_: None
     try:
         with (
             contextlib.redirect_stdout(io.StringIO()),
@@ -94,7 +93,7 @@ def learned(folder: Path, arguments: list[str]) -> dict[str, Any]:
         ):
             code = main(arguments)
     finally:
-        pictures.draw, pictures.draw_steps = drawing
+        write._draw = drawing
         logging.getLogger().handlers.clear()
     if code == 2:
         raise Refused(said.getvalue().strip())

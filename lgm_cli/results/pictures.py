@@ -39,10 +39,13 @@ def draw(
     learned: Learned,
     mean: np.ndarray,
     deviation: np.ndarray,
+    steps: Steps | None,
+    seed: int | None,
 ) -> None:
-    """What every run has, and the model's own. mean, deviation: predictions of the hidden entries.
+    """What every run has, the model's own and, of steps of EM, what these have.
 
-    Columns in units of their own are drawn together in standard deviations of each.
+    mean, deviation: predictions of the hidden entries. seed: of the start of the steps; None where exact posteriors cost
+    too much. Columns in units of their own are drawn together in standard deviations of each.
     """
     data = learned.data
     references = {"test_rmse": {"predicting the mean": baseline_rmse(data)}} if len(mean) else {}
@@ -55,6 +58,8 @@ def draw(
     for name, picture in (pictures_of(model, learned) | gaps(learned)).items():
         with _picture(folder, config, name) as path:
             picture(path)
+    if steps is not None:
+        _draw_steps(folder, config, model, steps, seed)
 
 
 def predicted(data: Data, mean: np.ndarray, deviation: np.ndarray) -> tuple[list[plots.Group], str]:
@@ -85,7 +90,7 @@ def on_one_scale(values: np.ndarray) -> bool:
     return bool((values == np.round(values)).all() and len(np.unique(values)) <= LEVELS)
 
 
-def draw_steps(
+def _draw_steps(
     folder: Path, config: Mapping[str, Any], model: LatentVariableModel, steps: Steps, seed: int | None
 ) -> None:
     """What steps of EM have: the free energy, where there is one, and the bound of the first step from the start.

@@ -16,9 +16,9 @@ from lgm_cli.data.base.table import Table
 from lgm_cli.evaluation.evaluator import Evaluator
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.report.learned import Learned
-from lgm_cli.results import pictures
 from lgm_cli.results.files import atomic_path
 from lgm_cli.results.outcome import Outcome
+from lgm_cli.results.pictures import draw as _draw
 from lgm_cli.results.tables import (
     gaps,
     write_columns,
@@ -65,9 +65,8 @@ def write(
         save_tensors(folder / "posterior.safetensors", learned.inferred())
     if "loadings" in exported:
         _write_loadings(folder / "loadings.csv", exported, data)
-    pictures.draw(folder, config, model, learned, mean, deviation)
-    if outcome.steps is not None:
-        pictures.draw_steps(folder, config, model, outcome.steps, None if evaluator.iterative else config["seed"])
+    seed = None if evaluator.iterative else config["seed"]
+    _draw(folder, config, model, learned, mean, deviation, outcome.steps, seed)
 
 
 Predict = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # as that of `Learned`
