@@ -61,7 +61,7 @@ def convergence(
         if not many and clock != "step":
             _count_steps(grid[0], runs[0])
         if any(np.isfinite(run["log_likelihood_se"]).any() for run in runs):
-            note(grid[0], 0.01, grid[0].get_ylim()[0], "band: ± 1 standard error")
+            grid[0].set_ylabel(f"{grid[0].get_ylabel()}\nband: ± 1 standard error")
         for index, (label, run) in enumerate(zip(labels, runs, strict=True)):
             label = f"{label} (diverged)" if _diverged(run) else label
             grid[0].plot([], [], label=textwrap.fill(label, 44, max_lines=2, placeholder="…"), **_stroke(index))

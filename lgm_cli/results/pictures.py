@@ -44,8 +44,8 @@ def draw(
 ) -> None:
     """What every run has, the model's own and, of steps of EM, what these have.
 
-    mean, deviation: predictions of the hidden entries. seed: of the start of the steps; None where exact posteriors cost
-    too much. Columns in units of their own are drawn together in standard deviations of each.
+    mean, deviation: predictions of the hidden entries. seed: of the start of the steps; None where exact posteriors
+    cost too much. Columns in units of their own are drawn together in standard deviations of each.
     """
     data = learned.data
     references = {"test_rmse": {"predicting the mean": baseline_rmse(data)}} if len(mean) else {}
