@@ -14,7 +14,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
-from lgm_cli.plots.style import POSITIVE, QUIET, STYLE, leave_empty, note, plain, save
+from lgm_cli.plots.style import POSITIVE, QUIET, STYLE, leave_empty, note, save, shorten
 
 DRAWN = 100_000  # points of a density, at most
 
@@ -45,11 +45,11 @@ def predictions(groups: Sequence[Group], path: Path, unit: str = "units of the d
             else:
                 _draw_predicted(left, true, mean)
                 _draw_coverage(right, distance)
-                errors = ",\n".join(f"{error:.4g} {plain(name)}" for name, error in group.errors.items())
+                errors = ",\n".join(f"{error:.4g} {shorten(name, 34)}" for name, error in group.errors.items())
                 between = "\n" if len(group.errors) > 1 else " "
                 left.set_title(f"{true.size:,} {group.name}: rmse{between}{errors}")
-            left.set_xlabel(f"true [{plain(unit)}]")
-            left.set_ylabel(f"predicted mean [{plain(unit)}]")
+            left.set_xlabel(f"true [{shorten(unit, 34)}]")
+            left.set_ylabel(f"predicted mean [{shorten(unit, 34)}]")
             right.set_ylabel(f"share of {group.name} inside")
         grid[-1, 1].set_xlabel("nominal coverage of the central interval\n(grey: 95% range of well calibrated ones)")
         return save(figure, path, "Predictions of values that were hidden from learning")

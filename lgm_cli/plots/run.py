@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lgm_cli.plots.style import COLOURS, FAINT, LINES, QUIET, STYLE, leave_empty, note, plain, save
+from lgm_cli.plots.style import COLOURS, FAINT, LINES, QUIET, STYLE, leave_empty, note, plain, save, shorten
 
 TRACKS = {  # column: the label of its axis
     "train_log_likelihood": "train log-likelihood\n[nats per entry]",
@@ -55,7 +55,7 @@ def convergence(
         grid = figure.subplots(len(tracks), 1, sharex="col", squeeze=False)[:, 0]
         scale_from_zero(grid[0], np.concatenate([run[clock] for run in runs]))
         for axes, track in zip(grid, tracks, strict=True):
-            axes.set_ylabel(TRACKS[track].format(unit=plain(unit)))
+            axes.set_ylabel(TRACKS[track].format(unit=shorten(unit, 34)))
             _draw_track(axes, runs, clock, track, (references or {}).get(track, {}))
         grid[-1].set_xlabel(CLOCKS[clock])
         if not many and clock != "step":

@@ -50,7 +50,9 @@ def draw(
     data = learned.data
     references = {"test_rmse": {"predicting the mean": baseline_rmse(data)}} if len(mean) else {}
     with _picture(folder, config, "convergence") as path:
-        plots.convergence({title(config): folder / FILE}, path, references=references)
+        unit = drawn_units(data)[2]
+        unit = "units of the data" if unit == DEVIATIONS else unit  # as metrics.csv has it
+        plots.convergence({title(config): folder / FILE}, path, references, unit)
     if len(mean):
         groups, unit = predicted(data, mean, deviation)
         with _picture(folder, config, "predictions") as path:
