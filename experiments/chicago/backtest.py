@@ -10,6 +10,7 @@ import torch
 
 from lgm_cli.data.base import packaged
 from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.intervals import INTERVAL
 from lgm_cli.data.base.make_table import rectangle
 from lgm_cli.data.base.split import hide
 from lgm_cli.data.chicago import STATIONS
@@ -20,7 +21,6 @@ from lgm_cli.methods.m_steps.closed_form import ClosedForm
 from lgm_cli.methods.method import Method
 from lgm_cli.models.state_space import StateSpace
 from lgm_cli.observations.blocks import observe
-from lgm_cli.results.tables import INTERVAL
 
 STEPS = 60  # of EM
 

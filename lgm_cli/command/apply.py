@@ -51,7 +51,7 @@ def read(options: list[str], overrides: list[str]) -> Applied:
     model, keys = recorded["model"]["name"], recorded["model"].keys() - {"name"}
     if model not in choices.choices("model") or keys != choices.keys(f"model/{model}").keys():
         raise UserError(f"{run} does not have the keys of model={model}", AGAIN)
-    changed = {key: entry.default for key, entry in choices.keys("config").items()} | recorded
+    changed = choices.nested({key: entry.default for key, entry in choices.keys("config").items()}) | recorded
     changed |= {
         "data": _data(recorded["data"], learned["data"], given),
         "device": _device(recorded, given),

@@ -7,6 +7,7 @@ come from here, so they cannot go stale.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -70,12 +71,34 @@ def keys(name: str) -> dict[str, Key]:
     content = read(name)
     comments = dict(
         re.findall(
-            r"^  (\w+): .*?  +# (.*)$",
+            r"^  ([\w.]+): .*?  +# (.*)$",
             (conf_folder() / f"{name}.yaml").read_text(encoding="utf-8"),
             flags=re.MULTILINE,
         )
     )
-    return {key: Key(content.get(key), rule, comments.get(key, "")) for key, rule in content.get("allowed", {}).items()}
+    allowed, values = content.get("allowed", {}), flat(content)
+    return {key: Key(values.get(key), rule, comments.get(key, "")) for key, rule in allowed.items()}
+
+
+def flat(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of one YAML as the command line spells them: {"plots.format": "png"} of {"plots": {"format": "png"}}."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        inner = isinstance(value, Mapping) and value and key != "allowed"
+        found |= {f"{key}.{name}": item for name, item in value.items()} if inner else {key: value}
+    return found
+
+
+def nested(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flat`."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        outer, _, inner = key.partition(".")
+        if inner:
+            found.setdefault(outer, {})[inner] = value
+        else:
+            found[key] = value
+    return found
 
 
 @cache

@@ -112,7 +112,7 @@ def _is_text(value: Any) -> bool:
 def check(config: Mapping[str, Any]) -> dict[str, Any]:
     """The checked configuration without its rules; UserError for the first value that is not allowed."""
     top = {key: value for key, value in config.items() if key not in PARTS}
-    checked = _check_part("", "config", top)
+    checked = choices.nested(_check_part("", "config", choices.flat(top)))
     for part in PARTS:
         content = config.get(part)
         if not isinstance(content, Mapping) or "name" not in content:
@@ -139,8 +139,9 @@ def check_recorded(config: Mapping[str, Any], complete: bool) -> dict[str, Any]:
     Files may have gone since; choices that conf/ does not have are from YAML files of the user's own. complete: the
     keys must be those of this version.
     """
-    checked = dict(config)
-    _check_values(checked, "", "config", complete)
+    top = choices.flat({key: value for key, value in config.items() if key not in PARTS})
+    _check_values(top, "", "config", complete)
+    checked = choices.nested(top)
     for part in PARTS:
         content = config.get(part)
         if not isinstance(content, Mapping) or not isinstance(content.get("name"), str):
@@ -154,7 +155,7 @@ def check_recorded(config: Mapping[str, Any], complete: bool) -> dict[str, Any]:
 def _check_values(content: dict[str, Any], prefix: str, source: str, complete: bool) -> None:
     """Convert the recorded values of one YAML in place."""
     keys = choices.keys(source)
-    if complete and (differing := keys.keys() ^ (content.keys() - {"name", *PARTS})):
+    if complete and (differing := keys.keys() ^ (content.keys() - {"name"})):
         names = ", ".join(sorted(f"{prefix}{key}" for key in differing))
         raise UserError(f"another version of lgm-run knew other keys: {names}", "use that version")
     for key in keys.keys() & content.keys():
@@ -210,7 +211,7 @@ def _refusal(key: str, source: str, value: Any, rule: Rule) -> UserError:
 def _default(key: str, source: str) -> str | None:
     """The YAML's own value, as an example of what is allowed."""
     try:
-        default = choices.keys(source)[key.rpartition(".")[2]].default
+        default = choices.keys(source)[key if source == "config" else key.rpartition(".")[2]].default
     except (OSError, KeyError):  # a YAML from the user's own --config-dir
         return None
     return "FILE" if default == MISSING else spelled(default)

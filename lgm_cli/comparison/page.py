@@ -16,11 +16,14 @@ from lgm_cli.comparison.table import NAMES, NEAR, Comparison
 from lgm_cli.errors import printable
 
 KINDS = {".png": "image/png", ".svg": "image/svg+xml"}
+LINKED = ".pdf"  # which an <img> does not show
 CAPTIONS = {
     "convergence": "How learning went: the further to the right, the longer it had learned. A curve that has become "
     "flat has nothing left to gain.",
     "predictions": "Some known values were hidden from learning. Left: what was predicted for them against what they "
     "are; on the dashed line a prediction is right. Right: how often the stated intervals hold the true value.",
+    "gaps": "What the table lacks, filled, with 90% intervals. Grey: the values that were observed. Blue, below them: "
+    "those that fill the gaps, in order.",
     "loadings": "How strongly each column goes with each factor: blue and red are opposite directions, pale is weak.",
     "factors": "What lies at both ends of each factor.",
     "latents": "Each point is one data point, placed by its learned latent variables.",
@@ -31,7 +34,7 @@ CAPTIONS = {
     "spectrum": "Which periods the series repeats with: peaks are rhythms.",
     "components": "The groups that were found, and how they differ.",
     "responsibilities": "How surely each data point belongs to its group.",
-    "reconstruction": "The signal as it was reconstructed, and how uncertain it is.",
+    "reconstruction": "The image as it was reconstructed, how uncertain it is, and where it errs.",
     "free_energy": "The bound that learning raises, below the log-likelihood until it has converged.",
     "bound": "How tight the bound of one step is around the final parameters.",
 }
@@ -158,11 +161,15 @@ def of_one(run: Run) -> str:
     if isinstance(warnings, list) and warnings:
         body += ["<h2>Warnings</h2><ul>", *(f"<li>{_safe(text)}</li>" for text in warnings), "</ul>"]
     body += ["<h2>Result</h2>", _result(run)]
-    if pictures := sorted(path for path in (run.folder / "plots").glob("*") if path.suffix in KINDS):
+    if pictures := sorted(path for path in (run.folder / "plots").glob("*") if path.suffix in (*KINDS, LINKED)):
         body += ["<h2>Pictures</h2>"]
         for path in sorted(pictures, key=lambda path: path.stem in ("convergence", "bound", "free_energy")):
             caption = CAPTIONS.get(path.stem, path.stem.replace("_", " "))
-            body.append(_picture(path.read_bytes(), KINDS[path.suffix], caption))
+            if path.suffix == LINKED:
+                link = f'<a href="{quote(f"plots/{path.name}")}">{_safe(path.name)}</a>'
+                body.append(f"<p>{link}: {_safe(caption)}</p>")
+            else:
+                body.append(_picture(path.read_bytes(), KINDS[path.suffix], caption))
     body += ["<h2>The command that repeats this run</h2>", f"<pre>{_safe(run.command)}</pre>"]
     return _page(title, body)
 

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from lgm_cli.plots.style import COLOURS, INK, NEGATIVE, POSITIVE, STYLE, save
+from lgm_cli.plots.style import COLOURS, INK, NEGATIVE, POSITIVE, STYLE, plain, save
 
 GAIN = COLOURS[2]
 
@@ -53,6 +53,6 @@ def bound(
         axes.set_ylim(max(lowest, start - 0.8 * height) - 0.05 * height, start + 1.08 * height)
         axes.set_xlim(places[0], places[-1])
         axes.set_xlabel(f"t: 0 before the step, 1 after it, on the line through both{coordinates}")
-        axes.set_ylabel("[nats per entry]")
+        axes.set_ylabel("log-likelihood and bound [nats per entry]")
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
-        return save(figure, path, title)
+        return save(figure, path, "\n".join(map(plain, title.split("\n"))))

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lgm_cli.plots.style import COLOURS, FAINT, INK, NEGATIVE, POSITIVE, QUIET, SHAPES, STYLE, panels, save, shorten
 
+NARROWEST = 3.5  # inches, that a title has room in
 TABLE_ITEMS, TABLE_FACTORS = 60, 12  # a larger table of loadings is summed up
 
 
@@ -36,10 +37,11 @@ def loadings_table(
     decimals = 2 if largest < 10 else 1 if largest < 100 else 0
     labels = [shorten(names[item], 48) for item in order]
     with matplotlib.rc_context(STYLE):
-        width = 0.068 * max(map(len, labels)) + 0.55 * factors + 0.4
-        figure = Figure((max(5.0, width), 0.2 * items + 1.3), layout="constrained")
+        beside = 0.068 * max(map(len, labels)) + 0.4
+        cell = max(0.55, (NARROWEST - beside) / factors)  # inches
+        figure = Figure((beside + cell * factors, 0.2 * items + 1.3), layout="constrained")
         axes = figure.subplots()
-        axes.imshow(loadings[order], cmap="RdBu", vmin=-1.1 * largest, vmax=1.1 * largest, aspect=0.2 / 0.55)
+        axes.imshow(loadings[order], cmap="RdBu", vmin=-1.1 * largest, vmax=1.1 * largest, aspect=0.2 / cell)
         axes.set_anchor("W")
         for (row, column), value in np.ndenumerate(loadings[order]):
             share = abs(value) / largest
@@ -85,15 +87,24 @@ def factor_extremes(
     weights_label: str = "number of ratings",
     rotated_by: str | None = "varimax",
     each: int = 6,
+    least: float = 0,
 ) -> Figure:
-    """The points at both ends of the first four factors, by title; `weights` (N,) are the areas of the dots."""
+    """The points at both ends of the first four factors, by title; `weights` (N,) are the areas of the dots.
+
+    least: the smallest weight of a point that is shown, less only where too few have as much.
+    """
     scores = np.asarray(scores, float)
+    if weights is not None and least:
+        weights = np.asarray(weights, float)
+        enough = np.sort(weights[np.isfinite(scores).all(1)])[::-1][: 2 * each]
+        least = min(least, enough.min(initial=np.inf))
+        scores = np.where((weights >= least)[:, None], scores, np.nan)
     shown = min(scores.shape[1], 4)
     title = f"Scores at both ends of each factor{_turned(rotated_by, scores.shape[1])}"
     if weights is not None:
-        title += f"\narea of a dot: {weights_label}"
+        title += f"\narea of a dot: {weights_label}" + (f", at least {least:,.0f}" if least else "")
     with matplotlib.rc_context(STYLE):
-        figure, grid = panels(shown, 2, min(2 * each, len(scores)))
+        figure, grid = panels(shown, 2, min(2 * each, max(1, int(np.isfinite(scores).all(1).sum()))))
         for factor, axes in enumerate(grid):
             column = scores[:, factor]
             order = np.argsort(-column, kind="stable")  # NaN last
@@ -134,12 +145,27 @@ def _turned(rotated_by: str | None, factors: int) -> str:
 
 
 def _lollipops(axes: Axes, values: np.ndarray, names: Sequence[object], sizes: np.ndarray | None = None) -> None:
-    """Values from zero, in the order given, each with its name on the other side of zero."""
+    """Values from zero, in the order given, each with its name on the other side of zero, or beside the axes where all
+    have one sign."""
     heights = -np.arange(len(values), dtype=float)
     colours = np.where(values >= 0, POSITIVE, NEGATIVE)
     axes.axvline(0, color=FAINT, linewidth=1)
     axes.hlines(heights, 0, values, colors=list(colours), linewidth=1.2)
     axes.scatter(values, heights, s=18 if sizes is None else 6 + 60 * sizes, c=colours, linewidths=0, zorder=3)
+    reach = 1.1 * np.max(np.abs(values), initial=0.0, where=np.isfinite(values)) or 1.0
+    low, high = np.nanmin(values, initial=0.0), np.nanmax(values, initial=0.0)
+    axes.set_xlim(-reach if low < 0 or high == 0 else 0, reach if high > 0 or low == 0 else 0)
+    axes.set_ylim(-len(values) + 0.4, 0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(visible=False)  # it would strike the names through
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    if (low < 0) != (high > 0):
+        axes.set_yticks(heights, [shorten(name, 40) for name in names], fontsize=8)
+        if low < 0:
+            axes.yaxis.tick_right()
+        return
+    axes.yaxis.set_visible(False)
     for value, height, name in zip(values, heights, names, strict=True):
         side = -1 if value >= 0 else 1
         axes.annotate(
@@ -151,10 +177,3 @@ def _lollipops(axes: Axes, values: np.ndarray, names: Sequence[object], sizes: n
             va="center",
             fontsize=8,
         )
-    reach = 1.1 * np.max(np.abs(values), initial=0.0, where=np.isfinite(values)) or 1.0
-    axes.set_xlim(-reach, reach)
-    axes.set_ylim(-len(values) + 0.4, 0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.grid(visible=False)  # it would strike the names through
-    axes.yaxis.set_visible(False)
-    axes.spines["left"].set_visible(False)

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from lgm_cli.plots.run import scale_from_zero
-from lgm_cli.plots.style import COLOURS, NEGATIVE, POSITIVE, QUIET, STYLE, note, save
+from lgm_cli.plots.style import COLOURS, NEGATIVE, POSITIVE, QUIET, STYLE, note, plain, save
 
 GAP = COLOURS[4]
 CLOCKS = ("passes over the data", "seconds of learning")
@@ -59,7 +59,7 @@ def free_energy(
         margin = 0.05 * np.ptp(values) or 0.02 * abs(values[0]) or 1.0
         grid[0, 0].set_ylim(values.min() - margin, values.max() + margin)  # the start, without F, may leave the picture
         _explain(figure, bounds)
-        return save(figure, path, title)
+        return save(figure, path, "\n".join(map(plain, title.split("\n"))))
 
 
 def passes_of(step: np.ndarray, each: float, first: float | None) -> np.ndarray:

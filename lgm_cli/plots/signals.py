@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lgm_cli.plots.style import COLOURS, FAINT, NEGATIVE, POSITIVE, QUIET, STYLE, save
 
+HALF = 1.645  # of a 90% interval, in standard deviations
+MOST_AWAY = 4.0  # standard deviations in the picture of errors
+OBJECT = 0.05  # of the brightest pixel, above which a pixel belongs to the object
 WINDOW = 200  # entries of a signal that are drawn
 
 
@@ -19,42 +24,71 @@ def image(
     deviation: np.ndarray,
     zero_filled: np.ndarray,
     path: Path,
+    mask: np.ndarray | None = None,
     truth: np.ndarray | None = None,
-    decibels: tuple[float, float] | None = None,
+    quality: tuple[str, str] = ("", ""),
+    measured: str = "pixels",
 ) -> Figure:
-    """Images (h, w): truth, zero-filled and posterior mean on one grey scale; below, the errors of the two and the
-    posterior standard deviation on another. decibels: peak signal-to-noise ratios of the two."""
-    known = truth is not None
-    of = ["", ""] if decibels is None else [f", {value:.1f} dB" for value in decibels]
-    shown = [("zero-filled" + of[0], zero_filled), ("posterior mean" + of[1], mean)]
-    below = [("posterior standard deviation", deviation)]
-    if truth is not None:
-        shown = [("truth", truth), *shown]
-        below = [("|error| of zero-filled", np.abs(zero_filled - truth)), ("|error| of the mean", np.abs(mean - truth))]
-        below += [("posterior standard deviation", deviation)]
+    """Images (h, w): what was measured, zero-filled, posterior mean, its standard deviation on a scale of its own.
+
+    With the truth also its errors, and the errors in standard deviations, with the share of pixels that the 90%
+    intervals hold. mask: True where something was measured, of `measured`: pixels, or frequencies with zero in the
+    middle. quality: what is said of the zero-filled image and of the mean.
+    """
     reference = mean if truth is None else truth
     low, high = float(reference.min()), float(reference.max())
+    grey = {"cmap": "gray", "vmin": low, "vmax": high}
+    pictures = [(f"zero-filled{quality[0]}", zero_filled, grey), (f"posterior mean{quality[1]}", mean, grey)]
+    own = {"cmap": "viridis", "vmin": 0.0, "vmax": float(deviation.max()) or 1.0}
+    last = ("posterior standard deviation", deviation, own)
+    rows: list[list[tuple[str, np.ndarray, dict[str, Any]]]]
+    seen = (
+        []
+        if mask is None
+        else [(f"measured: {mask.mean():.1%} of {measured}", mask, {"cmap": "gray", "vmin": 0, "vmax": 1})]
+    )
+    if truth is None:
+        rows = [[*seen, *pictures, last]]
+    else:
+        errors = [np.abs(part - truth) for part in (zero_filled, mean)]
+        dark = {"cmap": "magma", "vmin": 0.0, "vmax": float(np.quantile(errors[0], 0.99)) or 1.0}
+        away = np.divide(errors[1], deviation, out=np.zeros_like(mean), where=deviation > 0)
+        below = [("|error| of zero-filled", errors[0], dark), ("|error| of the mean", errors[1], dark)]
+        ratio = ("|error| of the mean in standard deviations", away, {"cmap": "magma", "vmin": 0.0, "vmax": MOST_AWAY})
+        rows = [[("truth", truth, grey), *pictures, last], [*seen, *below, ratio]]
+    columns = max(map(len, rows))
     with matplotlib.rc_context(STYLE):
-        columns = 3
-        width = 3.1 * columns + 0.9
-        rows = 2 if known else 1
-        ratio = mean.shape[0] / mean.shape[1]
-        figure = Figure((width, rows * (3.1 * min(ratio, 2.0) + 0.5)), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False)
-        first = [_show(axes, part, title, low, high) for axes, (title, part) in zip(grid[0], shown, strict=False)]
-        others = grid[1] if known else grid[0, 2:]
-        most = float(np.quantile(np.abs(mean - truth), 0.999)) if truth is not None else float(deviation.max())
-        second = [_show(axes, part, title, 0.0, most) for axes, (title, part) in zip(others, below, strict=True)]
-        unit = "units of the image"
-        figure.colorbar(first[-1], ax=list(grid[0, : len(shown)]), label=unit, shrink=0.9)
-        figure.colorbar(second[-1], ax=list(others), label=unit, shrink=0.9)
-        return save(figure, path, "")
+        shape = min(mean.shape[0] / mean.shape[1], 2.0)
+        figure = Figure(
+            (3.0 * columns, len(rows) * (2.9 * shape + 0.95) + 0.2), layout=ConstrainedLayoutEngine(h_pad=0.1)
+        )
+        grid = figure.subplots(len(rows), columns, squeeze=False)
+        for line, parts in zip(grid, rows, strict=True):
+            line = line[columns - len(parts) :]  # without a mask its place stays empty
+            for axes, (title, values, how) in zip(line, parts, strict=True):
+                shown = axes.imshow(values, interpolation="nearest", **how)
+                axes.set_title(title)
+                bar = figure.colorbar(shown, ax=axes, location="bottom", shrink=0.85, aspect=30, pad=0.02)
+                if values.dtype == bool:
+                    bar.set_ticks([0, 1], labels=["no", "yes"])
+                bar.set_label(
+                    "measured" if values.dtype == bool
+                    else "standard deviations" if how.get("vmax") == MOST_AWAY else "units of the image"
+                )  # fmt: skip
+        for axes in grid.ravel():
+            axes.set_axis_off()
+        words = "" if truth is None else f"Reconstruction: {coverage(truth, mean, deviation)}"
+        return save(figure, path, words)
 
 
-def _show(axes: Axes, values: np.ndarray, title: str, low: float, high: float):
-    axes.set_title(title)
-    axes.set_axis_off()
-    return axes.imshow(values, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+def coverage(truth: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> str:
+    """What share of the pixels the 90% intervals hold: of all and, where there is a background, of the object."""
+    inside = np.abs(truth - mean) <= HALF * deviation
+    thing = np.abs(truth) > OBJECT * np.abs(truth).max()
+    said = f"the 90% intervals hold {inside.mean():.0%} of all pixels"
+    if 0 < thing.sum() < 0.95 * thing.size:
+        said += f", {inside[thing].mean():.0%} of those of the object (above {OBJECT:.0%} of the brightest)"
+    return said
 
 
 def signal(
@@ -73,7 +107,7 @@ def signal(
     with matplotlib.rc_context(STYLE):
         figure = Figure((8, 5.6), layout="constrained")
         above, below = figure.subplots(2, 1)
-        half = 1.645 * deviation[places]
+        half = HALF * deviation[places]
         above.fill_between(
             places, mean[places] - half, mean[places] + half, color=POSITIVE, alpha=0.25, linewidth=0, label="90% band"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", ":", "-.")
 POSITIVE, NEGATIVE = COLOURS[:2]
 INK, QUIET, FAINT = "#333333", "#757575", "#B0B0B0"
+LEARNED, HIDDEN, FILLED, AHEAD = INK, COLOURS[1], COLOURS[0], COLOURS[4]  # values of a series, the same in all pictures
+UNDATED = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": FAINT,
@@ -29,7 +32,9 @@ STYLE: dict[Any, Any] = {
     "font.size": 9,
     "grid.color": "#E8E8E8",
     "legend.frameon": False,
+    "pdf.fonttype": 42,  # text of a PDF stays text
     "savefig.dpi": 150,
+    "svg.hashsalt": "lgm-run",  # the same picture gives the same file
     "text.color": INK,
     "xtick.color": FAINT,
     "xtick.labelcolor": INK,
@@ -79,9 +84,12 @@ def shorten(text: object, width: int) -> str:
 
 
 def save(figure: Figure, path: Path, title: str) -> Figure:
+    """Write the figure in the format that the suffix of the path names, without the date: PNG, SVG or PDF."""
     if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        room = int(13 * figure.get_figwidth())  # characters
+        lines = [part for line in title.split("\n") for part in textwrap.wrap(line, room)]
+        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a title in a script that the font lacks
-        figure.savefig(path)
+        figure.savefig(path, metadata=UNDATED.get(getattr(path, "suffix", "")))
     return figure

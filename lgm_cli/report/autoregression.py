@@ -20,6 +20,7 @@ def pictures(model: Autoregressive, learned: Learned) -> dict[str, Picture]:
     values, hidden = np.full((2, length), np.nan)
     values[data.train_rows], hidden[data.test_rows] = data.train_values, data.test_values
     end = int(data.train_rows.max()) + 1
+    unit = f"units of {data.table.column_labels[0]}"
     level = found["mean"] + data.seasonal(np.arange(length), np.zeros(length, int))
 
     def fit() -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +42,7 @@ def pictures(model: Autoregressive, learned: Learned) -> dict[str, Picture]:
         complete = np.where(gap, mean[:end], values[:end]) - level[:end]
         variances = float(found["innovation_variance"]), float(found["noise_variance"])
         missing = float((deviation[:end] ** 2)[gap].sum() / end)
-        return plots.spectrum(complete, found["coefficients"], *variances, path, missing=missing)
+        return plots.spectrum(complete, found["coefficients"], *variances, path, missing=missing, unit=unit)
 
     return {"series": series, "spectrum": spectrum}
 
@@ -61,6 +62,7 @@ def _of_transformed(model: Autoregressive, learned: Learned) -> dict[str, Pictur
         complete = np.where(gap, mean[begin:end], values)
         missing = float((deviation[begin:end] ** 2 + noise)[gap].sum() / len(gap))
         variances = float(found["innovation_variance"]), noise
-        return plots.spectrum(complete, found["coefficients"], *variances, path, missing=missing)
+        unit = f"{learned.data.table.transform} of {data.table.column_labels[0]}"
+        return plots.spectrum(complete, found["coefficients"], *variances, path, missing=missing, unit=unit)
 
     return {"series": channels(learned)["channels"], "spectrum": spectrum}

@@ -15,6 +15,8 @@ from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.observations.units import standardisation
 
+DEVIATIONS = "standard deviations of the column"
+
 Picture = Callable[[Path], object]  # draws to a PNG at the path
 
 
@@ -41,9 +43,13 @@ def pictures(model: LatentVariableModel, learned: Learned) -> dict[str, Picture]
 
 
 def drawn_units(data: Data) -> tuple[np.ndarray, np.ndarray, str]:
-    """Center (M,) and scale (M,) that columns are drawn in, and their name: the data's own units where all columns
-    share them, otherwise those of each column's standard deviation."""
-    if data.table.common_unit or data.shape[1] == 1:
-        return np.zeros(data.shape[1]), np.ones(data.shape[1]), "units of the data"
-    center, scale = standardisation(data)
-    return center, scale, "standard deviations of the column"
+    """Center (M,) and scale (M,) that columns are drawn in, and the name of that unit.
+
+    It is the data's own unit where all columns share one, and otherwise the standard deviation of each column.
+    """
+    own = np.zeros(data.shape[1]), np.ones(data.shape[1])
+    if data.table.common_unit:
+        return *own, "rating" if data.table.dictionary is None else "units of a measurement"
+    if data.shape[1] == 1:
+        return *own, str(data.table.column_labels[0])
+    return *standardisation(data), DEVIATIONS

@@ -9,6 +9,8 @@ from lgm_cli.models.factor_analysis import FactorAnalysis
 from lgm_cli.numerics.varimax import picture_rotation
 from lgm_cli.report.learned import Learned, Picture, drawn_units
 
+LEAST_RATINGS = 20  # of a data point at the end of a factor: the score of one with fewer says little
+
 
 def pictures(model: FactorAnalysis, learned: Learned) -> dict[str, Picture]:
     """Loadings by column or, of data points that have titles, those at the ends of each factor, by varimax; of data
@@ -25,7 +27,7 @@ def pictures(model: FactorAnalysis, learned: Learned) -> dict[str, Picture]:
         own = learned.inferred()["latent_mean"][:, : model.latent_dim].double().numpy() @ rotation  # without the offset
         ratings = np.bincount(data.train_rows, minlength=data.shape[0])
         found["factors"] = lambda path: plots.factor_extremes(
-            own, list(map(str, titles)), path, weights=ratings, rotated_by=rotated_by
+            own, list(map(str, titles)), path, weights=ratings, rotated_by=rotated_by, least=LEAST_RATINGS
         )
         return found
     names = data.table.titles_of_columns

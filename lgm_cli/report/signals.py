@@ -9,6 +9,7 @@ from lgm_cli import plots
 from lgm_cli.data.base.table import Dictionary, as_complex
 from lgm_cli.models.parts.sparse_bayes_simulation import decibels
 from lgm_cli.models.sparse_bayes import SparseBayes
+from lgm_cli.numerics.similarity import structural_similarity
 from lgm_cli.report.learned import Learned, Picture
 
 
@@ -36,12 +37,11 @@ def pictures(model: SparseBayes, learned: Learned) -> dict[str, Picture]:
         y = torch.zeros(data.shape[1], dtype=torch.float64)
         y[torch.as_tensor(columns)] = torch.as_tensor(values)
         filled = _magnitude(model.zero_filled(y).cpu().double().numpy().reshape(dictionary.real_shape), dictionary)
-        ratios = None
-        if truth is not None:
-            peak = float(np.abs(truth).max())
-            before, after = (float(np.square(found - truth).mean()) for found in (filled, mean))
-            ratios = decibels(peak, before), decibels(peak, after)
-        return {"reconstruction": lambda path: plots.image(mean, deviation, filled, path, truth, ratios)}
+        quality = ("", "") if truth is None else (_quality(truth, filled), _quality(truth, mean))
+        mask, measured = _mask(dictionary, columns)
+        return {
+            "reconstruction": lambda path: plots.image(mean, deviation, filled, path, mask, truth, quality, measured)
+        }
     measured = None
     if dictionary.sensing == "samples":
         measured = np.asarray(dictionary.kept)[columns], values
@@ -50,3 +50,22 @@ def pictures(model: SparseBayes, learned: Learned) -> dict[str, Picture]:
         true_coefficients = basis.forward(torch.as_tensor(truth)).numpy()
     found = inferred["latent_mean"][0]
     return {"signal": lambda path: plots.signal(mean, deviation, measured, found, path, truth, true_coefficients)}
+
+
+def _quality(truth: np.ndarray, found: np.ndarray) -> str:
+    """Peak signal-to-noise ratio and structural similarity of an image that was found."""
+    said = f", {decibels(float(np.abs(truth).max()), float(np.square(found - truth).mean())):.1f} dB"
+    similar = structural_similarity(truth, found, float(np.ptp(truth)))
+    return said if similar is None else f"{said}, SSIM {similar:.3f}"
+
+
+def _mask(dictionary: Dictionary, columns: np.ndarray) -> tuple[np.ndarray | None, str]:
+    """Where an image was measured, (h, w), and what was: its pixels, or its frequencies, zero in the middle. columns:
+    of the measurements that were learned from."""
+    if dictionary.kept is None or dictionary.sensing not in ("samples", "fourier"):
+        return None, "measurements"
+    kept, mask = np.asarray(dictionary.kept), np.zeros(dictionary.shape, bool)
+    mask.flat[kept[columns % len(kept)]] = True  # real parts come before imaginary ones
+    if dictionary.sensing == "samples":
+        return mask, "pixels"
+    return np.fft.fftshift(mask), "frequencies"

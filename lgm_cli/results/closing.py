@@ -12,12 +12,12 @@ import pandas as pd
 
 from lgm_cli.data.base.baselines import baseline_rmse
 from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.intervals import interval
 from lgm_cli.data.series import naive_forecasts
 from lgm_cli.evaluation.evaluator import LOG_PRIOR
 from lgm_cli.evaluation.operations import operations
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.results.outcome import SETTLED, Outcome
-from lgm_cli.results.tables import interval
 
 
 def closing(

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from lgm_cli.data.base.data import Data
+from lgm_cli.data.base.intervals import interval
 from lgm_cli.data.base.table import Table
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-INTERVAL = 1.6448536269514722  # standard deviations on each side of a mean that hold 90% of a normal distribution
 
 
 def gaps(table: Table) -> tuple[np.ndarray, np.ndarray]:
@@ -124,18 +124,6 @@ def write_forecast(path: Path, data: Data, mean: np.ndarray, standard_deviation:
     )
     _name_series(frame, table, np.arange(table.end, len(table.row_labels)).repeat(columns))
     write_csv(frame, path, index=False)
-
-
-def interval(table: Table, mean: np.ndarray, standard_deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper ends of 90% intervals, of a normal distribution with this mean and standard deviation. Where
-    logarithms were learned from, it is the lognormal one, exp(m -+ 1.645 s), where
-    s^2 = log(1 + deviation^2 / mean^2) and m = log mean - s^2 / 2."""
-    if table.transform is None or not table.transform.log:
-        half = INTERVAL * standard_deviation
-        return mean - half, mean + half
-    variance = np.log1p((standard_deviation / mean) ** 2)
-    center, half = np.log(mean) - variance / 2, INTERVAL * np.sqrt(variance)
-    return np.exp(center - half), np.exp(center + half)
 
 
 def write_columns(path: Path, table: Table) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -10,21 +9,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
-from lgm_cli import plots
-from lgm_cli.data.base.baselines import baseline_rmse
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Dictionary, Table, as_complex
-from lgm_cli.evaluation.bound import bound_along_a_step
 from lgm_cli.evaluation.evaluator import Evaluator
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
-from lgm_cli.report.learned import Learned, drawn_units
-from lgm_cli.report.learned import pictures as pictures_of
+from lgm_cli.report.learned import Learned
 from lgm_cli.results.files import atomic_path
-from lgm_cli.results.metrics import FILE, FREE_ENERGY
-from lgm_cli.results.outcome import Outcome, Steps
+from lgm_cli.results.outcome import Outcome
+from lgm_cli.results.pictures import draw as _draw
 from lgm_cli.results.tables import (
     gaps,
     write_columns,
@@ -36,10 +30,6 @@ from lgm_cli.results.tables import (
     write_season,
 )
 from lgm_cli.results.tensors import save_tensors
-
-ROUNDING = {torch.float32: 3e-8, torch.float64: 1e-13}  # of a gap between free energy and likelihood, per entry
-
-log = logging.getLogger(__name__)
 
 
 def write(
@@ -77,7 +67,8 @@ def write(
         write_reconstruction(folder, data.table.dictionary, learned.inferred())
     if "loadings" in exported:
         _write_loadings(folder / "loadings.csv", exported, data)
-    _draw(folder, model, learned, mean, deviation, outcome.steps, None if evaluator.iterative else config["seed"])
+    seed = None if evaluator.iterative else config["seed"]
+    _draw(folder, config, model, learned, mean, deviation, outcome.steps, seed)
 
 
 Predict = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # as that of `Learned`
@@ -134,47 +125,3 @@ def _write_loadings(path: Path, exported: Mapping[str, Tensor], data: Data) -> N
     frame = pd.DataFrame(loadings, index=data.table.column_labels, columns=pd.Index(names))
     with atomic_path(path) as temporary:
         write_csv(frame, temporary, index_label="column")
-
-
-def _draw(
-    folder: Path, model: LatentVariableModel, learned: Learned, mean: np.ndarray, deviation: np.ndarray,
-    steps: Steps | None, seed: int | None,
-) -> None:  # fmt: skip
-    """What every run has, the model's own, and what steps of EM have. Columns in units of their own are drawn together
-    in standard deviations of each."""
-    data = learned.data
-    pictures = folder / "plots"
-    pictures.mkdir(exist_ok=True)
-    columns, (center, scale, unit) = data.test_columns, drawn_units(data)
-    references = {"test_rmse": {"predicting the mean": baseline_rmse(data)}} if len(mean) else {}
-    with atomic_path(pictures / "convergence.png") as path:
-        plots.convergence({folder.name: folder / FILE}, path, references=references)
-    if len(mean):
-        true, mean = ((values - center[columns]) / scale[columns] for values in (data.test_values, mean))
-        with atomic_path(pictures / "predictions.png") as path:
-            plots.predictions(true, mean, deviation / scale[columns], path, unit=unit)
-    for name, draw in pictures_of(model, learned).items():
-        with atomic_path(pictures / f"{name}.png") as path:
-            draw(path)
-    if steps is not None:
-        _draw_steps(folder, model, steps, seed)
-
-
-def _draw_steps(folder: Path, model: LatentVariableModel, steps: Steps, seed: int | None) -> None:
-    """What steps of EM have: the free energy, where there is one, and the bound of the first step from the start. seed:
-    of the start; None where exact posteriors cost too much."""
-    metrics = pd.read_csv(folder / FILE)
-    if FREE_ENERGY in metrics and np.isfinite(metrics[FREE_ENERGY].to_numpy(float)).any():
-        rounding = ROUNDING[model.observations.dtype]
-        with atomic_path(folder / "plots" / "free_energy.png") as path:
-            plots.free_energy(metrics, path, folder.name, steps.passes, steps.first_passes, steps.bounds, rounding)
-    line = None if seed is None else bound_along_a_step(model, model.start(seed), seed)
-    if line is None:
-        log.info("plots/bound.png is left out: one step of EM would take too long, or cannot be taken from the start")
-        return
-    title = f"{folder.name}: the first step of EM from the start of seed {seed}"
-    if line.points < line.of:
-        title += f", of {line.points:,} of {line.of:,} data points"
-    coordinates = ", in free coordinates" if line.free else ""
-    with atomic_path(folder / "plots" / "bound.png") as path:
-        plots.bound(line.places, line.log_likelihood, line.bound, path, title, coordinates, " + log prior" * line.prior)

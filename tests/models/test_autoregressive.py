@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import signal
 from scipy.linalg import solve_triangular, toeplitz
 from scipy.stats import multivariate_normal
 
@@ -28,6 +29,7 @@ from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.factor_analysis import FactorAnalysis
 from lgm_cli.models.parts.autoregressive_maximisation import Windows, maximise
 from lgm_cli.numerics.durbin_levinson import autocovariances, levinson, reflections, whitening_rows
+from lgm_cli.plots.autoregression import periodogram
 from lgm_cli.posteriors.banded import BandedPosterior
 from lgm_cli.solvers.conjugate_gradient import ConjugateGradient
 from tests import cases
@@ -310,6 +312,18 @@ def test_a_series_is_drawn(labels: str, tmp_path: Path) -> None:
     )
     assert (tmp_path / "a.png").stat().st_size > 10_000
     assert figure.axes[-1].get_xlabel() == ("step" if labels == "words" else "when")
+    gaps = next(line for line in figure.axes[0].lines if line.get_marker() == "|")
+    assert len(gaps.get_ydata()) == 1  # step 4; what was hidden, at step 50, is no gap
+
+
+def test_the_periodogram_is_that_of_scipy_and_knows_no_trend() -> None:
+    series = np.random.default_rng(0).normal(size=240) + np.sin(np.arange(240) / 3)
+    power, at = periodogram(series)
+    taper = np.sin(np.pi * (np.arange(240) + 0.5) / 240) ** 2
+    expected = signal.periodogram(series, window=taper, detrend="linear", return_onesided=False)
+    np.testing.assert_allclose(at, np.arange(1, 121) / 240)
+    np.testing.assert_allclose(power, expected[1][1:121], rtol=1e-9)
+    np.testing.assert_allclose(periodogram(series + 5 * np.arange(240) - 70)[0], power, rtol=1e-8)
 
 
 def test_the_peak_of_the_spectrum_is_marked_by_its_period(tmp_path: Path) -> None:
@@ -318,5 +332,11 @@ def test_the_peak_of_the_spectrum_is_marked_by_its_period(tmp_path: Path) -> Non
     series = np.random.default_rng(0).normal(size=200)
     figure = plots.spectrum(series, a, 1.0, 0.5, tmp_path / "a.png")
     (words,) = [text.get_text() for text in figure.axes[0].texts]
+    said = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert said == ["periodogram, straight trend removed, Hann taper", "autoregression and noise", "noise"]
+    quiet = plots.spectrum(series, a, 1.0, 0.0, tmp_path / "c.png", missing=0.1, unit="logarithms of y").axes[0]
+    said = [text.get_text() for text in quiet.get_legend().get_texts()]
+    assert said == ["periodogram, straight trend removed, Hann taper, gaps filled", "autoregression"]
+    assert quiet.get_ylabel() == "spectral density\n[squared logarithms of y]"
     assert float(words.split()[1]) == pytest.approx(8, rel=0.01)
     assert not list(plots.spectrum(series, np.array([0.5]), 1.0, 0.5, tmp_path / "b.png").axes[0].texts)

@@ -217,9 +217,19 @@ def test_a_response_without_noise_ends_at_the_floor_and_says_so() -> None:
 @pytest.mark.parametrize("count", [5, 300])
 def test_weights_are_drawn_few_or_many(count: int, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    figure = weights(
-        random.normal(size=count), random.random(count), [f"x{i}" for i in range(count)], tmp_path / "a.png"
-    )
+    mean, deviation, scale = random.normal(size=count), random.random(count), random.uniform(1, 100, count)
+    names = [f"x{i}" for i in range(count)]
+    figure = weights(mean, deviation, scale, names, tmp_path / "a.png", response="y")
     assert (tmp_path / "a.png").stat().st_size > 1000
-    (axes,) = figure.axes
-    assert len(axes.get_xticks() if count > 40 else axes.get_yticks()) == (6 if count > 40 else count)
+    axes = figure.axes[0]
+    strongest = np.argsort(-np.abs(mean * scale))[:25]
+    assert [text.get_text() for text in axes.get_yticklabels()] == [names[place] for place in strongest]
+    (dots,) = (line for line in axes.lines if line.get_marker() == "o")
+    np.testing.assert_allclose(dots.get_xdata(), (mean * scale)[strongest])
+    (bars,) = axes.collections
+    widths = [np.ptp(segment[:, 0]) for segment in bars.get_segments()]  # pyright: ignore[reportAttributeAccessIssue]
+    np.testing.assert_allclose(widths, 2 * 1.645 * (deviation * scale)[strongest])
+    assert "y per standard deviation of the feature" in axes.get_xlabel()
+    assert len(figure.axes) == (1 if count <= 40 else 2)
+    if count > 40:
+        np.testing.assert_allclose(figure.axes[1].lines[1].get_ydata(), mean * scale)

@@ -93,5 +93,5 @@ def test_the_bound_marks_where_it_touches_and_its_maximum(best: float, tmp_path:
     assert f"gain of the step: {likelihood[3] - old:.4g}" in words(figure)
     low, high = figure.axes[0].get_ylim()
     assert low < old < likelihood.max() < high
-    assert figure.axes[0].get_ylabel() == "[nats per entry]"
+    assert figure.axes[0].get_ylabel() == "log-likelihood and bound [nats per entry]"
     assert path.read_bytes().startswith(b"\x89PNG")

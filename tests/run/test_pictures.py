@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lgm_cli import plots
 from lgm_cli.command.cli import main
 from tests import cases
 from tests.run.test_free_energy import method_of
@@ -29,6 +30,38 @@ def test_a_run_of_em_has_its_free_energy_and_its_bound(method: str, expected: se
     assert main([*TINY, f"method={method}", f"hydra.run.dir={tmp_path / 'run'}"]) == 0
     found = {path.name for path in (tmp_path / "run" / "plots").iterdir()}
     assert found & {"free_energy.png", "bound.png"} == expected
+
+
+BEGINS = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
+
+
+@pytest.mark.parametrize("kind", ["svg", "pdf"])
+def test_every_picture_is_in_the_format_that_was_asked_for(kind: str, tmp_path: Path) -> None:
+    """The page of the run shows the pictures, or links to what a page cannot show."""
+    run = tmp_path / "run"
+    assert main([*TINY, "method=em", f"plots.format={kind}", f"hydra.run.dir={run}"]) == 0
+    found = {path.name: path.read_bytes() for path in (run / "plots").iterdir()}
+    assert found.keys() >= {f"{name}.{kind}" for name in ("convergence", "predictions", "loadings", "bound")}
+    assert all(name.endswith(kind) and content.startswith(BEGINS[kind]) for name, content in found.items())
+    assert main([f"report={run}"]) == 0
+    page = (run / "report.html").read_text()
+    assert page.count("<img ") == page.count('src="data:image/svg+xml;base64,') == (len(found) if kind == "svg" else 0)
+    assert page.count('<a href="plots/') == (len(found) if kind == "pdf" else 0)
+
+
+@pytest.mark.parametrize("kind", BEGINS)
+def test_the_same_picture_is_the_same_file(kind: str, tmp_path: Path) -> None:
+    first, second = (tmp_path / f"{name}.{kind}" for name in "ab")
+    for path in (first, second):
+        plots.loadings_table(np.eye(3), ["a", "b", "c"], path)
+    assert first.read_bytes() == second.read_bytes()
+    assert first.read_bytes().startswith(BEGINS[kind])
+
+
+def test_a_format_that_there_is_not_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plots.format=gif", f"hydra.run.dir={tmp_path / 'run'}"]) == 2
+    assert "plots.format=gif is not one of png, svg, pdf (e.g. plots.format=png)" in capsys.readouterr().err
+    assert not list(tmp_path.glob("run/*"))
 
 
 @pytest.mark.parametrize(
