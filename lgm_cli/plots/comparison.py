@@ -101,7 +101,7 @@ def _draw_times(axes: Axes, groups: Sequence[str], times: Mapping[str, Sequence[
             text = "not reached" if not reached else f"{missed} of {len(own)} not reached"
             axes.text(0.98, place, text, transform=axes.get_yaxis_transform(), ha="right",
                       va="bottom" if reached else "center", fontsize=8, color=colour)  # fmt: skip
-    axes.set_yticks(range(len(groups)), [shorten(group, 30) for group in groups], fontsize=8 if len(groups) < 30 else 6)
+    axes.set_yticks(range(len(groups)), [shorten(group, 44) for group in groups], fontsize=8 if len(groups) < 20 else 6)
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.set_xlabel("time spent learning [s]")
     if near:
