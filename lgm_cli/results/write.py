@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from lgm_cli import plots
 from lgm_cli.data.base.baselines import baseline_rmse
@@ -20,8 +19,9 @@ from lgm_cli.data.base.table import Table
 from lgm_cli.evaluation.bound import bound_along_a_step
 from lgm_cli.evaluation.evaluator import Evaluator
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
-from lgm_cli.report.learned import Learned, drawn_units
+from lgm_cli.report.learned import Learned, drawn_units, result
 from lgm_cli.report.learned import pictures as pictures_of
+from lgm_cli.report.text import Result
 from lgm_cli.results.files import atomic_path
 from lgm_cli.results.metrics import FILE, FREE_ENERGY
 from lgm_cli.results.outcome import Outcome, Steps
@@ -49,9 +49,9 @@ def write(
     data: Data,
     evaluator: Evaluator,
     outcome: Outcome,
-) -> None:
-    """Everything of the contract but metrics.csv and summary.json; parameters and latents in the model's canonical
-    form."""
+) -> Result:
+    """Everything of the contract but metrics.csv, summary.txt and summary.json; parameters and latents in the model's
+    canonical form. Returns what was learned, for the closing lines."""
     parameters = model.canonical(outcome.parameters)
     exported = model.export(parameters)
     save_tensors(folder / "parameters.safetensors", exported)
@@ -73,9 +73,12 @@ def write(
     learned = Learned(data, exported, cache(lambda: evaluator.inferred(parameters)), predict)
     if config["save_posterior"]:
         save_tensors(folder / "posterior.safetensors", learned.inferred())
-    if "loadings" in exported:
-        _write_loadings(folder / "loadings.csv", exported, data)
+    found = result(model, learned)
+    for name, table in found.tables.items():
+        with atomic_path(folder / f"{name}.csv") as temporary:
+            write_csv(table, temporary)
     _draw(folder, model, learned, mean, deviation, outcome.steps, None if evaluator.iterative else config["seed"])
+    return found
 
 
 Predict = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # as that of `Learned`
@@ -113,15 +116,6 @@ def predict_responses(folder: Path, table: Table, predict: Predict) -> dict[str,
     error, spread = (true - mean)[table.rows], deviation[table.rows]
     density = -0.5 * (error / spread) ** 2 - np.log(spread) - 0.5 * np.log(2 * np.pi)
     return {"test_log_likelihood": float(density.mean()), "test_rmse": float(np.sqrt(np.mean(error**2)))}
-
-
-def _write_loadings(path: Path, exported: Mapping[str, Tensor], data: Data) -> None:
-    """One row per column of the input: its loadings as in parameters.safetensors, in canonical form."""
-    loadings = exported["loadings"].numpy()
-    names = [f"factor_{k + 1}" for k in range(loadings.shape[1])]
-    frame = pd.DataFrame(loadings, index=data.table.column_labels, columns=pd.Index(names))
-    with atomic_path(path) as temporary:
-        write_csv(frame, temporary, index_label="column")
 
 
 def _draw(
