@@ -69,7 +69,7 @@ class Autoregressive(LatentGaussianModel):
     755-770).
     """
 
-    pictures = ("autoregression",)
+    pictures = results = ("autoregression",)
     expanded = True
 
     learns_from = "series"

@@ -48,6 +48,7 @@ class GaussianMixture(Mixture):
     blocks = (("weights",), ("means",), ("covariances",))
     held_when_tempered = ("covariances",)  # learned too, they would keep merged components merged
     pictures: ClassVar = ("mixtures",)
+    results: ClassVar = ("components",)
     one_column = True
 
     family: Normal

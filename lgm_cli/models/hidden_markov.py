@@ -59,7 +59,7 @@ class HiddenMarkov(LatentVariableModel):
     averages = False
     several_series = takes_classes = True
     double_precision = True  # the sums run over thousands of steps
-    pictures = ("states",)
+    pictures, results = ("states",), ("components", "forecasts")
 
     def __init__(
         self,

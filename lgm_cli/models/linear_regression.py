@@ -41,7 +41,7 @@ class LinearRegression(LinearGaussianModel):
     noise_floor: lower bound of 1 / psi, as a fraction of the variance of y.
     """
 
-    pictures = ("weights",)
+    pictures = results = ("weights",)
 
     learns_from = "regression"
     double_precision = True  # one posterior costs little, and collinear features make it as ill-conditioned as can be

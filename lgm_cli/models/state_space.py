@@ -49,7 +49,7 @@ class StateSpace(LatentGaussianModel):
     (`lgm_cli.models.parts.one_step_variances.one_step_variances`), which a trend does not raise.
     """
 
-    pictures = ("series",)
+    pictures, results = ("series",), ("forecasts",)
     expanded = True
 
     learns_from = "series"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ import pandas as pd
 WIDTH = 80
 LEAST_NAME = 12  # characters of the first column
 GAP = "  "
+INTERVAL = 1.6448536269514722  # standard deviations on each side of a normal mean, between which are 90%
 
 
 @dataclass(frozen=True)
@@ -47,3 +49,8 @@ def shortened(text: str, width: int) -> str:
 def number(value: float) -> str:
     """Four significant digits, thousands and more in full."""
     return f"{value:.4g}" if abs(value) < 1e4 or abs(value) >= 1e7 else f"{value:.0f}"
+
+
+def wrapped(text: str) -> list[str]:
+    """A sentence in lines of at most WIDTH characters, whose words stay whole."""
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

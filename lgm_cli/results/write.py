@@ -25,6 +25,7 @@ from lgm_cli.report.text import Result
 from lgm_cli.results.files import atomic_path
 from lgm_cli.results.metrics import FILE, FREE_ENERGY
 from lgm_cli.results.outcome import Outcome, Steps
+from lgm_cli.results.scores import Scores
 from lgm_cli.results.tables import (
     gaps,
     write_columns,
@@ -49,9 +50,10 @@ def write(
     data: Data,
     evaluator: Evaluator,
     outcome: Outcome,
-) -> Result:
+) -> tuple[Result, dict[str, Any]]:
     """Everything of the contract but metrics.csv, summary.txt and summary.json; parameters and latents in the model's
-    canonical form. Returns what was learned, for the closing lines."""
+    canonical form. Returns what was learned, for the closing lines, and the scores of the hidden entries, for
+    summary.json."""
     parameters = model.canonical(outcome.parameters)
     exported = model.export(parameters)
     save_tensors(folder / "parameters.safetensors", exported)
@@ -62,6 +64,7 @@ def write(
     mean, deviation = evaluator.predict(parameters, data.test_rows, data.test_columns)
     with atomic_path(folder / "predictions.csv") as temporary:
         write_predictions(temporary, data, mean, deviation)
+    scores = _score(folder, model, data, mean, deviation)
     predict = partial(evaluator.predict, parameters)
     if data.table.is_table and "path" in config["data"]:
         fill_gaps(folder, data, predict)
@@ -78,7 +81,21 @@ def write(
         with atomic_path(folder / f"{name}.csv") as temporary:
             write_csv(table, temporary)
     _draw(folder, model, learned, mean, deviation, outcome.steps, None if evaluator.iterative else config["seed"])
-    return found
+    return found, scores
+
+
+def _score(
+    folder: Path, model: LatentVariableModel, data: Data, mean: np.ndarray, deviation: np.ndarray
+) -> dict[str, Any]:
+    """scores.csv, unless nothing is hidden or the columns are measurements of a signal, which have no names; the scores
+    of all columns together. Counts and categories have no normal intervals."""
+    if not len(mean):
+        return {}
+    scores = Scores(data, mean, deviation, intervals=model.standardise)
+    if data.table.dictionary is None:
+        with atomic_path(folder / "scores.csv") as temporary:
+            write_csv(scores.by_column(), temporary, index=False)
+    return scores.overall()
 
 
 Predict = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # as that of `Learned`

@@ -45,6 +45,7 @@ class WholeMixture(Mixture):
 
     standardise = False  # whole numbers are learned from as they are
     pictures: ClassVar = ("profiles",)
+    results: ClassVar = ("components",)
 
     theta: ClassVar[str]  # name of the parameter of the components
     what: ClassVar[str]  # what a column holds, in words

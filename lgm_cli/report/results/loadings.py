@@ -8,7 +8,7 @@ import pandas as pd
 from lgm_cli.models.factor_analysis import FactorAnalysis
 from lgm_cli.report.learned import Learned
 from lgm_cli.report.rotated import Rotated, rotated
-from lgm_cli.report.text import Result, ruled
+from lgm_cli.report.text import Result, ruled, wrapped
 
 MOST_FACTORS = 5  # that 80 columns have room for
 ROWS = 9
@@ -46,9 +46,9 @@ def _lines(model: FactorAnalysis, shown: Rotated, titles: list[str]) -> list[str
     total, explained = float(squares.sum()), float(shown.communality.sum())
     feet = [
         ["sum of squares", *(f"{value:.2f}" for value in squares[:first]), f"{explained:.2f}"],
-        ["share of variance", *(f"{value / columns:.1%}" for value in squares[:first]), f"{explained / columns:.1%}"],
+        ["variance share", *(f"{value / columns:.1%}" for value in squares[:first]), f"{explained / columns:.1%}"],
     ]
-    lines = [f"loadings in standard deviations of the column{by}{few}:", *ruled([head, *body, *feet])]
+    lines = [*wrapped(f"loadings in standard deviations of the column{by}{few}:"), *ruled([head, *body, *feet])]
     if shown.offset is not None:
         lines.append(f"the offset of each row explains {(explained - total) / columns:.1%} of the variance")
     if shown.rotated_by == "promax":
