@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -70,6 +70,7 @@ class Autoregressive(LatentGaussianModel):
     """
 
     pictures = results = ("autoregression",)
+    axes: ClassVar = {"coefficients": ("lag",)}
     expanded = True
 
     learns_from = "series"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -61,6 +61,7 @@ class FactorAnalysis(LinearGaussianModel):
 
     pictures = results = ("loadings",)
     latent_name = "factor"
+    axes: ClassVar = {"loadings": ("column", "factor"), "mean": ("column",), "noise_variance": ("column",)}
     blocks = (("loadings", "mean", "offset_variance"), ("noise_variance",))
 
     largest_communality = 0.8  # of a column at the start: a noise variance of its own is not to begin near zero

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ class LinearRegression(LinearGaussianModel):
     """
 
     pictures = results = ("weights",)
+    axes: ClassVar = {"feature_mean": ("feature",)}
 
     learns_from = "regression"
     double_precision = True  # one posterior costs little, and collinear features make it as ill-conditioned as can be

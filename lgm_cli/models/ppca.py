@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class Ppca(FactorAnalysis):
     """
 
     latent_name = "component"
+    axes: ClassVar = {"loadings": ("column", "component"), "mean": ("column",)}
     largest_communality = 0.99  # the noise is of all columns
 
     def __init__(

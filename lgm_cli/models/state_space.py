@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,6 +50,11 @@ class StateSpace(LatentGaussianModel):
     """
 
     pictures, results = ("series",), ("forecasts",)
+    axes: ClassVar = {
+        **dict.fromkeys(("transition", "transition_covariance", "initial_covariance"), ("state", "state")),
+        **{"observation": ("column", "state"), "mean": ("column",), "noise_variance": ("column",)},
+        "initial_mean": ("state",),
+    }
     expanded = True
 
     learns_from = "series"

@@ -25,6 +25,7 @@ from lgm_cli.report.text import Result
 from lgm_cli.results.files import atomic_path
 from lgm_cli.results.metrics import FILE, FREE_ENERGY
 from lgm_cli.results.outcome import Outcome, Steps
+from lgm_cli.results.parameters import write_parameters
 from lgm_cli.results.scores import Scores
 from lgm_cli.results.tables import (
     gaps,
@@ -57,6 +58,8 @@ def write(
     parameters = model.canonical(outcome.parameters)
     exported = model.export(parameters)
     save_tensors(folder / "parameters.safetensors", exported)
+    if left_out := write_parameters(folder / "parameters.csv", model, exported, data.table):
+        log.info("parameters.csv is without %s, which parameters.safetensors has: they are large", ", ".join(left_out))
     with atomic_path(folder / "columns.csv") as temporary:
         write_columns(temporary, data.table)
     if not evaluator.iterative and (state := model.applied_state(parameters)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,16 +33,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFra
 
 def test_scores_by_column_are_those_of_the_predictions(finished: tuple[Path, pd.DataFrame]) -> None:
     folder, frame = finished
-    scores = pd.read_csv(folder / "scores.csv").set_index(["kind", "column"])
+    scores: Any = pd.read_csv(folder / "scores.csv").set_index(["kind", "column"])
     assert list(scores) == ["number", "rmse", "rmse_in_standard_deviations", "mean_rmse", "gain", "coverage_90"]
-    predictions = pd.read_csv(folder / "predictions.csv")
+    predictions: Any = pd.read_csv(folder / "predictions.csv")
     predictions["kind"] = np.where(predictions["row"] >= 220, "forecast", "gap")
     learned = frame.copy()
     for row, column in zip(predictions["row"], predictions["column"], strict=True):
         learned.loc[row, column] = np.nan
     assert len(scores) == 6
     for (kind, column), number in scores["number"].items():
-        part = predictions[(predictions["kind"] == kind) & (predictions["column"] == column)]
+        part: Any = predictions[(predictions["kind"] == kind) & (predictions["column"] == column)]
         assert number == len(part)
         error, deviation = part["true"] - part["mean"], part["standard_deviation"]
         base = part["true"] - learned[column].mean()
@@ -55,7 +56,7 @@ def test_scores_by_column_are_those_of_the_predictions(finished: tuple[Path, pd.
 
 def test_all_columns_together_are_in_one_unit_everywhere(finished: tuple[Path, pd.DataFrame]) -> None:
     folder, _ = finished
-    scores = pd.read_csv(folder / "scores.csv")
+    scores: Any = pd.read_csv(folder / "scores.csv")
     found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["scores"]
     text = " ".join((folder / "summary.txt").read_text(encoding="utf-8").split())
     for kind, word in (("gap", "test"), ("forecast", "forecast")):
