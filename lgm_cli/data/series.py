@@ -289,12 +289,13 @@ def _warnings(labels: pd.Index, reading: Reading | None, order: np.ndarray) -> t
     return found
 
 
-def naive_forecasts(data: Data) -> dict[str, float]:
+def naive_forecasts(data: Data, scale: np.ndarray | None = None) -> dict[str, float]:
     """Root mean squared errors over the horizon of the last visible value of each channel, of the line from its first
     to its last visible value drawn on, and, with a season, of its last visible value in the same phase; by name. A
-    channel (or phase) without one is left out."""
+    channel (or phase) without one is left out. scale: units of the channels, (M,), in which errors are taken."""
     start, m = data.table.end - data.table.horizon, data.shape[1]
     rows, columns, true = data.test_rows[data.ahead], data.test_columns[data.ahead], data.test_values[data.ahead]
+    unit = 1.0 if scale is None else scale[columns]
     if (series := data.table.series) is not None:
         seen = np.full(data.shape, np.nan)
         seen[data.train_rows, data.train_columns] = data.train_values
@@ -303,15 +304,15 @@ def naive_forecasts(data: Data) -> dict[str, float]:
         for of_one in rows_of_each(data.table):
             drawn_on[of_one] = _drifted(seen[of_one])
         return {
-            "the last value": _rmse(true - filled[series[rows], columns]),
-            "the last value with drift": _rmse(true - drawn_on[rows, columns]),
+            "the last value": _rmse((true - filled[series[rows], columns]) / unit),
+            "the last value with drift": _rmse((true - drawn_on[rows, columns]) / unit),
         }
     seen = np.full((start, m), np.nan)
     seen[data.train_rows, data.train_columns] = data.train_values
     filled = pd.DataFrame(seen).ffill().to_numpy()[-1]
-    found = {"the last value": _rmse(true - filled[columns])}
+    found = {"the last value": _rmse((true - filled[columns]) / unit)}
     beyond = np.full((data.table.end - start, m), np.nan)
-    found["the last value with drift"] = _rmse(true - _drifted(np.concatenate([seen, beyond]))[rows, columns])
+    found["the last value with drift"] = _rmse((true - _drifted(np.concatenate([seen, beyond]))[rows, columns]) / unit)
     season, transform = data.table.season, data.table.transform
     counted = None if season is not None or transform is None else transform.seasonal_difference
     if (season := season or counted) is not None:
@@ -320,7 +321,7 @@ def naive_forecasts(data: Data) -> dict[str, float]:
         latest, phase = np.full((season, m), np.nan), phases[:start]
         for each in np.unique(phase):
             latest[each] = pd.DataFrame(seen[phase == each]).ffill().to_numpy()[-1]
-        found["the value one season before"] = _rmse(true - latest[phases[rows], columns])
+        found["the value one season before"] = _rmse((true - latest[phases[rows], columns]) / unit)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -69,7 +69,8 @@ class Autoregressive(LatentGaussianModel):
     755-770).
     """
 
-    pictures = ("autoregression",)
+    pictures = results = ("autoregression",)
+    axes: ClassVar = {"coefficients": ("lag",)}
     expanded = True
 
     learns_from = "series"

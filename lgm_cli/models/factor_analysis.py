@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -55,21 +55,25 @@ class FactorAnalysis(LinearGaussianModel):
     prior_loadings: lambda of phi_m | s_m ~ N(0, s_m / lambda I) of a row and its noise variance s_m, a ridge.
     prior_noise: the number w of imaginary entries of each column that are noise alone, of a variance v =
     prior_noise_variance: s_m ~ inverse gamma(w / 2 - 1, w v / 2), whose mode is v. Either keeps s_m from zero.
+
+    rotation: that of loadings.csv and of what is shown; parameters are written by `canonical`, whatever it is.
     """
 
-    pictures = ("loadings",)
+    pictures = results = ("loadings",)
+    latent_name = "factor"
+    axes: ClassVar = {"loadings": ("column", "factor"), "mean": ("column",), "noise_variance": ("column",)}
     blocks = (("loadings", "mean", "offset_variance"), ("noise_variance",))
 
     largest_communality = 0.8  # of a column at the start: a noise variance of its own is not to begin near zero
 
     def __init__(
         self, latent_dim: int, offset: bool, noise_floor: float, prior_loadings: float = 0.0, prior_noise: float = 0.0,
-        prior_noise_variance: float = 0.5,
+        prior_noise_variance: float = 0.5, rotation: str = "varimax",
     ) -> None:  # fmt: skip
         self.latent_dim, self.offset, self.noise_floor = latent_dim, offset, noise_floor
         self.prior_loadings = prior_loadings
         self.prior_noise, self.prior_noise_variance = prior_noise, prior_noise_variance
-        self.dim = latent_dim + offset
+        self.dim, self.rotation = latent_dim + offset, rotation
 
     def check(self, data: Data) -> None:
         super().check(data)

@@ -15,6 +15,7 @@ from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.mixture import Mixture, error_of_components
+from lgm_cli.models.base.naming import axes_of_components
 from lgm_cli.models.base.parameters import ANY, NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.base.tuning import Tuning
 from lgm_cli.models.families.normal import Normal, normal
@@ -48,6 +49,8 @@ class GaussianMixture(Mixture):
     blocks = (("weights",), ("means",), ("covariances",))
     held_when_tempered = ("covariances",)  # learned too, they would keep merged components merged
     pictures: ClassVar = ("mixtures",)
+    results: ClassVar = ("components",)
+    axes: ClassVar = axes_of_components("component")
     one_column = True
 
     family: Normal

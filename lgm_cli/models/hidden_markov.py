@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
-from lgm_cli.models.base.naming import fewer_than_classes, named
+from lgm_cli.models.base.naming import axes_of_components, fewer_than_classes, named
 from lgm_cli.models.base.parameters import Parameters, Statistics
 from lgm_cli.models.base.tuning import Tuning
 from lgm_cli.models.families.categories import above_floor, centred_logs, shares
@@ -59,7 +59,8 @@ class HiddenMarkov(LatentVariableModel):
     averages = False
     several_series = takes_classes = True
     double_precision = True  # the sums run over thousands of steps
-    pictures = ("states",)
+    pictures, results = ("states",), ("components", "forecasts")
+    axes: ClassVar = axes_of_components("state")
 
     def __init__(
         self,

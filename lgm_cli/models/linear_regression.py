@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,7 +41,8 @@ class LinearRegression(LinearGaussianModel):
     noise_floor: lower bound of 1 / psi, as a fraction of the variance of y.
     """
 
-    pictures = ("weights",)
+    pictures = results = ("weights",)
+    axes: ClassVar = {"feature_mean": ("feature",)}
 
     learns_from = "regression"
     double_precision = True  # one posterior costs little, and collinear features make it as ill-conditioned as can be

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -32,13 +32,15 @@ class Ppca(FactorAnalysis):
     of factor analysis, that of the noise of sigma^2 alone, in the same unit.
     """
 
+    latent_name = "component"
+    axes: ClassVar = {"loadings": ("column", "component"), "mean": ("column",)}
     largest_communality = 0.99  # the noise is of all columns
 
     def __init__(
         self, latent_dim: int, noise_floor: float, prior_loadings: float = 0.0, prior_noise: float = 0.0,
-        prior_noise_variance: float = 0.5,
+        prior_noise_variance: float = 0.5, rotation: str = "none",
     ) -> None:  # fmt: skip
-        super().__init__(latent_dim, False, noise_floor, prior_loadings, prior_noise, prior_noise_variance)
+        super().__init__(latent_dim, False, noise_floor, prior_loadings, prior_noise, prior_noise_variance, rotation)
 
     def check(self, data: Data) -> None:
         super().check(data)

@@ -56,7 +56,7 @@ class SparseBayes(SignalScores, SignalCosts):
     noise_floor: lower bound of a learned 1 / psi, as a fraction of the measurements' mean square.
     """
 
-    pictures = ("signals",)
+    pictures = results = ("signals",)
 
     learns_from = "signal"
     settled_gain = 10.0  # the last thousandth of a nat per measurement takes thousands of steps and changes no signal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -49,7 +49,12 @@ class StateSpace(LatentGaussianModel):
     (`lgm_cli.models.parts.one_step_variances.one_step_variances`), which a trend does not raise.
     """
 
-    pictures = ("series",)
+    pictures, results = ("series",), ("forecasts",)
+    axes: ClassVar = {
+        **dict.fromkeys(("transition", "transition_covariance", "initial_covariance"), ("state", "state")),
+        **{"observation": ("column", "state"), "mean": ("column",), "noise_variance": ("column",)},
+        "initial_mean": ("state",),
+    }
     expanded = True
 
     learns_from = "series"

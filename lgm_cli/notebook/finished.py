@@ -66,7 +66,7 @@ class Run:
     @property
     def scores(self) -> pd.DataFrame:
         """scores.csv: how well the hidden entries of each column are predicted."""
-        return self._table("scores.csv", "runs with data.test_fraction above 0 leave it, from the next version on")
+        return self._table("scores.csv", "runs with hidden entries leave it")
 
     @property
     def predictions(self) -> pd.DataFrame:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-ROTATED = 12  # factors in a picture, at most
 SWEEPS = 100
 SMALLEST_ANGLE = 1e-9
 
@@ -68,11 +67,3 @@ def _angle(x: np.ndarray, y: np.ndarray) -> float:
 def _unit_rows(loadings: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(loadings, axis=1, keepdims=True)
     return loadings / np.where(lengths > 0, lengths, 1.0)  # a row of zeros stays one
-
-
-def picture_rotation(loadings: np.ndarray) -> tuple[np.ndarray, str]:
-    """Varimax (D, factors) for the pictures, and its name: of the leading axes alone where there are many, because it
-    turns pairs of factors, and the pictures show a few of them."""
-    if loadings.shape[1] <= ROTATED:
-        return varimax(loadings), "varimax"
-    return varimax(loadings, ROTATED), f"varimax of the {ROTATED} leading axes"

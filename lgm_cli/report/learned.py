@@ -8,12 +8,14 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from torch import Tensor
 
 from lgm_cli.data.base.data import Data
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.observations.units import standardisation
+from lgm_cli.report.text import Result
 
 DEVIATIONS = "standard deviations of the column"
 
@@ -40,6 +42,17 @@ def pictures(model: LatentVariableModel, learned: Learned) -> dict[str, Picture]
     for name in model.pictures:
         found |= import_module(f"lgm_cli.report.{name}").pictures(model, learned)
     return found
+
+
+def result(model: LatentVariableModel, learned: Learned) -> Result:
+    """What the run has learned, in lines and tables, by the modules that the model names."""
+    lines: list[str] = []
+    tables: dict[str, pd.DataFrame] = {}
+    for name in model.results:
+        found = import_module(f"lgm_cli.report.results.{name}").result(model, learned)
+        lines += found.lines
+        tables |= found.tables
+    return Result(lines, tables)
 
 
 def drawn_units(data: Data) -> tuple[np.ndarray, np.ndarray, str]:

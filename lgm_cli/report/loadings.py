@@ -6,32 +6,36 @@ import numpy as np
 
 from lgm_cli import plots
 from lgm_cli.models.factor_analysis import FactorAnalysis
-from lgm_cli.numerics.varimax import picture_rotation
-from lgm_cli.report.learned import Learned, Picture, drawn_units
+from lgm_cli.report.learned import Learned, Picture
+from lgm_cli.report.rotated import Rotated, rotated
 
 LEAST_RATINGS = 20  # of a data point at the end of a factor: the score of one with fewer says little
 
 
 def pictures(model: FactorAnalysis, learned: Learned) -> dict[str, Picture]:
-    """Loadings by column or, of data points that have titles, those at the ends of each factor, by varimax; of data
-    points of several kinds, their plane of the first two factors."""
+    """Loadings by column or, of data points that have titles, those at the ends of each factor; of data points
+    of several kinds, their plane of the first two factors. All are of the same factors as loadings.csv."""
     data, found = learned.data, {}
-    _, scale, unit = drawn_units(data)
-    loadings = learned.exported["loadings"].numpy() / scale[:, None]
-    rotation, rotated_by = picture_rotation(loadings)
+    shown = rotated(model, learned.exported)
     groups, titles = data.table.row_groups, data.table.row_titles
     if groups is not None and model.latent_dim > 1:
-        plane = learned.inferred()["latent_mean"][:, :2].double().numpy()
+        plane = _scores(model, learned, shown)[:, :2]
         found["latents"] = lambda path: plots.latent_scatter(plane, list(map(str, groups)), path)
     if titles is not None:
-        own = learned.inferred()["latent_mean"][:, : model.latent_dim].double().numpy() @ rotation  # without the offset
+        own = _scores(model, learned, shown)
         ratings = np.bincount(data.train_rows, minlength=data.shape[0])
         found["factors"] = lambda path: plots.factor_extremes(
-            own, list(map(str, titles)), path, weights=ratings, rotated_by=rotated_by, least=LEAST_RATINGS
+            own, list(map(str, titles)), path, weights=ratings, rotated_by=shown.rotated_by, least=LEAST_RATINGS
         )
         return found
     names = data.table.titles_of_columns
     found["loadings"] = lambda path: plots.loadings_table(
-        loadings @ rotation, list(map(str, names)), path, rotated_by=rotated_by, meaning=f"in {unit}"
-    )
+        shown.loadings, list(map(str, names)), path, rotated_by=shown.rotated_by,
+        meaning="in standard deviations of the column",
+    )  # fmt: skip
     return found
+
+
+def _scores(model: FactorAnalysis, learned: Learned, shown: Rotated) -> np.ndarray:
+    """Posterior means of the factors that are shown, (N, D), without the offset."""
+    return learned.inferred()["latent_mean"][:, : model.latent_dim].double().numpy() @ shown.turn_of_scores

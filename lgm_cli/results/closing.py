@@ -1,4 +1,4 @@
-"""The last lines of a run: its verdict and what to do about it."""
+"""The last lines of a run: what it learned, the verdict and what to do about it, warnings, and where the files are."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from lgm_cli.data.base.baselines import baseline_rmse
 from lgm_cli.data.base.data import Data
-from lgm_cli.data.base.intervals import interval
 from lgm_cli.data.series import naive_forecasts
 from lgm_cli.evaluation.evaluator import LOG_PRIOR
 from lgm_cli.evaluation.operations import operations
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.report.learned import drawn_units
+from lgm_cli.report.text import Result, number, wrapped
 from lgm_cli.results.outcome import SETTLED, Outcome
+
+MOST_LINES = 25
+WARNING = "warning: "  # how a warning begins; its further lines begin with two spaces
+FILE = "summary.txt"
 
 
 def closing(
@@ -26,43 +28,94 @@ def closing(
     model: LatentVariableModel,
     data: Data,
     outcome: Outcome,
-    last: Mapping[str, Any],
-    overrides: list[str],
+    summary: Mapping[str, Any],
+    result: Result,
     notes: list[str],
 ) -> list[str]:
-    """What a person wants to know at the end, in about five lines. notes: what was chosen for the run, in lines."""
-    settled = ""
-    if model.settled_gain is not None:
-        settled = f" moved the signal by less than {SETTLED:g} of its standard deviation and"
-    gain = config["tolerance"] * (model.settled_gain or 1.0)
-    verdict = {
-        "converged": f"converged: doubling the steps{settled} gained less than {gain:g} nats per entry",
-        "max_steps": _limited(config, "max_steps"),
-        "max_seconds": _limited(config, "max_seconds"),
-        "diverged": "diverged: the last good parameters were kept",
-        "interrupted": "interrupted: what was learned until then is kept",
-    }[outcome.status]
-    lines = [f"{verdict} (step {last['step']}, {last['fit_seconds']:.1f} s of learning)", *notes]
-    scores = outcome.scores
-    error = f" +- {scores.standard_error:.4f}" if scores.standard_error else ""
-    likelihoods = f"log-likelihood per entry: train {scores.train_log_likelihood:.4f}{error} nats"
-    if (prior := scores.own.get(LOG_PRIOR)) is not None:
-        likelihoods += f" (log prior {prior:.4f} beside it; their sum was raised)"
-    if scores.test_log_likelihood is not None and scores.test_rmse is not None:
-        likelihoods += f", test {scores.test_log_likelihood:.4f} nats"
-        baseline = baseline_rmse(data)
-        of_what = "each column's mean" if data.shape[1] > 1 else "the mean"
-        lines += [likelihoods, f"test rmse {scores.test_rmse:.4g}, predicting {of_what} {baseline:.4g}"]
-    else:
-        lines.append(likelihoods)
-    if data.ahead.any():
-        lines.append(_forecasts(folder, data, scores.own["forecast_rmse"]))
-    if (advice := cheaper_exactly(model, outcome, config, overrides)) is not None:
+    """At most MOST_LINES lines: the result, the verdict, warnings, files. notes: what was chosen for the run, in lines.
+
+    Sentences are broken between words at 80 characters; commands and paths stand in lines of their own, unbroken.
+    """
+    last = summary["last_row"]
+    lines = [*result.lines, *_scores(data, summary["scores"]), *_likelihoods(outcome, summary)]
+    lines += wrapped(
+        f"{_verdict(config, model, outcome)} (step {last['step']}, {last['fit_seconds']:.1f} s of learning)"
+    )
+    for note in notes:
+        lines += wrapped(note)
+    if (advice := cheaper_exactly(model, outcome, config, summary["overrides"])) is not None:
         lines.append(advice)
     if outcome.status in ("max_steps", "max_seconds"):
         doubled = 2 * (last["step"] if outcome.status == "max_steps" else config["max_seconds"])
         lines.append(f"to go on: lgm-run {shlex.quote(f'resume={folder}')} {outcome.status}={doubled:g}")
+    lines += _warnings(summary["warnings"], MOST_LINES - 1 - len(lines))
     return [*lines, f"files and pictures: {folder}"]
+
+
+def _verdict(config: Mapping[str, Any], model: LatentVariableModel, outcome: Outcome) -> str:
+    settled = ""
+    if model.settled_gain is not None:
+        settled = f" moved the signal by less than {SETTLED:g} of its standard deviation and"
+    gain = config["tolerance"] * (model.settled_gain or 1.0)
+    return {
+        "converged": f"converged: doubling the steps{settled} gained less than {gain:g} nats per entry",
+        "max_steps": _limited(config, "max_steps"),
+        "max_seconds": _limited(config, "max_seconds"),
+        "diverged": "diverged: the last good parameters were kept; try method=em, or a smaller method.learning_rate",
+        "interrupted": "interrupted: what was learned until then is kept; resume= goes on with it",
+    }[outcome.status]
+
+
+def _likelihoods(outcome: Outcome, summary: Mapping[str, Any]) -> list[str]:
+    """Of the data learned from, of their joint distribution; of the hidden entries, each given what is known beside
+    it. The two are never in one line, since they are of different kinds. Criteria, where the summary has them."""
+    scores = outcome.scores
+    error = f" +- {scores.standard_error:.4f}" if scores.standard_error else ""
+    text = f"log-likelihood per entry learned from: train {scores.train_log_likelihood:.4f}{error} nats (joint)"
+    if (prior := scores.own.get(LOG_PRIOR)) is not None:
+        text += f"; log prior {prior:.4f} beside it, whose sum with it was raised"
+    lines = wrapped(text)
+    if scores.test_log_likelihood is not None:
+        given = (
+            f"log density per hidden entry: test {scores.test_log_likelihood:.4f} nats (given what is known beside it)"
+        )
+        lines += wrapped(given)
+    if summary.get("aic") is not None and summary.get("bic") is not None:
+        free = summary.get("free_parameters")
+        of = "" if free is None else f", {free:,} free parameters"
+        lines.append(f"AIC {summary['aic']:.1f}, BIC {summary['bic']:.1f}{of}")
+    return lines
+
+
+def _scores(data: Data, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The errors of hidden entries beside naive ones, gaps and forecasts apart, and how many values the 90% intervals
+    hold. The unit is that of pictures and of `scores` in summary.json."""
+    lines = []
+    for kind, score in found.items():
+        of_what = "each column's mean" if data.shape[1] > 1 else "the mean"
+        naive = f"predicting {of_what} {number(score['mean_rmse'])}"
+        what = f"test rmse {number(score['rmse'])}"
+        if kind == "forecast":
+            each = " of each series" if data.table.num_series > 1 else ""
+            what = f"forecast rmse {number(score['rmse'])} over the last {data.table.horizon} steps{each}"
+            by_name = naive_forecasts(data, drawn_units(data)[1])
+            naive = ", ".join(f"{name} {number(value)}" for name, value in by_name.items())
+        held = score["coverage_90"]
+        inside = "" if held is None else f"; 90% intervals hold {held:.1%}"
+        entries = "entry" if score["number"] == 1 else "entries"
+        lines += wrapped(f"{what}, {naive} ({score['unit']}, {score['number']:,} hidden {entries}){inside}")
+    return lines
+
+
+def _warnings(warnings: list[str], room: int) -> list[str]:
+    """The warnings in so many lines, with a word of those that have no room."""
+    lines: list[str] = []
+    for place, warning in enumerate(warnings):
+        found, left = wrapped(WARNING + warning), len(warnings) - place
+        if len(lines) + len(found) + (left > 1) > max(room, 1):
+            return [*lines, f"{WARNING}{left} {'more ' if place else ''}in summary.json"]
+        lines += found
+    return lines
 
 
 def _limited(config: Mapping[str, Any], limit: str) -> str:
@@ -70,20 +123,6 @@ def _limited(config: Mapping[str, Any], limit: str) -> str:
     if config[limit] in ("auto", None):
         return f"stopped at {limit}, not converged"
     return f"ended at {limit}={config[limit]:g}, as asked; not converged"
-
-
-def _forecasts(folder: Path, data: Data, rmse: float | None) -> str:
-    """The forecasts over the horizon beside naive ones, and how many of the values the 90% intervals hold."""
-    frame = pd.read_csv(folder / "predictions.csv", usecols=["true", "mean", "standard_deviation"])
-    true, mean, deviation = frame.to_numpy(float)[data.ahead].T
-    lower, upper = interval(data.table, mean, deviation)
-    inside = (lower <= true) & (true <= upper)
-    naive = ", ".join(f"{name} {value:.4g}" for name, value in naive_forecasts(data).items())
-    each = " of each series" if data.table.num_series > 1 else ""
-    return (
-        f"forecast rmse {rmse:.4g} over the last {data.table.horizon} steps{each}, {naive}; "
-        f"90% intervals hold {inside.mean():.1%}"
-    )
 
 
 def cheaper_exactly(

@@ -36,6 +36,8 @@ LATER_KEYS |= {
     ("model", name): {"prior_loadings": 0, "prior_noise": 0, "prior_noise_variance": 0.5}
     for name in ("factor_analysis", "ppca")
 }
+LATER_KEYS[("model", "factor_analysis")] |= {"rotation": "varimax"}
+LATER_KEYS[("model", "ppca")] |= {"rotation": "none"}
 LATER_KEYS |= {
     ("model", name): {"prior_weights": 0, key: 0}
     for name, key in (

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from torch import Tensor
 
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Dictionary, Table, as_complex
 from lgm_cli.evaluation.evaluator import Evaluator
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
-from lgm_cli.report.learned import Learned
+from lgm_cli.report.learned import Learned, result
+from lgm_cli.report.text import Result
 from lgm_cli.results.files import atomic_path
 from lgm_cli.results.outcome import Outcome
+from lgm_cli.results.parameters import write_parameters
 from lgm_cli.results.pictures import draw as _draw
+from lgm_cli.results.scores import Scores
 from lgm_cli.results.tables import (
     gaps,
     write_columns,
@@ -31,6 +34,8 @@ from lgm_cli.results.tables import (
 )
 from lgm_cli.results.tensors import save_tensors
 
+log = logging.getLogger(__name__)
+
 
 def write(
     folder: Path,
@@ -39,12 +44,15 @@ def write(
     data: Data,
     evaluator: Evaluator,
     outcome: Outcome,
-) -> None:
-    """Everything of the contract but metrics.csv and summary.json; parameters and latents in the model's canonical
-    form."""
+) -> tuple[Result, dict[str, Any]]:
+    """Everything of the contract but metrics.csv, summary.txt and summary.json; parameters and latents in the model's
+    canonical form. Returns what was learned, for the closing lines, and the scores of the hidden entries, for
+    summary.json."""
     parameters = model.canonical(outcome.parameters)
     exported = model.export(parameters)
     save_tensors(folder / "parameters.safetensors", exported)
+    if left_out := write_parameters(folder / "parameters.csv", model, exported, data.table):
+        log.info("parameters.csv is without %s, which parameters.safetensors has: they are large", ", ".join(left_out))
     with atomic_path(folder / "columns.csv") as temporary:
         write_columns(temporary, data.table)
     if not evaluator.iterative and (state := model.applied_state(parameters)):
@@ -52,6 +60,7 @@ def write(
     mean, deviation = evaluator.predict(parameters, data.test_rows, data.test_columns)
     with atomic_path(folder / "predictions.csv") as temporary:
         write_predictions(temporary, data, mean, deviation)
+    scores = _score(folder, model, data, mean, deviation)
     predict = partial(evaluator.predict, parameters)
     if data.table.is_table and "path" in config["data"]:
         fill_gaps(folder, data, predict)
@@ -65,10 +74,27 @@ def write(
         save_tensors(folder / "posterior.safetensors", learned.inferred())
     if data.table.dictionary is not None:
         write_reconstruction(folder, data.table.dictionary, learned.inferred())
-    if "loadings" in exported:
-        _write_loadings(folder / "loadings.csv", exported, data)
     seed = None if evaluator.iterative else config["seed"]
+    found = result(model, learned)
+    for name, table in found.tables.items():
+        with atomic_path(folder / f"{name}.csv") as temporary:
+            write_csv(table, temporary)
     _draw(folder, config, model, learned, mean, deviation, outcome.steps, seed)
+    return found, scores
+
+
+def _score(
+    folder: Path, model: LatentVariableModel, data: Data, mean: np.ndarray, deviation: np.ndarray
+) -> dict[str, Any]:
+    """scores.csv, unless nothing is hidden or the columns are measurements of a signal, which have no names; the scores
+    of all columns together. Counts and categories have no normal intervals."""
+    if not len(mean):
+        return {}
+    scores = Scores(data, mean, deviation, intervals=model.standardise)
+    if data.table.dictionary is None:
+        with atomic_path(folder / "scores.csv") as temporary:
+            write_csv(scores.by_column(), temporary, index=False)
+    return scores.overall()
 
 
 Predict = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # as that of `Learned`
@@ -116,12 +142,3 @@ def write_reconstruction(folder: Path, dictionary: Dictionary, inferred: Mapping
         mean = as_complex(mean, dictionary.shape)
     with atomic_path(folder / "reconstruction.npy") as temporary, temporary.open("wb") as file:
         np.save(file, mean)
-
-
-def _write_loadings(path: Path, exported: Mapping[str, Tensor], data: Data) -> None:
-    """One row per column of the input: its loadings as in parameters.safetensors, in canonical form."""
-    loadings = exported["loadings"].numpy()
-    names = [f"factor_{k + 1}" for k in range(loadings.shape[1])]
-    frame = pd.DataFrame(loadings, index=data.table.column_labels, columns=pd.Index(names))
-    with atomic_path(path) as temporary:
-        write_csv(frame, temporary, index_label="column")

@@ -14,7 +14,7 @@ from lgm_cli.data.base.load import load as load_data
 from lgm_cli.errors import ANEW, Interrupted, UserError
 from lgm_cli.machine import threads_asked
 from lgm_cli.results import run_folder
-from lgm_cli.results.files import write_json_atomic
+from lgm_cli.results.files import atomic_path, write_json_atomic
 from lgm_cli.results.host import host, reset_peak_memory, versions
 from lgm_cli.results.metrics import FREE_ENERGY, Recorder
 from lgm_cli.run.failure import explained, going_on
@@ -178,12 +178,16 @@ def _run(
         "chosen": decided | chosen,
         "parameter_counts": {name: value.numel() for name, value in model.export(outcome.parameters).items()},
     }
-    write.write(folder, config, model, data, evaluator, outcome)
+    learned, summary["scores"] = write.write(folder, config, model, data, evaluator, outcome)
     notes = [f"method={decided['method']} was chosen: {decided['reason']}"] if "method" in decided else []
-    for line in closing(folder, config, model, data, outcome, summary["last_row"], summary["overrides"], notes):
-        log.info("%s", line)
-    for warning in summary["warnings"]:
-        log.warning("warning: %s", warning)
+    lines = closing(folder, config, model, data, outcome, summary, learned, notes)
+    with atomic_path(folder / "summary.txt") as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    level = logging.INFO
+    for line in lines:
+        if not line.startswith("  "):  # which goes on with the line before
+            level = logging.WARNING if line.startswith("warning: ") else logging.INFO
+        log.log(level, "%s", line)
     summary["status"] = outcome.status
 
 

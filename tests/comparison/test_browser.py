@@ -44,7 +44,13 @@ def make(place: Path, number: int, method: str, dimension: int, seed: int) -> No
         return  # killed
     status = "failed" if number % 17 == 16 else "converged"
     last = {"step": 29, "fit_seconds": 0.29, "test_log_likelihood": values[-1], "test_rmse": 0.5 + number / 100}
-    record = {"status": status, "last_row": last, "overrides": overrides, "warnings": [EVIL, LONG], "bic": 90.0 + number}
+    record = {
+        "status": status,
+        "last_row": last,
+        "overrides": overrides,
+        "warnings": [EVIL, LONG],
+        "bic": 90.0 + number,
+    }
     record |= {"error": {"what": EVIL + LONG, "mend": "mend it"} if status == "failed" else None}
     (folder / "summary.json").write_text(json.dumps(record | {"data": {"fingerprint": str(seed)}}))
     (folder / "summary.txt").write_text(f"{EVIL}\n{LONG}\n")

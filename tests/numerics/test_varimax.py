@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import ortho_group
 
-from lgm_cli.numerics.varimax import ROTATED, criterion, picture_rotation, varimax
+from lgm_cli.numerics.varimax import criterion, varimax
 
 
 def simple_structure(columns: int, factors: int) -> np.ndarray:
@@ -132,19 +132,3 @@ def test_few_columns_and_zero_rows_are_fine() -> None:
 def test_loadings_that_are_not_finite_are_refused() -> None:
     with pytest.raises(ValueError, match="not finite"):
         varimax(np.array([[1.0, np.nan]]))
-
-
-@pytest.mark.parametrize(("factors", "shown"), [(1, 1), (5, 5), (ROTATED, ROTATED), (200, ROTATED)])
-def test_many_factors_are_rotated_within_their_leading_axes(factors: int, shown: int) -> None:
-    """Turning all pairs of 400 factors would take longer than learning them; the axes that count are kept."""
-    loadings = np.random.default_rng(0).normal(size=(220, factors)) * 0.9 ** np.arange(factors)
-    turn, name = picture_rotation(loadings)
-    assert turn.shape == (factors, shown)
-    np.testing.assert_allclose(turn.T @ turn, np.eye(shown), atol=1e-10)
-    if factors == shown:
-        assert name == "varimax"
-        np.testing.assert_array_equal(turn, varimax(loadings))
-    else:
-        assert name == f"varimax of the {shown} leading axes"
-        leading = np.linalg.svd(loadings, compute_uv=False)[:shown]
-        assert ((loadings @ turn) ** 2).sum() == pytest.approx((leading**2).sum(), rel=1e-9)

@@ -73,9 +73,9 @@ def before_writing(monkeypatch: pytest.MonkeyPatch, action: Action) -> None:
     """Have something happen after learning, before the first file is written."""
     original = write.write
 
-    def written(*arguments: Any) -> None:
+    def written(*arguments: Any) -> Any:
         action()
-        original(*arguments)
+        return original(*arguments)
 
     monkeypatch.setattr("lgm_cli.results.write.write", written)
 

@@ -125,6 +125,8 @@ class LatentVariableModel(ABC):
             )
 
     pictures: ClassVar[tuple[str, ...]] = ()  # its own, as modules of lgm_cli/report
+    results: ClassVar[tuple[str, ...]] = ()  # what it learned, in words: modules of lgm_cli/report/results
+    axes: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # what parameters are along: column, feature, factor, ..
     held_when_tempered: ClassVar[tuple[str, ...]] = ()  # parameters that method=annealed_em leaves until the end
 
     def alike(self, parameters: Parameters) -> Parameters | None:

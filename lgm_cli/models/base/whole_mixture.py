@@ -16,6 +16,7 @@ from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.mixture import Mixture, error_of_components
+from lgm_cli.models.base.naming import axes_of_components
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.base.tuning import Tuning
 from lgm_cli.models.families.predictive import MixturePredictive
@@ -45,6 +46,8 @@ class WholeMixture(Mixture):
 
     standardise = False  # whole numbers are learned from as they are
     pictures: ClassVar = ("profiles",)
+    results: ClassVar = ("components",)
+    axes: ClassVar = axes_of_components("component")
 
     theta: ClassVar[str]  # name of the parameter of the components
     what: ClassVar[str]  # what a column holds, in words

@@ -1,0 +1,1 @@
+"""What a run has learned, in lines of text and in tables: modules that models name in `results`."""

@@ -1,0 +1,41 @@
+"""A series of its own past: coefficients, the roots behind them and what comes next."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lgm_cli.models.autoregressive import Autoregressive
+from lgm_cli.report.learned import Learned
+from lgm_cli.report.results.forecasts import forecasts
+from lgm_cli.report.text import Result, number, wrapped
+
+MOST = 3  # pairs of roots
+
+
+def result(model: Autoregressive, learned: Learned) -> Result:
+    """Coefficients by lag, and the inverse roots r exp(+- i w) of 1 - a_1 B - .. - a_p B^p: each pair is an oscillation
+    of period 2 pi / w, which falls to a share r of its size in a step."""
+    a = learned.exported["coefficients"].double().numpy()
+    listed = ", ".join(f"{lag + 1}: {value:.3f}" for lag, value in enumerate(a[:12]))
+    lines = wrapped(f"coefficients by lag: {listed}" + (", .." if len(a) > 12 else ""))
+    lines += [f"  {line}" for line in oscillations(a)[:MOST]]
+    variances = (float(learned.exported[name]) ** 0.5 for name in ("innovation_variance", "noise_variance"))
+    mean, innovation, noise = float(learned.exported["mean"]), *variances
+    lines += wrapped(
+        f"mean {number(mean)}; deviation of the innovations {number(innovation)}, of the noise {number(noise)}"
+    )
+    return Result(lines + forecasts(learned))
+
+
+def oscillations(coefficients: np.ndarray) -> list[str]:
+    """The inverse roots in words, the most lasting first."""
+    roots = np.roots([1.0, *(-coefficients)])
+    found = []
+    for root in sorted(roots[roots.imag >= 0], key=lambda root: -abs(root)):
+        size = abs(root)
+        if root.imag > 0:
+            found.append(f"oscillation of period {2 * np.pi / np.angle(root):.4g} steps, x {size:.3f} in each step")
+        else:
+            sign = "" if root.real >= 0 else ", of alternating sign"
+            found.append(f"decay, x {size:.3f} in each step{sign}")
+    return found

@@ -1,0 +1,54 @@
+"""parameters.csv: the learned parameters in a table that a spreadsheet reads, beside parameters.safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lgm_cli.data.base.table import Table
+from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.results.files import atomic_path
+from lgm_cli.results.tables import write_csv
+
+MOST_VALUES = 1_000_000  # of one parameter; a larger one is in parameters.safetensors alone
+
+
+def write_parameters(path: Path, model: LatentVariableModel, exported: Parameters, table: Table) -> list[str]:
+    """One line for each number: name, row, column, value, in the order of parameters.safetensors. Returns the names of
+    those that have more than MOST_VALUES and are left out.
+
+    Rows and columns are the labels of the data's columns where an axis is along these, as the model's `axes` say, and
+    otherwise the word of the axis and a number from 1 on (of categories from 0), such as factor_1. A scalar has
+    neither.
+    Of an array with three axes, the first is part of the name: `covariances[component_1]`.
+    """
+    parts, left_out = [], []
+    for name, tensor in exported.items():
+        value = tensor.double().numpy()
+        if value.size > MOST_VALUES:
+            left_out.append(name)
+            continue
+        words = model.axes.get(name, ("",) * value.ndim)[: value.ndim]
+        axes = [_labels(word, size, table) for word, size in zip(words, value.shape, strict=True)]
+        outer = [f"{name}[{label}]" for label in axes.pop(0)] if value.ndim == 3 else [name]
+        axes = [[""], [""], *axes][-2:] if len(axes) != 1 else [axes[0], [""]]
+        grid = np.indices((len(outer), len(axes[0]), len(axes[1]))).reshape(3, -1)
+        names, rows, columns = (
+            np.asarray(labels, object)[place] for labels, place in zip((outer, *axes), grid, strict=True)
+        )
+        parts.append(pd.DataFrame({"name": names, "row": rows, "column": columns, "value": value.ravel()}))
+    with atomic_path(path) as temporary:
+        write_csv(pd.concat(parts, ignore_index=True), temporary, index=False)
+    return left_out
+
+
+def _labels(word: str, size: int, table: Table) -> list[str]:
+    """Names along an axis of so many entries."""
+    labels = {"column": table.column_labels, "feature": table.feature_labels}.get(word)
+    if labels is not None and len(labels) == size:
+        return list(map(str, labels))
+    first = 0 if word == "category" else 1  # categories are the numbers that data have
+    return [f"{word}_{number + first}" if word else str(number + first) for number in range(size)]
