@@ -101,6 +101,7 @@ def _run(
     summary["data"] = data.summary
 
     # torch is imported from here on: what can be refused without it has been
+    from lgm_cli.evaluation.criteria import criteria
     from lgm_cli.evaluation.evaluator import Evaluator
     from lgm_cli.evaluation.given_back import require_possible
     from lgm_cli.observations.blocks import observe
@@ -175,6 +176,7 @@ def _run(
         "warnings": outcome.warnings + list(data.table.warnings) + model.warnings(outcome.parameters, names),
         "evaluation": evaluator.describe(outcome.scores),
         **objective(model, outcome.parameters),
+        **criteria(model, evaluator, outcome.parameters, outcome.scores, outcome.status),
         "chosen": decided | chosen,
         "parameter_counts": {name: value.numel() for name, value in model.export(outcome.parameters).items()},
     }
