@@ -24,6 +24,7 @@ except ImportError:  # Windows
 RECORD = (
     *(".hydra", "run.log", "metrics.csv", "summary.json", "plots", "checkpoint"),
     *("parameters.safetensors", "apply.safetensors", "posterior.safetensors", "predictions.csv", "loadings.csv"),
+    "parameters.csv",
     *("columns.csv", "report.html", "imputed.csv", "imputed_standard_deviation.csv", "forecast.csv", "season.csv"),
 )
 # A folder that holds all of any of these is that of a run, begun or applied; a sweep's holds none.

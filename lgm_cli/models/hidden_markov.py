@@ -207,7 +207,7 @@ class HiddenMarkov(LatentVariableModel):
         return chain | self.emissions.constrain(free)
 
     def _inside(self, parameters: Parameters) -> Parameters:
-        return {name: value.detach().cpu().double() for name, value in parameters.items()}
+        return {name: value.cpu().double() for name, value in parameters.items()}
 
     def export(self, parameters: Parameters) -> Parameters:
         inside = self._inside(parameters)

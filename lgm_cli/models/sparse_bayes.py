@@ -317,7 +317,7 @@ class SparseBayes(SignalScores, SignalCosts):
 
     def export(self, parameters: Parameters) -> Parameters:
         inside = {"noise_variance": self._noise} | parameters | {"precisions": self._each(parameters)}
-        noise, precisions = (inside[name].detach().cpu().double() for name in ("noise_variance", "precisions"))
+        noise, precisions = (inside[name].cpu().double() for name in ("noise_variance", "precisions"))
         return {"precisions": precisions / self._unit**2, "noise_variance": noise * self._unit**2}
 
     def fix(self, exported: Parameters, state: Mapping[str, Tensor]) -> None:

@@ -273,7 +273,7 @@ class StateSpace(LatentGaussianModel):
         return mean, spread.diagonal(dim1=1, dim2=2).sqrt()
 
     def export(self, parameters: Parameters) -> Parameters:
-        inside = {name: value.detach().cpu().double() for name, value in parameters.items()}
+        inside = {name: value.cpu().double() for name, value in parameters.items()}
         excess = unpacked(inside)
         identity = torch.eye(self.latent_dim, dtype=torch.float64)
         return {

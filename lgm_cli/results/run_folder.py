@@ -42,7 +42,7 @@ LATER_KEYS |= {
     )
 }
 LATER_KEYS |= {("model", "hidden_markov"): {"prior_transitions": 0, "prior_emissions": 0}}
-LATER_TOP_KEYS: dict[str, Any] = {"starts": 1}  # the same, of keys that belong to no group
+LATER_TOP_KEYS: dict[str, Any] = {"starts": 1, "standard_errors": False}  # the same, of keys that belong to no group
 
 
 def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:

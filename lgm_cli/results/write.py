@@ -20,11 +20,13 @@ from lgm_cli.data.base.table import Table
 from lgm_cli.evaluation.bound import bound_along_a_step
 from lgm_cli.evaluation.evaluator import Evaluator
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.report.learned import Learned, drawn_units
 from lgm_cli.report.learned import pictures as pictures_of
 from lgm_cli.results.files import atomic_path
 from lgm_cli.results.metrics import FILE, FREE_ENERGY
 from lgm_cli.results.outcome import Outcome, Steps
+from lgm_cli.results.parameters import write_parameters
 from lgm_cli.results.tables import (
     gaps,
     write_columns,
@@ -49,12 +51,15 @@ def write(
     data: Data,
     evaluator: Evaluator,
     outcome: Outcome,
+    errors: Parameters | None = None,
 ) -> None:
     """Everything of the contract but metrics.csv and summary.json; parameters and latents in the model's canonical
-    form."""
+    form. errors: standard errors of the exported parameters."""
     parameters = model.canonical(outcome.parameters)
     exported = model.export(parameters)
     save_tensors(folder / "parameters.safetensors", exported)
+    with atomic_path(folder / "parameters.csv") as temporary:
+        write_parameters(temporary, exported, model.axes, data.table, errors)
     with atomic_path(folder / "columns.csv") as temporary:
         write_columns(temporary, data.table)
     if not evaluator.iterative and (state := model.applied_state(parameters)):

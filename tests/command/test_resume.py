@@ -411,7 +411,12 @@ def test_a_run_of_an_earlier_version_goes_on_with_the_keys_that_came_since() -> 
     """Both its configuration and that in its checkpoint lack them."""
     before = {"seed": 0, "solver": {"name": "nesterov", "tolerance": 0.1}}
     after = run_folder.with_later_keys(before)
-    assert after == {"seed": 0, "starts": 1, "solver": {"name": "nesterov", "tolerance": 0.1, "rank": "auto"}}
+    assert after == {
+        "seed": 0,
+        "starts": 1,
+        "standard_errors": False,
+        "solver": {"name": "nesterov", "tolerance": 0.1, "rank": "auto"},
+    }
     assert run_folder.with_later_keys(after | {"starts": 20})["starts"] == 20
     for key, value in run_folder.LATER_TOP_KEYS.items():
         rules.check_value(key, "config", value, rules.Rule.parse(choices.keys("config")[key].rule))

@@ -290,7 +290,7 @@ class LatentVariableModel(FreeParameters, ABC):
 
     @abstractmethod
     def export(self, parameters: Parameters) -> Parameters:
-        """The parameters of the contract, in the data's own units, float64."""
+        """The parameters of the contract, in the data's own units, float64; differentiable."""
 
     @abstractmethod
     def restore(self, exported: Parameters) -> Parameters:
