@@ -85,7 +85,7 @@ def standard_errors(model: LatentVariableModel, parameters: Parameters) -> Stand
     if bool(lost.any()):
         what = "is curved upwards" if bool((size < -FLAT).any()) else "is flat"
         found.append(
-            f"{int(lost.sum()):,} of {len(lost):,} parameters have no standard error, since the likelihood {what} in "
+            f"{int(lost.sum()):,} of {int((~fixed).sum()):,} parameters have no standard error, since the likelihood {what} in "
             "some direction: the run may have ended before the maximum (a smaller tolerance, e.g. tolerance=1e-7), or "
             "the data do not tell these parameters apart (fewer factors, components or states)"
         )
@@ -124,7 +124,7 @@ def _jacobian(function: Callable[[Parameters], Tensor], point: Parameters) -> Te
     """Derivatives of a function of the parameters that gives a vector, (outputs, P)."""
     start = torch.cat([value.flatten() for value in point.values()]).requires_grad_()
     found = function(_vectors(point, start))
-    if not found.requires_grad:
+    if not (len(found) and found.requires_grad):
         return start.new_zeros(len(found), len(start)).detach()
     rows = [torch.autograd.grad(each, start, retain_graph=True)[0] for each in found]
     return torch.stack(rows)
