@@ -270,7 +270,7 @@ class Autoregressive(LatentGaussianModel):
         return self._scale * posterior.mean.mT, self._scale * deviation.mT
 
     def export(self, parameters: Parameters) -> Parameters:
-        inside = _local({name: value.detach() for name, value in parameters.items()})
+        inside = _local(parameters)
         return {
             "coefficients": coefficients(inside["reflection"]),
             "innovation_variance": self._scale**2 * inside["innovation_variance"],

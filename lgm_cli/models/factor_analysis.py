@@ -14,6 +14,7 @@ from torch import Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
+from lgm_cli.models.base.free_parameters import off_diagonal
 from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.linear_gaussian_model import LinearGaussianModel
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
@@ -294,6 +295,11 @@ class FactorAnalysis(LinearGaussianModel):
         """Axes of the factors such that Phi^T Psi Phi is diagonal and falls: the first factor is the one that the data
         tell most about. The loading of each that is largest beside its noise is positive."""
         return parameters | {"loadings": principal(parameters["loadings"], self.noise_of_columns(parameters))}
+
+    def constraints(self, parameters: Parameters) -> Tensor:
+        """Any rotation of the factors is as likely: the axes are those of `canonical`."""
+        loadings = parameters["loadings"]
+        return off_diagonal((loadings.mT / self.noise_of_columns(parameters)) @ loadings)
 
     def latents(self, parameters: Parameters, posterior: DensePosterior) -> tuple[Tensor, Tensor]:
         mean = posterior.mean

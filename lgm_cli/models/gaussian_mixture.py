@@ -160,7 +160,7 @@ class GaussianMixture(Mixture):
 
     def export(self, parameters: Parameters) -> Parameters:
         center, scale = self.observations.center.cpu(), self.observations.scale.cpu()
-        inside = {name: value.detach().cpu().double() for name, value in parameters.items()}
+        inside = {name: value.cpu().double() for name, value in parameters.items()}
         written = self.family.written(inside["covariances"], self.num_components, len(scale))
         return {
             "weights": inside["weights"],

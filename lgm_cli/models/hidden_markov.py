@@ -14,6 +14,7 @@ from torch import Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
+from lgm_cli.models.base.free_parameters import NEAR_ZERO
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.naming import axes_of_components, fewer_than_classes, named
 from lgm_cli.models.base.parameters import Parameters, Statistics
@@ -207,7 +208,7 @@ class HiddenMarkov(LatentVariableModel):
         return chain | self.emissions.constrain(free)
 
     def _inside(self, parameters: Parameters) -> Parameters:
-        return {name: value.detach().cpu().double() for name, value in parameters.items()}
+        return {name: value.cpu().double() for name, value in parameters.items()}
 
     def export(self, parameters: Parameters) -> Parameters:
         inside = self._inside(parameters)
@@ -267,6 +268,18 @@ class HiddenMarkov(LatentVariableModel):
         chain = (statistics["initial"] * parameters["initial"].log()).sum()
         chain = chain + (statistics["transitions"] * parameters["transition"].log()).sum()
         return self.emissions.family.expected_loss(parameters, statistics) - chain
+
+    def constraints(self, parameters: Parameters) -> Tensor:
+        sums = parameters["initial"].sum()[None], parameters["transition"].sum(1)
+        return torch.cat([*sums, self.emissions.family.constraints(parameters)])
+
+    def at_bounds(self, parameters: Parameters) -> dict[str, Tensor]:
+        chain = {name: parameters[name] <= NEAR_ZERO for name in ("initial", "transition")}
+        return chain | self.emissions.family.at_bounds(parameters)
+
+    @property
+    def sample_size(self) -> int:
+        return self.steps
 
     def maximise(
         self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None

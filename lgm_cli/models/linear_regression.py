@@ -254,7 +254,7 @@ class LinearRegression(LinearGaussianModel):
         return posterior.mean * unit, posterior.marginal_variance.sqrt() * unit
 
     def export(self, parameters: Parameters) -> Parameters:
-        inside = {name: value.detach().cpu().double() for name, value in parameters.items()}
+        inside = {name: value.cpu().double() for name, value in parameters.items()}
         return {
             "weight_precision": inside["weight_precision"] * (self._feature_unit / self._unit) ** 2,
             "feature_mean": self._feature_mean,

@@ -98,7 +98,7 @@ class Ppca(FactorAnalysis):
         return (residual / self._noise_rows).sum() / number.sum()
 
     def export(self, parameters: Parameters) -> Parameters:
-        noise = parameters["noise_variance"].detach().cpu().double() * self._noise_unit.cpu()
+        noise = parameters["noise_variance"].cpu().double() * self._noise_unit.cpu()
         return super().export(parameters) | {"noise_variance": noise}
 
     def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:

@@ -15,7 +15,7 @@ from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
 from lgm_cli.models.base.latent_variable_model import Posterior, Reference
-from lgm_cli.models.base.parameters import Parameters, Statistics
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.tuning import Tuning
 from lgm_cli.models.parts.signal_dictionary import bands_of, basis_of, column_norms, group_of, operator_of, side_of
@@ -197,6 +197,15 @@ class SparseBayes(SignalScores, SignalCosts):
     def floors(self) -> Parameters:
         return {"noise_variance": torch.full_like(self._noise, self.noise_floor)} if self.learn_noise else {}
 
+    def at_bounds(self, parameters: Parameters) -> dict[str, Tensor]:
+        low = 1 / parameters["precisions"] <= NEAR_FLOOR * self._floor
+        return super().at_bounds(parameters) | {"precisions": low}
+
+    @property
+    def sample_size(self) -> int:
+        """Measurements."""
+        return round(self.observations.observed)
+
     def system(self, parameters: Parameters, chunk: Chunk) -> tuple[OperatorPrecision, Tensor]:
         root = self._noise_of(parameters).rsqrt()
         norms = self._norms_seen(chunk)
@@ -310,7 +319,7 @@ class SparseBayes(SignalScores, SignalCosts):
 
     def export(self, parameters: Parameters) -> Parameters:
         inside = {"noise_variance": self._noise} | parameters | {"precisions": self._each(parameters)}
-        noise, precisions = (inside[name].detach().cpu().double() for name in ("noise_variance", "precisions"))
+        noise, precisions = (inside[name].cpu().double() for name in ("noise_variance", "precisions"))
         return {"precisions": precisions / self._unit**2, "noise_variance": noise * self._unit**2}
 
     def fix(self, exported: Parameters, state: Mapping[str, Tensor]) -> None:

@@ -13,13 +13,14 @@ from torch import Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
+from lgm_cli.models.base.free_parameters import off_diagonal
 from lgm_cli.models.base.latent_gaussian_model import LatentGaussianModel, refuse_a_temperature
 from lgm_cli.models.base.latent_variable_model import Posterior
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.tuning import ACCURATE, Tuning
 from lgm_cli.models.parts.one_step_variances import one_step_variances
-from lgm_cli.models.parts.state_space_canonical import turned
+from lgm_cli.models.parts.state_space_canonical import information, turned
 from lgm_cli.models.parts.state_space_maximisation import expected_loss, maximise, moments
 from lgm_cli.models.parts.state_space_simulation import simulated_states
 from lgm_cli.models.parts.state_space_start import packed, principal_start, raised_root, unpacked
@@ -251,6 +252,10 @@ class StateSpace(LatentGaussianModel):
         inside = {name: value.cpu().double() for name, value in parameters.items()}
         return {name: self._placed(value) for name, value in turned(inside).items()}
 
+    def constraints(self, parameters: Parameters) -> Tensor:
+        """Any rotation of the states is as likely: the axes are those of `canonical`."""
+        return off_diagonal(information(parameters))
+
     def log_likelihood(self, parameters: Parameters, chunk: Chunk, posterior: ChainPosterior) -> Tensor:
         density = posterior.log_density()
         weight, _ = self._grid(chunk, density)
@@ -273,7 +278,7 @@ class StateSpace(LatentGaussianModel):
         return mean, spread.diagonal(dim1=1, dim2=2).sqrt()
 
     def export(self, parameters: Parameters) -> Parameters:
-        inside = {name: value.detach().cpu().double() for name, value in parameters.items()}
+        inside = {name: value.cpu().double() for name, value in parameters.items()}
         excess = unpacked(inside)
         identity = torch.eye(self.latent_dim, dtype=torch.float64)
         return {

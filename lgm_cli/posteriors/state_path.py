@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from lgm_cli.numerics.markov_chain import Logarithms, Maxima, Probabilities, Recursion
+from lgm_cli.numerics.markov_chain import Logarithms, Maxima, Probabilities, Recursion, log_of_all_paths
 from lgm_cli.posteriors.emissions import Emissions, excluded
 
 SAFE = 1e-250  # of the probability of a step beside its likeliest: above, nothing of weight was lost below 1e-308
@@ -79,7 +79,7 @@ class StatePath:
         if not torch.is_grad_enabled() or not any(part.requires_grad for part in self._given):
             return self._total[None]
         gradients = self.first_states, self.transition_counts, self.state_probabilities
-        return _Evidence.apply(*self._given, self._total, *gradients)[None]  # pyright: ignore[reportOptionalSubscript]
+        return _Evidence.apply(*self._given, self._total, self.starts, *gradients)[None]  # pyright: ignore[reportOptionalSubscript]
 
     @cached_property
     def first_states(self) -> Tensor:
@@ -207,20 +207,30 @@ class CertainPath:
 
 class _Evidence(torch.autograd.Function):
     """The value of log p(y), with the derivatives d / d log p_k = p(k_1 = k | y), d / d log A_jk = the expected number
-    of transitions from j to k, d / d L_tk = p(k_t = k | y)."""
+    of transitions from j to k, d / d L_tk = p(k_t = k | y). Where these are to be differentiated in turn, they are
+    taken again in a way that can be."""
 
     @staticmethod
-    def forward(ctx: Any, initial: Tensor, transition: Tensor, emission: Tensor, value: Tensor, *gradients: Tensor):
-        ctx.save_for_backward(*gradients)
-        ctx.dtypes = [part.dtype for part in (initial, transition, emission)]
+    def forward(
+        ctx: Any, initial: Tensor, transition: Tensor, emission: Tensor, value: Tensor, starts: list[int],
+        *gradients: Tensor,
+    ):  # fmt: skip
+        ctx.save_for_backward(initial, transition, emission, *gradients)
+        ctx.starts = starts
         return value.clone()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        (grad,) = grad_outputs
-        found = [grad * part for part in ctx.saved_tensors]
-        return *(part.to(dtype) for part, dtype in zip(found, ctx.dtypes, strict=True)), None, None, None, None
+        (grad,), (initial, transition, emission, *parts) = grad_outputs, ctx.saved_tensors
+        given = initial, transition, emission
+        found = [(grad * part).to(like.dtype) for part, like in zip(parts, given, strict=True)]
+        if torch.is_grad_enabled() and any(part.requires_grad for part in given):
+            value = log_of_all_paths(initial, transition, emission, ctx.starts)
+            wanted = [place for place, part in enumerate(given) if part.requires_grad]
+            again = torch.autograd.grad(value, [given[place] for place in wanted], grad, create_graph=True)
+            for place, part in zip(wanted, again, strict=True):
+                found[place] = part
+        return *found, None, None, None, None, None
 
 
 def _transitions(starts: Sequence[int], steps: int) -> tuple[Any, Any]:

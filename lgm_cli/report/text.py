@@ -11,7 +11,6 @@ import pandas as pd
 WIDTH = 80
 LEAST_NAME = 12  # characters of the first column
 GAP = "  "
-INTERVAL = 1.6448536269514722  # standard deviations on each side of a normal mean, between which are 90%
 
 
 @dataclass(frozen=True)

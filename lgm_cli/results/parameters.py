@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from lgm_cli.data.base.intervals import INTERVAL
 from lgm_cli.data.base.table import Table
-from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.results.files import atomic_path
 from lgm_cli.results.tables import write_csv
@@ -16,11 +17,21 @@ from lgm_cli.results.tables import write_csv
 MOST_VALUES = 1_000_000  # of one parameter; a larger one is in parameters.safetensors alone
 
 
-def write_parameters(path: Path, model: LatentVariableModel, exported: Parameters, table: Table) -> list[str]:
+def write_parameters(
+    path: Path,
+    axes_of: Mapping[str, Sequence[str]],
+    exported: Parameters,
+    table: Table,
+    errors: Parameters | None = None,
+) -> list[str]:
     """One line for each number: name, row, column, value, in the order of parameters.safetensors. Returns the names of
     those that have more than MOST_VALUES and are left out.
 
-    Rows and columns are the labels of the data's columns where an axis is along these, as the model's `axes` say, and
+    axes_of: what the axes of a parameter are along, by its name. errors: standard errors in the shapes of the
+    parameters, NaN where there is none; with them there are also standard_error, lower_90 and upper_90, the 90%
+    interval value -+ 1.645 standard errors.
+
+    Rows and columns are the labels of the data's columns where an axis is along these, as `axes_of` says, and
     otherwise the word of the axis and a number from 1 on (of categories from 0), such as factor_1. A scalar has
     neither.
     Of an array with three axes, the first is part of the name: `covariances[component_1]`.
@@ -31,7 +42,7 @@ def write_parameters(path: Path, model: LatentVariableModel, exported: Parameter
         if value.size > MOST_VALUES:
             left_out.append(name)
             continue
-        words = model.axes.get(name, ("",) * value.ndim)[: value.ndim]
+        words = axes_of.get(name, ("",) * value.ndim)[: value.ndim]
         axes = [_labels(word, size, table) for word, size in zip(words, value.shape, strict=True)]
         outer = [f"{name}[{label}]" for label in axes.pop(0)] if value.ndim == 3 else [name]
         axes = [[""], [""], *axes][-2:] if len(axes) != 1 else [axes[0], [""]]
@@ -39,7 +50,12 @@ def write_parameters(path: Path, model: LatentVariableModel, exported: Parameter
         names, rows, columns = (
             np.asarray(labels, object)[place] for labels, place in zip((outer, *axes), grid, strict=True)
         )
-        parts.append(pd.DataFrame({"name": names, "row": rows, "column": columns, "value": value.ravel()}))
+        part = {"name": names, "row": rows, "column": columns, "value": value.ravel()}
+        if errors is not None:
+            error = errors[name].double().numpy().ravel()
+            part["standard_error"] = error
+            part["lower_90"], part["upper_90"] = (value.ravel() + side * INTERVAL * error for side in (-1, 1))
+        parts.append(pd.DataFrame(part))
     with atomic_path(path) as temporary:
         write_csv(pd.concat(parts, ignore_index=True), temporary, index=False)
     return left_out

@@ -48,7 +48,11 @@ LATER_KEYS |= {
     )
 }
 LATER_KEYS |= {("model", "hidden_markov"): {"prior_transitions": 0, "prior_emissions": 0}}
-LATER_TOP_KEYS: dict[str, Any] = {"starts": 1, "plots": {"format": "png"}}  # the same, of keys that belong to no group
+LATER_TOP_KEYS: dict[str, Any] = {  # the same, of keys that belong to no group
+    "starts": 1,
+    "plots": {"format": "png"},
+    "standard_errors": False,
+}
 
 
 def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Dictionary, Table, as_complex
 from lgm_cli.evaluation.evaluator import Evaluator
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.report.learned import Learned, result
 from lgm_cli.report.text import Result
 from lgm_cli.results.files import atomic_path
@@ -44,14 +45,15 @@ def write(
     data: Data,
     evaluator: Evaluator,
     outcome: Outcome,
+    errors: Parameters | None = None,
 ) -> tuple[Result, dict[str, Any]]:
     """Everything of the contract but metrics.csv, summary.txt and summary.json; parameters and latents in the model's
-    canonical form. Returns what was learned, for the closing lines, and the scores of the hidden entries, for
-    summary.json."""
+    canonical form. errors: standard errors of the exported parameters. Returns what was learned, for the closing lines,
+    and the scores of the hidden entries, for summary.json."""
     parameters = model.canonical(outcome.parameters)
     exported = model.export(parameters)
     save_tensors(folder / "parameters.safetensors", exported)
-    if left_out := write_parameters(folder / "parameters.csv", model, exported, data.table):
+    if left_out := write_parameters(folder / "parameters.csv", model.axes, exported, data.table, errors):
         log.info("parameters.csv is without %s, which parameters.safetensors has: they are large", ", ".join(left_out))
     with atomic_path(folder / "columns.csv") as temporary:
         write_columns(temporary, data.table)

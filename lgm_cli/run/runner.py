@@ -22,8 +22,11 @@ from lgm_cli.run.interrupts import Stop
 from lgm_cli.run.progress import Progress
 
 if TYPE_CHECKING:  # for their names alone: torch is imported later
+    from lgm_cli.data.base.data import Data
+    from lgm_cli.evaluation.information import StandardErrors
     from lgm_cli.models.base.latent_variable_model import LatentVariableModel
     from lgm_cli.models.base.parameters import Parameters
+    from lgm_cli.results.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +104,10 @@ def _run(
     summary["data"] = data.summary
 
     # torch is imported from here on: what can be refused without it has been
+    from lgm_cli.evaluation.criteria import criteria
     from lgm_cli.evaluation.evaluator import Evaluator
     from lgm_cli.evaluation.given_back import require_possible
+    from lgm_cli.evaluation.information import require_affordable
     from lgm_cli.observations.blocks import observe
     from lgm_cli.observations.units import plain_units
     from lgm_cli.results import write
@@ -124,6 +129,8 @@ def _run(
     devices.spare_threads(config["device"], model)
     summary["host"] = host() | devices.describe(device, dtype)
     start = model.start(config["seed"])
+    if config["standard_errors"]:
+        require_affordable(model, start)
     decided = dict(state["identity"].get("decided", {})) if state else {}
     if config["method"]["name"] == "auto":
         config, decided = cheaper.decided(config, model, start)
@@ -170,15 +177,23 @@ def _run(
     finally:
         summary["last_row"] = learner.recorder.last
         summary |= {"starts": several.tried.summary()} if several else {}
-    names = list(map(str, data.table.column_labels))
+    names, errors = list(map(str, data.table.column_labels)), None
+    if config["standard_errors"]:
+        errors = errors_of(config, data, outcome)
+        summary["standard_error_seconds"] = errors.seconds
     summary |= {
-        "warnings": outcome.warnings + list(data.table.warnings) + model.warnings(outcome.parameters, names),
+        "warnings": outcome.warnings
+        + list(data.table.warnings)
+        + model.warnings(outcome.parameters, names)
+        + (errors.warnings if errors else []),
         "evaluation": evaluator.describe(outcome.scores),
         **objective(model, outcome.parameters),
+        **criteria(model, evaluator, outcome.parameters, outcome.scores, outcome.status),
         "chosen": decided | chosen,
         "parameter_counts": {name: value.numel() for name, value in model.export(outcome.parameters).items()},
     }
-    learned, summary["scores"] = write.write(folder, config, model, data, evaluator, outcome)
+    values = errors and errors.values
+    learned, summary["scores"] = write.write(folder, config, model, data, evaluator, outcome, values)
     notes = [f"method={decided['method']} was chosen: {decided['reason']}"] if "method" in decided else []
     lines = closing(folder, config, model, data, outcome, summary, learned, notes)
     with atomic_path(folder / "summary.txt") as temporary:
@@ -189,6 +204,23 @@ def _run(
             level = logging.WARNING if line.startswith("warning: ") else logging.INFO
         log.log(level, "%s", line)
     summary["status"] = outcome.status
+
+
+def errors_of(config: Mapping[str, Any], data: Data, outcome: Outcome) -> StandardErrors:
+    """Standard errors of what a run has learned, by a model of its own in double precision, on the CPU."""
+    import torch
+
+    from lgm_cli.evaluation.information import standard_errors
+    from lgm_cli.observations.blocks import observe
+    from lgm_cli.observations.units import plain_units
+    from lgm_cli.run import build
+
+    log.info("standard errors: second derivatives of the log-likelihood")
+    model = build.model(config)
+    units = None if model.standardise else plain_units(data)
+    model = model.bind(observe(data.learned, config["seed"], torch.float64, torch.device("cpu"), units=units))
+    inside = {name: value.detach().cpu().double() for name, value in outcome.parameters.items()}
+    return standard_errors(model, model.canonical(inside))
 
 
 def objective(model: LatentVariableModel, parameters: Parameters) -> dict[str, Any]:

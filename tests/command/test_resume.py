@@ -412,6 +412,7 @@ def test_a_run_of_an_earlier_version_goes_on_with_the_keys_that_came_since() -> 
     before = {"seed": 0, "solver": {"name": "nesterov", "tolerance": 0.1}}
     after = run_folder.with_later_keys(before)
     assert after.pop("plots") == {"format": "png"}
+    assert after.pop("standard_errors") is False
     assert after == {"seed": 0, "starts": 1, "solver": {"name": "nesterov", "tolerance": 0.1, "rank": "auto"}}
     assert run_folder.with_later_keys(after | {"starts": 20})["starts"] == 20
     for key, value in choices.flat(run_folder.LATER_TOP_KEYS).items():

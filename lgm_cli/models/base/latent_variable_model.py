@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import KINDS, Table
 from lgm_cli.errors import UserError
+from lgm_cli.models.base.free_parameters import FreeParameters
 from lgm_cli.models.base.parameters import Parameters, Statistics, with_imagined
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.base.tuning import Tuning
@@ -29,7 +30,7 @@ Reference = Any
 Posterior = Any
 
 
-class LatentVariableModel(ABC):
+class LatentVariableModel(FreeParameters, ABC):
     """A model log p(y, z | parameters) of observed data y with latent variables z.
 
     Parameters are values: a dictionary of tensors in the internal (standardised) units goes in, a new one comes out.
@@ -48,7 +49,7 @@ class LatentVariableModel(ABC):
         bound.prepare(observations)
         return bound
 
-    def prepare(self, observations: Observations) -> None:  # noqa: B027
+    def prepare(self, observations: Observations) -> None:
         """Work out, once, whatever the model needs of the data that it is bound to."""
 
     @property
@@ -190,11 +191,6 @@ class LatentVariableModel(ABC):
     def constrain(self, free: Parameters) -> Parameters:
         """Inverse of `free`, differentiable."""
 
-    def floors(self) -> Parameters:
-        """Lower bounds of the variances whose best value may be none, in internal units, by the name of their
-        parameter. That of a precision is of its inverse."""
-        return {}
-
     @abstractmethod
     def posterior(self, parameters: Parameters, chunk: Chunk, inverse_temperature: float = 1.0) -> Reference:
         """p(z | y, parameters), exactly, for the data points of a chunk; at an inverse temperature beta, what is
@@ -296,7 +292,7 @@ class LatentVariableModel(ABC):
 
     @abstractmethod
     def export(self, parameters: Parameters) -> Parameters:
-        """The parameters of the contract, in the data's own units, float64."""
+        """The parameters of the contract, in the data's own units, float64; differentiable."""
 
     @abstractmethod
     def restore(self, exported: Parameters) -> Parameters:

@@ -12,6 +12,7 @@ from torch.nn.functional import one_hot, pad
 
 from lgm_cli.data.base.data import Data
 from lgm_cli.errors import UserError
+from lgm_cli.models.base.free_parameters import NEAR_ZERO
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.naming import fewer_than_classes, named
 from lgm_cli.models.base.parameters import Parameters, Statistics
@@ -147,6 +148,12 @@ class Mixture(LatentVariableModel):
     def reordered(self, parameters: Parameters, order: Tensor) -> Parameters:
         """Components in this order, (K,) of their numbers."""
         return {name: value if name in self.in_common else value[order] for name, value in parameters.items()}
+
+    def constraints(self, parameters: Parameters) -> Tensor:
+        return torch.cat([parameters["weights"].sum()[None], self.family.constraints(parameters)])
+
+    def at_bounds(self, parameters: Parameters) -> dict[str, Tensor]:
+        return {"weights": parameters["weights"] <= NEAR_ZERO} | self.family.at_bounds(parameters)
 
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         component = torch.special.xlogy(statistics["components"], parameters["weights"]).sum()

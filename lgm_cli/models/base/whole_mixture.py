@@ -147,7 +147,7 @@ class WholeMixture(Mixture):
         return {"weights": free["weights"].softmax(0), self.theta: self.family.constrain(free[self.theta])}
 
     def export(self, parameters: Parameters) -> Parameters:
-        return {name: value.detach().cpu().double() for name, value in parameters.items()}
+        return {name: value.cpu().double() for name, value in parameters.items()}
 
     def restore(self, exported: Parameters) -> Parameters:
         inside = {"weights": exported["weights"] / exported["weights"].sum(), self.theta: exported[self.theta]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from lgm_cli.models.base.parameters import Parameters, Statistics
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.families.normal import EMPTY
 from lgm_cli.observations.chunk import Chunk
 
@@ -32,6 +32,13 @@ class Binary:
         """Statistics of so many imaginary rows of each component with these shares (K, M) of ones:
         p ~ beta(1 + points share, 1 + points (1 - share)), whose mode is the share."""
         return {"count": torch.full_like(probabilities, points), "first": points * probabilities}
+
+    def constraints(self, parameters: Parameters) -> Tensor:
+        return parameters["probabilities"].new_zeros(0)
+
+    def at_bounds(self, parameters: Parameters) -> dict[str, Tensor]:
+        p = parameters["probabilities"]
+        return {"probabilities": torch.minimum(p, 1 - p) <= NEAR_FLOOR * self.floor}
 
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         """-sum r log p(y | k) = -sum first log p + (count - first) log(1 - p), differentiable. ()"""

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
-from lgm_cli.models.base.parameters import Parameters, Statistics
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.families.normal import EMPTY
 from lgm_cli.observations.chunk import Chunk
 
@@ -37,6 +37,15 @@ class Categories:
         """Statistics of so many imaginary rows of each component with these shares (K, M, C) of the categories:
         p ~ Dirichlet(1 + points share), whose mode they are."""
         return {"counts": points * probabilities}
+
+    def constraints(self, parameters: Parameters) -> Tensor:
+        """Sums over the categories, and the zeros where a column has fewer than others."""
+        probabilities = parameters["probabilities"]
+        return torch.cat([probabilities.sum(2).flatten(), probabilities[:, ~self.possible].flatten()])
+
+    def at_bounds(self, parameters: Parameters) -> dict[str, Tensor]:
+        p = parameters["probabilities"]
+        return {"probabilities": (p <= NEAR_FLOOR * self.floor) & self.possible}
 
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         """-sum r log p(y | k) = -sum counts log probability, differentiable. ()"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from lgm_cli.models.base.parameters import Parameters, Statistics
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.families.normal import EMPTY
 from lgm_cli.observations.chunk import Chunk
 
@@ -33,6 +33,12 @@ class Counts:
         rate ~ gamma(1 + points rates, points), whose mode they are."""
         count = torch.full_like(rates, points)
         return {"count": count, "first": points * rates, "constant": rates.new_zeros(())}
+
+    def constraints(self, parameters: Parameters) -> Tensor:
+        return parameters["rates"].new_zeros(0)
+
+    def at_bounds(self, parameters: Parameters) -> dict[str, Tensor]:
+        return {"rates": parameters["rates"] <= NEAR_FLOOR * self.floor.to(parameters["rates"])}
 
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         """-sum r log p(y | k): sum of count rate - first log rate + log y!, differentiable. ()"""

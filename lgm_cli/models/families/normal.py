@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from lgm_cli.models.base.parameters import Parameters, Statistics
+from lgm_cli.models.base.free_parameters import symmetric
+from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.families.normal_emissions import (
     LOG_2PI,
     DiagonalNormal,
@@ -103,6 +104,15 @@ class Normal(ABC):
     def constrain(self, free: Tensor) -> Tensor:
         """The inverse of `free`, differentiable."""
 
+    def constraints(self, parameters: Parameters) -> Tensor:
+        """What binds the parameters to each other, as FreeParameters has it."""
+        return parameters["means"].new_zeros(0)
+
+    def at_bounds(self, parameters: Parameters) -> dict[str, Tensor]:
+        """Covariances with an eigenvalue at the floor, or just above."""
+        low, like = self.smallest(parameters["covariances"]) <= NEAR_FLOOR * self.floor, parameters["covariances"]
+        return {"covariances": low.to(like.device).view(-1, *(1,) * (like.dim() - 1)).expand(like.shape)}
+
     @abstractmethod
     def smallest(self, covariances: Tensor) -> Tensor:
         """What the floor bounds: the smallest eigenvalue of each component's covariance, (K,), or (1,) where they share
@@ -169,6 +179,9 @@ class DenseNormalFamily(Normal):
     def constrain(self, free: Tensor) -> Tensor:
         factor = free.tril(-1) + torch.diag_embed(free.diagonal(dim1=-2, dim2=-1).exp())
         return factor @ factor.mT + self.floor * torch.eye(free.shape[-1]).to(free)
+
+    def constraints(self, parameters: Parameters) -> Tensor:
+        return symmetric(parameters["covariances"])
 
     def smallest(self, covariances: Tensor) -> Tensor:
         return torch.linalg.eigvalsh(self._stacked(covariances).cpu().double())[:, 0]

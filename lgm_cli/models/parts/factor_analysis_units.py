@@ -12,7 +12,7 @@ from lgm_cli.observations.blocks import Observations
 def exported(parameters: Parameters, observations: Observations, offset_unit: Tensor) -> Parameters:
     """The parameters of the contract. offset_unit: what an offset is measured in, ()."""
     center, scale = observations.center.cpu(), observations.scale.cpu()
-    inside = {name: value.detach().cpu().double() for name, value in parameters.items()}
+    inside = {name: value.cpu().double() for name, value in parameters.items()}
     found = {
         "loadings": inside["loadings"] * scale[:, None],
         "mean": center + scale * inside["mean"],

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from lgm_cli.data.base.intervals import INTERVAL
 from lgm_cli.models.linear_regression import LinearRegression
 from lgm_cli.report.learned import Learned
-from lgm_cli.report.text import INTERVAL, Result, number, ruled, wrapped
+from lgm_cli.report.text import Result, number, ruled, wrapped
 
 ROWS = 10
 
