@@ -16,7 +16,8 @@ from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.posteriors.costs import exact_parts
 
-MOST = 2_000  # free parameters, whose information is one matrix
+MOST = 5_000  # free parameters, whose information is one matrix: it takes a product with the Hessian for each of them
+TOGETHER = 8  # products with the Hessian that are taken at once
 FLAT = 1e-8  # eigenvalues of the information, scaled to a diagonal of one, below which nothing is known of a direction
 SHARE = 1e-6  # of the square of a parameter's change that lies in such directions: more, and it has no standard error
 NEAR = 0.1  # standard errors from the maximum: beyond, a run ended too early for them
@@ -75,19 +76,19 @@ def standard_errors(model: LatentVariableModel, parameters: Parameters) -> Stand
     total = seen.square().sum(1)
     fixed = change.square().sum(1) <= 1e-24 * jacobian.square().sum(1)
     lost = (seen[:, ~known].square().sum(1) > SHARE * total) & ~fixed
-    flat = torch.where(fixed | lost, math.nan, variance.sqrt())
-    away = ((seen[:, known] @ step).abs() / flat).nan_to_num()
+    error = torch.where(fixed | lost, math.nan, variance.sqrt())
+    away = ((seen[:, known] @ step).abs() / error).nan_to_num()
     sizes = [value.numel() for value in exported.values()]
     values = {
-        name: part.view(value.shape) for (name, value), part in zip(exported.items(), flat.split(sizes), strict=True)
+        name: part.view(value.shape) for (name, value), part in zip(exported.items(), error.split(sizes), strict=True)
     }
     found = _said(names, point, held)
     if bool(lost.any()):
         what = "is curved upwards" if bool((size < -FLAT).any()) else "is flat"
         found.append(
-            f"{int(lost.sum()):,} of {int((~fixed).sum()):,} parameters have no standard error, since the likelihood {what} in "
-            "some direction: the run may have ended before the maximum (a smaller tolerance, e.g. tolerance=1e-7), or "
-            "the data do not tell these parameters apart (fewer factors, components or states)"
+            f"{int(lost.sum()):,} of {int((~fixed).sum()):,} parameters have no standard error, since the likelihood "
+            f"{what} in some direction: the run may have ended before the maximum (a smaller tolerance, e.g. "
+            "tolerance=1e-7), or the data do not tell these parameters apart (fewer factors, components or states)"
         )
     if len(away) and float(away.max()) > NEAR:
         found.append(
@@ -154,10 +155,10 @@ def _information(model: LatentVariableModel, point: Parameters, basis: Tensor) -
         (slope,) = torch.autograd.grad(value, start, create_graph=True)
         gradient.add_(slope.detach())
         if slope.requires_grad:
-            for place, direction in enumerate(basis.T):
-                (found,) = torch.autograd.grad(slope, start, direction, retain_graph=True, allow_unused=True)
-                if found is not None:
-                    product[:, place] += found
+            for place in range(0, basis.shape[1], TOGETHER):
+                directions = basis[:, place : place + TOGETHER].T
+                (found,) = torch.autograd.grad(slope, start, directions, retain_graph=True, is_grads_batched=True)
+                product[:, place : place + TOGETHER] += found.T
 
     for part in exact_parts(model.observations.chunks, model.dim):
         inside = _vectors(point, start)

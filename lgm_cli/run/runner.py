@@ -104,7 +104,7 @@ def _run(
     summary["data"] = data.summary
 
     # torch is imported from here on: what can be refused without it has been
-    from lgm_cli.evaluation.criteria import criteria
+    from lgm_cli.evaluation.criteria import UNFINISHED, criteria
     from lgm_cli.evaluation.evaluator import Evaluator
     from lgm_cli.evaluation.given_back import require_possible
     from lgm_cli.evaluation.information import require_affordable
@@ -178,7 +178,7 @@ def _run(
         summary["last_row"] = learner.recorder.last
         summary |= {"starts": several.tried.summary()} if several else {}
     names, errors = list(map(str, data.table.column_labels)), None
-    if config["standard_errors"]:
+    if config["standard_errors"] and outcome.status not in UNFINISHED:
         errors = errors_of(config, data, outcome)
         summary["standard_error_seconds"] = errors.seconds
     summary |= {
@@ -215,11 +215,11 @@ def errors_of(config: Mapping[str, Any], data: Data, outcome: Outcome) -> Standa
     from lgm_cli.observations.units import plain_units
     from lgm_cli.run import build
 
-    log.info("standard errors: second derivatives of the log-likelihood")
     model = build.model(config)
     units = None if model.standardise else plain_units(data)
     model = model.bind(observe(data.learned, config["seed"], torch.float64, torch.device("cpu"), units=units))
     inside = {name: value.detach().cpu().double() for name, value in outcome.parameters.items()}
+    log.info("standard errors: second derivatives in %s free parameters", f"{model.free_parameters(inside):,}")
     return standard_errors(model, model.canonical(inside))
 
 

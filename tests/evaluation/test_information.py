@@ -204,10 +204,10 @@ def test_two_normal_components_with_gaps() -> None:
 def test_a_hidden_markov_model_of_counts() -> None:
     random = np.random.default_rng(5)
     path = [0]
-    for _ in range(149):
+    for _ in range(79):
         path.append(path[-1] if random.random() < 0.8 else 1 - path[-1])
     counts = random.poisson(np.array([2.0, 7.0])[path]).astype(float)
-    counts[40:44] = np.nan
+    counts[30:33] = np.nan
     data = cases.as_data(counts[:, None], kind="series")
     exported, errors, found = found_by("hidden_markov", {"num_components": 2, "emission": "poisson"}, data, 3000)
     first = exported["initial"]

@@ -114,8 +114,8 @@ def test_too_many_parameters_are_refused_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    many = ["data=simulated", "data.num_dimensions=700", "standard_errors=true", f"hydra.run.dir={run}"]
-    assert main([*RUN[:3], *many]) == 2
+    many = ["data=simulated", "data.num_dimensions=2000", "standard_errors=true", f"hydra.run.dir={run}"]
+    assert main([*RUN[:3], *many, "data.num_points=60"]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith("lgm-run: error: standard_errors=true") and "2,100" in line
+    assert line.startswith("lgm-run: error: standard_errors=true") and "6,000" in line
     assert not (run / "metrics.csv").exists() and not (run / "parameters.csv").exists()
