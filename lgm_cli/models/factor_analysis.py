@@ -286,10 +286,8 @@ class FactorAnalysis(LinearGaussianModel):
     ) -> Tensor:
         """From the residual second moments, summed over the entries of each column, the numbers of these, and those of
         imaginary ones. A column without entries keeps its own."""
-        number = count.clamp_min(1)
-        return torch.where(
-            count > 0, residual / (number if imagined is None else number + imagined), parameters["noise_variance"]
-        )
+        number = count.clamp_min(1) if imagined is None else count.clamp_min(1) + imagined
+        return torch.where(count > 0, residual / number, parameters["noise_variance"])
 
     def canonical(self, parameters: Parameters) -> Parameters:
         """Axes of the factors such that Phi^T Psi Phi is diagonal and falls: the first factor is the one that the data

@@ -314,8 +314,7 @@ class HiddenMarkov(LatentVariableModel):
         """Means and variances (K, t) of entries by their states, given the others of their step."""
         where, turn = step[known], torch.zeros_like(step[known])
         order = where.argsort(stable=True)
-        first = torch.searchsorted(where[order], where[order])
-        turn[order] = torch.arange(len(where)) - first
+        turn[order] = torch.arange(len(where)) - torch.searchsorted(where[order], where[order])
         index = torch.zeros(self.steps, int(turn.max()) + 1, dtype=torch.long)
         index[where, turn] = column[known]
         parts = posterior.emissions.conditional(index.to(posterior.state_probabilities.device))
