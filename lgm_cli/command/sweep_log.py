@@ -1,0 +1,35 @@
+"""What the terminal shows of each run of a sweep: what it is and how it ended. run.log and summary.txt have the rest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+ENDS = {"max_steps": "ended at max_steps", "max_seconds": "ended at max_seconds"}
+
+log = logging.getLogger(__name__)
+
+
+def briefly(what: str) -> None:
+    """Name the run, and keep its lines from the terminal from now on, but errors and those of this module."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.addFilter(_of_a_sweep)
+    log.info("%s", what)
+
+
+def told(summary: Mapping[str, Any]) -> None:
+    """Say in one line how the run ended."""
+    from lgm_cli.run.progress import describe
+
+    row, warnings = summary.get("last_row") or {}, len(summary.get("warnings") or [])
+    status = summary["status"]
+    parts = [ENDS.get(status, status), f"step {row['step']}" if "step" in row else "", describe(row)]
+    parts.append(f"{row['fit_seconds']:.1f} s of learning" if row.get("fit_seconds") is not None else "")
+    parts.append(f"{warnings} warning{'s' * (warnings > 1)} in its summary.txt" if warnings else "")
+    log.info("  %s", ", ".join(filter(None, parts)))
+
+
+def _of_a_sweep(record: logging.LogRecord) -> bool:
+    return record.name == log.name or record.levelno >= logging.ERROR
