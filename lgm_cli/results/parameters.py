@@ -21,8 +21,8 @@ def write_parameters(path: Path, model: LatentVariableModel, exported: Parameter
     those that have more than MOST_VALUES and are left out.
 
     Rows and columns are the labels of the data's columns where an axis is along these, as the model's `axes` say, and
-    otherwise the word of the axis and a number from 1 on (of categories from 0), such as factor_1. A scalar has neither.
-    Of an array with three axes, the first is part of the name: `covariances[component_1]`.
+    otherwise the word of the axis and a number from 1 on (of categories from 0), such as factor_1. A scalar has
+    neither. Of an array with three axes, the first is part of the name: `covariances[component_1]`.
     """
     parts, left_out = [], []
     for name, tensor in exported.items():
