@@ -38,8 +38,8 @@ from lgm_cli.command.folders import (
     remove_empty,
     used,
 )
-from lgm_cli.command.sweep_log import briefly, told
 from lgm_cli.command.streams import close_streams, open_streams, say
+from lgm_cli.command.sweep_log import briefly, told
 from lgm_cli.errors import UserError, cannot_write, printable
 from lgm_cli.results import run_folder
 

@@ -46,7 +46,9 @@ def sigterm_like_sigint(last: bool) -> Iterator[None]:
 
 
 def ended_well(work: Callable[[], dict[str, Any]], folder: Path, *, more: bool = False) -> dict[str, Any]:
-    """Do the work of one run; its summary, which is returned, says how it ended, and bad ends are raised. more: other runs come after it.
+    """Do the work of one run; its summary, which is returned, says how it ended, and bad ends are raised.
+
+    more: other runs come after it.
 
     A signal after the last step, while files are written, changes nothing of a run's end, but ends a sweep.
     """

@@ -1,4 +1,4 @@
-"""What the terminal shows of each run of a sweep: what it is and how it ended. run.log and summary.txt have the rest."""
+"""What the terminal shows of each run of a sweep: what it is and how it ended. Its own files have the rest."""
 
 from __future__ import annotations
 

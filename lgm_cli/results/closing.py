@@ -20,6 +20,7 @@ from lgm_cli.results.outcome import SETTLED, Outcome
 MOST_LINES = 25
 WARNING = "warning: "  # how a warning begins; its further lines begin with two spaces
 FILE = "summary.txt"
+VERDICTS = ("converged", "stopped at", "ended at", "diverged", "interrupted")  # how the verdict's line begins
 
 
 def closing(
@@ -83,7 +84,7 @@ def _likelihoods(outcome: Outcome, summary: Mapping[str, Any]) -> list[str]:
     if summary.get("aic") is not None and summary.get("bic") is not None:
         free = summary.get("free_parameters")
         of = "" if free is None else f", {free:,} free parameters"
-        lines.append(f"AIC {summary['aic']:.1f}, BIC {summary['bic']:.1f}{of}")
+        lines.append(f"AIC {summary['aic']:,.1f}, BIC {summary['bic']:,.1f}{of}")
     return lines
 
 

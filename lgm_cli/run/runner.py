@@ -111,7 +111,7 @@ def _run(
     from lgm_cli.observations.blocks import observe
     from lgm_cli.observations.units import plain_units
     from lgm_cli.results import write
-    from lgm_cli.results.closing import closing
+    from lgm_cli.results.closing import VERDICTS, closing
     from lgm_cli.run import auto, build, cheaper
     from lgm_cli.run import device as devices
     from lgm_cli.run.loop import Learner, Limits
