@@ -243,11 +243,12 @@ def _run(composed: DictConfig, settings: HydraConf, bar: bool) -> None:
     folder, sweep = Path(settings.runtime.output_dir), _is_sweep(settings)
     own = _own_folders(folder, settings)
     alone = bar and settings.runtime.choices.get("hydra/launcher") == "basic"  # others run side by side
-    if sweep:
-        briefly(_of_a_sweep(settings))
     if sweep and again.kept(folder, _overrides(settings)):
         return
-    if sweep and (run := again.unfinished(folder, _overrides(settings))):
+    run = again.unfinished(folder, _overrides(settings)) if sweep else None
+    if sweep:
+        briefly(_of_a_sweep(settings))
+    if run:
         with claimed(folder), outputs.noted(folder, run.config, folder.parent):
             told(_go_on(run, bar=alone, more=True))
         return

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
 from typing import Any
 
-ENDS = {"max_steps": "ended at max_steps", "max_seconds": "ended at max_seconds"}
+from lgm_cli.command.streams import say
+from lgm_cli.errors import printable
 
-log = logging.getLogger(__name__)
+ENDS = {"max_steps": "ended at max_steps", "max_seconds": "ended at max_seconds"}
 
 
 def briefly(what: str) -> None:
-    """Name the run, and keep its lines from the terminal from now on, but errors and those of this module."""
+    """Name the run, and keep its lines from the terminal from now on, but errors."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-            handler.addFilter(_of_a_sweep)
-    log.info("%s", what)
+            handler.addFilter(lambda record: record.levelno >= logging.ERROR)
+    say(sys.stdout, f"{printable(what)}\n")
 
 
 def told(summary: Mapping[str, Any]) -> None:
@@ -28,8 +30,4 @@ def told(summary: Mapping[str, Any]) -> None:
     parts = [ENDS.get(status, status), f"step {row['step']}" if "step" in row else "", describe(row)]
     parts.append(f"{row['fit_seconds']:.1f} s of learning" if row.get("fit_seconds") is not None else "")
     parts.append(f"{warnings} warning{'s' * (warnings > 1)} in its summary.txt" if warnings else "")
-    log.info("  %s", ", ".join(filter(None, parts)))
-
-
-def _of_a_sweep(record: logging.LogRecord) -> bool:
-    return record.name == log.name or record.levelno >= logging.ERROR
+    say(sys.stdout, f"  {', '.join(filter(None, parts))}\n")

@@ -63,7 +63,7 @@ def _verdict(config: Mapping[str, Any], model: LatentVariableModel, outcome: Out
         "max_steps": _limited(config, "max_steps"),
         "max_seconds": _limited(config, "max_seconds"),
         "diverged": "diverged: the last good parameters were kept; try method=em, or a smaller method.learning_rate",
-        "interrupted": "interrupted: what was learned until then is kept; resume= goes on with it",
+        "interrupted": "interrupted, not converged",
     }[outcome.status]
 
 
