@@ -28,7 +28,7 @@ from lgm_cli.solvers.base import solver
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/images.md")
 RECIPE = "hydra.run.dir=outputs/air"  # the recipe whose files the page goes on to read
-WRITTEN_BY_A_RUN = ("plots/", "checkpoint/", ".hydra/")
+WRITTEN_BY_A_RUN = ("summary.txt", "plots/", "checkpoint/", ".hydra/")
 
 
 def text(page: str) -> str:

@@ -39,6 +39,7 @@ from lgm_cli.command.folders import (
     used,
 )
 from lgm_cli.command.streams import close_streams, open_streams, say
+from lgm_cli.command.sweep_log import briefly, told
 from lgm_cli.errors import UserError, cannot_write, printable
 from lgm_cli.results import run_folder
 
@@ -114,14 +115,14 @@ def _resume(options: list[str], overrides: list[str], around: Surroundings) -> N
             _go_on(run, bar=around.bar)
 
 
-def _go_on(run: resume.Resumed, *, bar: bool, more: bool = False) -> None:
+def _go_on(run: resume.Resumed, *, bar: bool, more: bool = False) -> dict[str, Any]:
     """Learn on from the checkpoint of a run, in its folder, which the caller has claimed."""
     from lgm_cli.run import runner
 
     def work() -> dict[str, Any]:
         return runner.run(run.config, run.folder, run.overrides, resumed=True, bar=bar)
 
-    ended_well(work, run.folder, more=more)
+    return ended_well(work, run.folder, more=more)
 
 
 def _apply(asked: apply.Applied, around: Surroundings) -> None:
@@ -244,9 +245,12 @@ def _run(composed: DictConfig, settings: HydraConf, bar: bool) -> None:
     alone = bar and settings.runtime.choices.get("hydra/launcher") == "basic"  # others run side by side
     if sweep and again.kept(folder, _overrides(settings)):
         return
-    if sweep and (run := again.unfinished(folder, _overrides(settings))):
+    run = again.unfinished(folder, _overrides(settings)) if sweep else None
+    if sweep:
+        briefly(_of_a_sweep(settings))
+    if run:
         with claimed(folder), outputs.noted(folder, run.config, folder.parent):
-            _go_on(run, bar=alone, more=True)
+            told(_go_on(run, bar=alone, more=True))
         return
     try:
         refuse_used(folder)
@@ -267,7 +271,16 @@ def _run(composed: DictConfig, settings: HydraConf, bar: bool) -> None:
 
         from lgm_cli.run import runner
 
-        ended_well(lambda: runner.run(checked, folder, _overrides(settings), bar=alone), folder, more=sweep)
+        summary = ended_well(lambda: runner.run(checked, folder, _overrides(settings), bar=alone), folder, more=sweep)
+    if sweep:
+        told(summary)
+
+
+def _of_a_sweep(settings: HydraConf) -> str:
+    """The number of a run of a sweep, and what it has for itself."""
+    fixed = settings.job.config.override_dirname.exclude_keys
+    own = [item for item in _overrides(settings) if item.partition("=")[0].lstrip("+~") not in fixed]
+    return f"run {settings.job.num}: {' '.join(own)}"
 
 
 def _checked(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:

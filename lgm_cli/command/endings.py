@@ -45,8 +45,10 @@ def sigterm_like_sigint(last: bool) -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN if last else handler)
 
 
-def ended_well(work: Callable[[], dict[str, Any]], folder: Path, *, more: bool = False) -> None:
-    """Do the work of one run; its summary says how it ended, and bad ends are raised. more: other runs come after it.
+def ended_well(work: Callable[[], dict[str, Any]], folder: Path, *, more: bool = False) -> dict[str, Any]:
+    """Do the work of one run; its summary, which is returned, says how it ended, and bad ends are raised.
+
+    more: other runs come after it.
 
     A signal after the last step, while files are written, changes nothing of a run's end, but ends a sweep.
     """
@@ -67,6 +69,7 @@ def ended_well(work: Callable[[], dict[str, Any]], folder: Path, *, more: bool =
     report.write_page(folder)
     if summary["status"] in ("diverged", "failed"):
         raise RunFailed(f"the run {summary['status']}", f"what is known of it is in {folder}")
+    return summary
 
 
 def raise_error(error: Exception, shown: str | None = None) -> NoReturn:

@@ -19,24 +19,27 @@ KINDS = {".png": "image/png", ".svg": "image/svg+xml"}
 LINKED = ".pdf"  # which an <img> does not show
 CAPTIONS = {
     "convergence": "How learning went: the further to the right, the longer it had learned. A curve that has become "
-    "flat has nothing left to gain.",
+    "flat has nothing left to gain; the small frames enlarge its end.",
     "predictions": "Some known values were hidden from learning. Left: what was predicted for them against what they "
     "are; on the dashed line a prediction is right. Right: how often the stated intervals hold the true value.",
-    "gaps": "What the table lacks, filled, with 90% intervals. Grey: the values that were observed. Blue, below them: "
-    "those that fill the gaps, in order.",
+    "gaps": "The gaps of the table, filled: above, the values that are known; below, what was filled in, each with the "
+    "interval that holds it with a probability of 90%.",
     "loadings": "How strongly each column goes with each factor: blue and red are opposite directions, pale is weak.",
     "factors": "What lies at both ends of each factor.",
-    "latents": "Each point is one data point, placed by its learned latent variables.",
-    "weights": "How much each input moves the response, with intervals.",
-    "series": "The series, what was learned of it and what is forecast, with intervals.",
-    "channels": "Each channel of the series with what was learned of it; shaded bands are intervals.",
-    "states": "The hidden states over time.",
+    "latents": "Each point is one row of the data, placed by its first two factors.",
+    "weights": "How much each input moves the response, the strongest first, with 90% intervals.",
+    "series": "The series, what was learned of it and what is forecast, with 90% intervals.",
+    "channels": "Each channel of the series with what was learned of it; shaded bands are 90% intervals.",
+    "states": "The hidden states over time, and what each of them moves.",
     "spectrum": "Which periods the series repeats with: peaks are rhythms.",
     "components": "The groups that were found, and how they differ.",
-    "responsibilities": "How surely each data point belongs to its group.",
-    "reconstruction": "The image as it was reconstructed, how uncertain it is, and where it errs.",
+    "component_means": "What is typical of each group.",
+    "responsibilities": "How surely each row of the data belongs to its group.",
+    "reconstruction": "What was measured, the image that was reconstructed from it, where it errs, and how far it can "
+    "be trusted.",
+    "signal": "The signal that was found beside what was measured, and the few parts that it consists of.",
     "free_energy": "The bound that learning raises, below the log-likelihood until it has converged.",
-    "bound": "How tight the bound of one step is around the final parameters.",
+    "bound": "What the first step of learning gains by way of its bound.",
 }
 ENDS = {
     "converged": "The run converged: more learning would gain next to nothing.",

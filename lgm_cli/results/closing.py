@@ -20,6 +20,7 @@ from lgm_cli.results.outcome import SETTLED, Outcome
 MOST_LINES = 25
 WARNING = "warning: "  # how a warning begins; its further lines begin with two spaces
 FILE = "summary.txt"
+VERDICTS = ("converged", "stopped at", "ended at", "diverged", "interrupted")  # how the verdict's line begins
 
 
 def closing(
@@ -62,7 +63,7 @@ def _verdict(config: Mapping[str, Any], model: LatentVariableModel, outcome: Out
         "max_steps": _limited(config, "max_steps"),
         "max_seconds": _limited(config, "max_seconds"),
         "diverged": "diverged: the last good parameters were kept; try method=em, or a smaller method.learning_rate",
-        "interrupted": "interrupted: what was learned until then is kept; resume= goes on with it",
+        "interrupted": "interrupted, not converged",
     }[outcome.status]
 
 
@@ -83,7 +84,7 @@ def _likelihoods(outcome: Outcome, summary: Mapping[str, Any]) -> list[str]:
     if summary.get("aic") is not None and summary.get("bic") is not None:
         free = summary.get("free_parameters")
         of = "" if free is None else f", {free:,} free parameters"
-        lines.append(f"AIC {summary['aic']:.1f}, BIC {summary['bic']:.1f}{of}")
+        lines.append(f"AIC {summary['aic']:,.1f}, BIC {summary['bic']:,.1f}{of}")
     return lines
 
 

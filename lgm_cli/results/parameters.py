@@ -33,8 +33,7 @@ def write_parameters(
 
     Rows and columns are the labels of the data's columns where an axis is along these, as `axes_of` says, and
     otherwise the word of the axis and a number from 1 on (of categories from 0), such as factor_1. A scalar has
-    neither.
-    Of an array with three axes, the first is part of the name: `covariances[component_1]`.
+    neither. Of an array with three axes, the first is part of the name: `covariances[component_1]`.
     """
     parts, left_out = [], []
     for name, tensor in exported.items():

@@ -15,6 +15,7 @@ from lgm_cli.data.base.intervals import interval
 from lgm_cli.data.base.table import Table
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+LARGEST = 2.0**53  # whole numbers below are exact in double precision
 
 
 def gaps(table: Table) -> tuple[np.ndarray, np.ndarray]:
@@ -85,7 +86,7 @@ def write_imputed(
     standard_deviation: np.ndarray,  # (gaps,)
 ) -> None:
     """path: the user's table, its gaps filled by `mean`; what was given, hidden or not, is unchanged, and so is the
-    order of the rows.
+    order of the rows. Where a column was given whole numbers alone, these are written without a decimal point.
 
     uncertain_path: `standard_deviation` in a table of the same shape, empty where the value was given.
     """
@@ -96,16 +97,35 @@ def write_imputed(
     given[gap_rows, gap_columns] = mean
     uncertain[gap_rows, gap_columns] = standard_deviation
     for target, values in ((path, given), (uncertain_path, uncertain)):
-        frame = pd.DataFrame(values, index=table.row_labels, columns=table.column_labels).head(table.end)
+        frame = _frame(values, uncertain, table.row_labels, table.column_labels).head(table.end)
         _name_series(frame, table, np.arange(table.end), str(table.series_column))
         if table.places is not None:
             frame = frame.take(np.argsort(table.places))
         if table.features is not None:  # they stand beside the response
             beside = table.features if target == path else np.full(table.features.shape, np.nan)
             response = frame.iloc[:, 0]
-            frame = pd.DataFrame(beside, index=table.row_labels, columns=table.feature_labels)
+            frame = _frame(beside, np.full(beside.shape, np.nan), table.row_labels, table.feature_labels)
             frame.insert(table.target_position, str(table.column_labels[0]), response)
         write_csv(frame, target, index=table.index_name is not None, index_label=table.index_name)
+
+
+def _frame(values: np.ndarray, filled: np.ndarray, index: pd.Index, columns: Any) -> pd.DataFrame:
+    """Values (N, M) as a table. filled is NaN where a value was given; in a column of which all such values are whole
+    numbers, they are integers, and the others stay as they are."""
+    shown = []
+    for own, other in zip(values.T, filled.T, strict=True):
+        given = np.isnan(other) & ~np.isnan(own)
+        whole = given.any() and bool((own[given] == np.trunc(own[given])).all() and np.abs(own[given]).max() < LARGEST)
+        if whole and given.all():
+            shown.append(pd.Series(own.astype(np.int64)))
+        elif whole:
+            mixed = own.astype(object)
+            mixed[given] = own[given].astype(np.int64)
+            shown.append(pd.Series(mixed))
+        else:
+            shown.append(pd.Series(own))
+    frame = pd.DataFrame(dict(enumerate(shown)), index=pd.RangeIndex(len(values)))
+    return frame.set_axis(index, axis=0).set_axis(columns, axis=1)
 
 
 def write_forecast(path: Path, data: Data, mean: np.ndarray, standard_deviation: np.ndarray) -> None:

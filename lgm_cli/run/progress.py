@@ -14,17 +14,16 @@ LINE_EVERY_SECONDS = 10.0
 SHOWN = {
     "train_log_likelihood": "train {:.4f}",
     "test_log_likelihood": "test {:.4f}",
-    "test_rmse": "rmse {:.4g}",
 }
 
 log = logging.getLogger(__name__)
 
 
 def describe(row: Mapping[str, Any]) -> str:
-    """The likelihoods, in nats per entry, and the rmse of a row of metrics.csv, as far as it has them.
+    """The likelihoods of a row of metrics.csv, in nats per entry, as far as it has them.
 
     >>> describe({"train_log_likelihood": -1.25, "test_log_likelihood": None, "test_rmse": 0.8714})
-    'train -1.2500, rmse 0.8714'
+    'train -1.2500'
     """
     return ", ".join(form.format(row[name]) for name, form in SHOWN.items() if row.get(name) is not None)
 

@@ -111,7 +111,7 @@ def _run(
     from lgm_cli.observations.blocks import observe
     from lgm_cli.observations.units import plain_units
     from lgm_cli.results import write
-    from lgm_cli.results.closing import closing
+    from lgm_cli.results.closing import VERDICTS, closing
     from lgm_cli.run import auto, build, cheaper
     from lgm_cli.run import device as devices
     from lgm_cli.run.loop import Learner, Limits
@@ -198,11 +198,12 @@ def _run(
     lines = closing(folder, config, model, data, outcome, summary, learned, notes)
     with atomic_path(folder / "summary.txt") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    level = logging.INFO
+    level, verdict = logging.INFO, False
     for line in lines:
         if not line.startswith("  "):  # which goes on with the line before
             level = logging.WARNING if line.startswith("warning: ") else logging.INFO
-        log.log(level, "%s", line)
+            verdict = line.startswith(VERDICTS)
+        log.log(level, "%s", line, extra={"verdict": verdict})
     summary["status"] = outcome.status
 
 

@@ -28,7 +28,7 @@ def test_the_table_has_every_number_once(model: str, tmp_path: Path) -> None:
     found = load_file(tmp_path / "run" / "parameters.safetensors")
     assert not frame.duplicated(["name", "row", "column"]).any()
     for name, value in found.items():
-        part = frame[frame["name"].str.split("[").str[0] == name]
+        part: Any = frame[frame["name"].str.split("[").str[0] == name]
         np.testing.assert_array_equal(part["value"].to_numpy(), value.ravel())
     assert len(frame) == sum(value.size for value in found.values())
 

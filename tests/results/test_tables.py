@@ -1,6 +1,7 @@
 """Predictions and imputed tables: in the input's own labels, and readable back to the last bit."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from lgm_cli.command import cli
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.load import load
 from lgm_cli.data.base.make_table import rectangle
@@ -50,13 +52,13 @@ def test_predictions_without_hidden_entries_are_a_header(tmp_path):
         (
             "a,b\n0.1,3\n,5\n1e-300,\n2,7\n",
             None,
-            "a,b\n0.1,3.0\n-1.5,5.0\n1e-300,0.3333333333333333\n2.0,7.0\n",
+            "a,b\n0.1,3\n-1.5,5\n1e-300,0.3333333333333333\n2.0,7\n",
             "a,b\n,\n0.5,\n,0.25\n,\n",
         ),
         (
             'a,day,"b, c"\n0.1,2020-01,3\n,"Tue, 2nd",5\n1e-300,007,\n2,,7\n',
             "day",
-            'day,a,"b, c"\n2020-01,0.1,3.0\n"Tue, 2nd",-1.5,5.0\n007,1e-300,0.3333333333333333\n,2.0,7.0\n',
+            'day,a,"b, c"\n2020-01,0.1,3\n"Tue, 2nd",-1.5,5\n007,1e-300,0.3333333333333333\n,2.0,7\n',
             'day,a,"b, c"\n2020-01,,\n"Tue, 2nd",0.5,\n007,,0.25\n,,\n',
         ),
     ],
@@ -147,7 +149,23 @@ def test_a_regression_speaks_of_observations_as_rows(tmp_path):
     assert truth[predicted["row"][0]] == predicted["true"][0]
     rows, columns = gaps(data.table)
     write_imputed(tmp_path / "full.csv", tmp_path / "sd.csv", data, rows, columns, np.array([21.5]), np.array([0.5]))
-    assert (tmp_path / "full.csv").read_text() == (
-        "when,a,fat,b\nmon,1.0,10.0,2.0\ntue,3.0,21.5,4.0\nwed,5.0,30.0,6.0\nthu,7.0,40.0,9.0\n"
-    )
+    assert (tmp_path / "full.csv").read_text() == ("when,a,fat,b\nmon,1,10,2\ntue,3,21.5,4\nwed,5,30,6\nthu,7,40,9\n")
     assert (tmp_path / "sd.csv").read_text() == "when,a,fat,b\nmon,,,\ntue,,0.5,\nwed,,,\nthu,,,\n"
+
+
+def test_whole_numbers_stay_whole_beside_what_was_filled(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    ages = random.integers(20, 60, 80)
+    heights = ages / 10 + random.normal(size=80)
+    lines = [f"{age},{height!r},{2 * age}" for age, height in zip(ages.tolist(), heights.tolist(), strict=True)]
+    lines[3], lines[5] = f",{heights.tolist()[3]!r},40", "30,,60"
+    (tmp_path / "table.csv").write_text("\n".join(["age,height,double", *lines, ""]))
+    data = ["data=csv", f"data.path={tmp_path / 'table.csv'}", f"hydra.run.dir={tmp_path / 'run'}"]
+    cli.in_python(["model=factor_analysis", *data, "model.latent_dim=1", "max_steps=3", "method=em", "device=cpu"])
+    written = (tmp_path / "run" / "imputed.csv").read_text().splitlines()
+    assert written[0] == "age,height,double" and len(written) == 81
+    for place, (line, found) in enumerate(zip(lines, written[1:], strict=True)):
+        if place not in (3, 5):
+            assert found == line
+    assert "." in written[4].split(",")[0] and written[4].endswith(",40")
+    assert written[6].startswith("30,") and written[6].endswith(",60")

@@ -12,6 +12,7 @@ from lgm_cli.report.text import Result, ruled, wrapped
 
 MOST_FACTORS = 5  # that 80 columns have room for
 ROWS = 9
+SHORT = {"component": "comp."}
 
 
 def result(model: FactorAnalysis, learned: Learned) -> Result:
@@ -38,7 +39,7 @@ def _lines(model: FactorAnalysis, shown: Rotated, titles: list[str]) -> list[str
     by = f", rotated by {shown.rotated_by}" if shown.rotated_by else ", not rotated" if factors > 1 else ""
     few = f"; the strongest of {columns:,} columns" if len(rows) < columns else ""
     few += f", the first {first} of {factors} {what}s" if first < factors else ""
-    head = ["", *(f"{what[:6]} {number + 1}" for number in range(first)), "communality"]
+    head = ["", *(f"{SHORT.get(what, what)} {number + 1}" for number in range(first)), "communality"]
     body = [
         [titles[m], *(f"{value:.2f}" for value in loadings[m, :first]), f"{shown.communality[m]:.2f}"] for m in rows
     ]
