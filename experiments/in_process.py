@@ -16,6 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from lgm_cli.command import choices, rules
 from lgm_cli.observations.chunk import Chunk
+from lgm_cli.report.text import Result
 from lgm_cli.results import write
 from lgm_cli.run import auto, loop
 
@@ -114,7 +115,7 @@ def counted_run(overrides: list[str]) -> tuple[dict[str, Any], list[dict[str, An
     from lgm_cli.run.runner import run
 
     learner, files = loop.Learner, write.write
-    loop.Learner, write.write = CountingLearner, lambda *_: None
+    loop.Learner, write.write = CountingLearner, lambda *_: (Result([]), {})
     given = [*overrides, *FIXED]
     try:
         with tempfile.TemporaryDirectory() as scratch, processor_clock():

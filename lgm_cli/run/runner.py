@@ -183,6 +183,8 @@ def _run(
         summary["standard_error_seconds"] = errors.seconds
     summary |= {
         "warnings": outcome.warnings
+        + [f"all {config['starts']} starts are the same with these data, and one was taken"]
+        * (config["starts"] > 1 and several is None)
         + list(data.table.warnings)
         + model.warnings(outcome.parameters, names)
         + (errors.warnings if errors else []),

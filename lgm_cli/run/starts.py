@@ -111,8 +111,8 @@ class Starts:
     ) -> None:
         self.model, self.seed, self.make, self.first, self.tried = model, seed, make, first, tried
 
-    def refuse(self, name: str, max_steps: int) -> None:
-        """UserError where several starts have no use. name: of the model. Called before any work."""
+    def refuse(self, max_steps: int) -> None:
+        """UserError where several starts have no use. Called before any work."""
         tried = self.tried
         asked = f"starts={tried.number}"
         if self.first.tempered:
@@ -125,12 +125,13 @@ class Starts:
                 f"{asked} takes {tried.steps} steps from each start, and max_steps={max_steps} is fewer",
                 f"max_steps={tried.steps} or more, or starts=1",
             )
+
+    @property
+    def alike(self) -> bool:
+        """Whether all starts are the same: nothing is drawn for them, as with a single component."""
         start = self.first.parameters
-        if all(_equal(start, self.model.start(seed_of(self.seed, number))) for number in range(1, tried.number)):
-            raise UserError(
-                f"all {tried.number} starts of model={name} are the same with these data: nothing in them is drawn",
-                "starts=1",
-            )
+        others = (self.model.start(seed_of(self.seed, number)) for number in range(1, self.tried.number))
+        return all(_equal(start, other) for other in others)
 
     def run(self, learner: Learner, bar: bool = True) -> None:
         """Try the starts that were not tried yet, and let the learner go on with the best of all."""
@@ -201,22 +202,25 @@ def _equal(one: Parameters, other: Parameters) -> bool:
 
 def starts_of(
     config: Mapping[str, Any], model: LatentVariableModel, first: Method, state: Mapping[str, Any] | None, folder: Path
-) -> Starts:
-    """The starts of a configuration; UserError where they have no use, or where `state`, what a checkpoint of the run
-    in `folder` has kept, is not of these. first: the method at start 0."""
+) -> Starts | None:
+    """The starts of a configuration; None where all are the same, so that one is enough.
+
+    UserError where several have no use, or where `state`, what a checkpoint of the run in `folder` has kept, is not of
+    these. first: the method at start 0.
+    """
     number, steps = config["starts"], short_steps(first)
-    tried = Tried(number, steps)
-    if state:
-        try:
-            tried = Tried.load(state["identity"]["starts"], number, steps)
-        except (LookupError, ValueError) as error:
-            what = f"the checkpoint in {folder} is not what this run would have saved: starts"
-            raise UserError(what, ANEW) from error
 
     def make(parameters: Parameters) -> Method:
         return auto.method(config, model, parameters)[0]
 
-    starts = Starts(model, config["seed"], make, first, tried)
-    if not tried.complete:
-        starts.refuse(config["model"]["name"], auto.max_steps(config))
-    return starts
+    starts = Starts(model, config["seed"], make, first, Tried(number, steps))
+    if state and "starts" in state["identity"]:
+        try:
+            starts.tried = Tried.load(state["identity"]["starts"], number, steps)
+        except (LookupError, ValueError) as error:
+            what = f"the checkpoint in {folder} is not what this run would have saved: starts"
+            raise UserError(what, ANEW) from error
+    if starts.tried.complete:
+        return starts
+    starts.refuse(auto.max_steps(config))
+    return None if starts.alike else starts

@@ -122,4 +122,4 @@ def test_a_model_without_a_system_has_em_by_default_and_refuses_unroll_by_name_o
 
 
 def test_help_knows_it() -> None:
-    assert "em where exact posteriors take fewer operations" in " ".join(help.text().split())
+    assert "em where exact posteriors take fewer operations" in " ".join(help.text(["all"]).split())

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from lgm_cli.command import choices
-from lgm_cli.errors import PrintableFormatter, RunFailed, UserError, printable
+from lgm_cli.errors import ConsoleFormatter, PrintableFormatter, RunFailed, UserError, printable
 from lgm_cli.machine import out_of_memory, threads_asked
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +102,10 @@ def test_no_name_can_forge_a_line_of_a_log() -> None:
     assert PrintableFormatter("%(message)s").format(record) == r"column a\n[INFO] - all is well\x1b[2K"
     hydra = yaml.safe_load((choices.conf_folder() / "config.yaml").read_text(encoding="utf-8"))["hydra"]
     formatters = [*hydra["job_logging"]["formatters"].values(), *hydra["hydra_logging"]["formatters"].values()]
-    assert {formatter["class"] for formatter in formatters} == {"lgm_cli.errors.PrintableFormatter"}
+    classes = {formatter["class"] for formatter in formatters}
+    assert classes == {"lgm_cli.errors.PrintableFormatter", "lgm_cli.errors.ConsoleFormatter"}
+    assert issubclass(ConsoleFormatter, PrintableFormatter)
+    assert ConsoleFormatter("%(message)s").format(record) == r"column a\n[INFO] - all is well\x1b[2K"
 
 
 @pytest.mark.parametrize("error", [OSError(12, "Cannot allocate memory"), RuntimeError("std::bad_alloc")])

@@ -137,7 +137,6 @@ def test_a_start_that_cannot_be_followed_is_left(tmp_path: Path, monkeypatch: py
     [
         (["starts=0"], "starts=0 is not an integer >= 1"),
         (["starts=1.5"], "starts=1.5 is not an integer"),
-        (["starts=3", "model.num_components=1"], "are the same with these data"),
         (["starts=3", "max_steps=19"], "max_steps=19 is fewer"),
         (["starts=3", "method=annealed_em"], "at a temperature"),
     ],
@@ -148,6 +147,15 @@ def test_what_has_no_use_is_refused_in_one_line(
     assert main([*HARD, *arguments, f"hydra.run.dir={tmp_path}/run"]) == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_starts_that_are_all_the_same_are_one_so_that_a_sweep_over_components_goes_through(tmp_path: Path) -> None:
+    for name, given in (("several", ["starts=3"]), ("one", [])):
+        assert main([*HARD, *given, "model.num_components=1", f"hydra.run.dir={tmp_path / name}"]) == 0
+    found = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("several", "one")]
+    assert found[0]["last_row"]["train_log_likelihood"] == found[1]["last_row"]["train_log_likelihood"]
+    assert "all 3 starts are the same with these data, and one was taken" in found[0]["warnings"]
+    assert main([f"resume={tmp_path / 'several'}", "max_steps=40"]) == 0
 
 
 @pytest.mark.parametrize(("given", "steps"), [([], starts.STEPS), (["method.optimizer=adam"], starts.GRADIENT_STEPS)])
