@@ -55,9 +55,7 @@ def test_factors_of_a_questionnaire(lgm_run: Command, tmp_path: Path) -> None:
     printed = {line.split()[0]: line.split()[1:] for line in ended.stdout.splitlines() if line.strip()[:2] in ITEMS}
     assert len(printed) >= 8
     for item, values in printed.items():
-        np.testing.assert_allclose(
-            [float(value) for value in values], loadings.loc[item].to_numpy()[:3], atol=0.00501
-        )
+        np.testing.assert_allclose([float(value) for value in values], loadings.loc[item].to_numpy()[:3], atol=0.00501)
     assert (run / "summary.txt").read_text() in ended.stdout
     assert re.search(r"^converged: ", ended.stdout, flags=re.MULTILINE)
     assert (run / "plots" / "loadings.png").stat().st_size > 10_000
