@@ -1,4 +1,4 @@
-"""A maintainer of a cluster: what a job leaves, a job that is killed, exit codes, a data set of the laboratory's own."""
+"""A maintainer of a cluster: what a job leaves, a killed job, exit codes, a data set of the laboratory's own."""
 
 from __future__ import annotations
 
