@@ -1,9 +1,8 @@
-"""The README and CONTRIBUTING: what they tell people to paste composes, what they name exists."""
+"""The README and docs/: what they tell people to paste composes, what they name exists, what they show is printed."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import shlex
 import subprocess
@@ -26,9 +25,10 @@ from lgm_cli.run import auto, stopping
 from lgm_cli.solvers.base import solver
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/images.md")
-RECIPE = "hydra.run.dir=outputs/air"  # the recipe whose files the page goes on to read
-WRITTEN_BY_A_RUN = ("summary.txt", "plots/", "checkpoint/", ".hydra/")
+DOCS = tuple(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS)
+SHORT = ("README.md", "docs/tables.md", "docs/series.md", "docs/regression.md")  # pages whose commands take seconds
+WRITTEN_BY_A_RUN = ("summary.txt", "comparison.md", "plots/", "checkpoint/", ".hydra/")
 
 
 def text(page: str) -> str:
@@ -41,9 +41,10 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def lines(start: str) -> list[str]:
-    """Every line of the shell blocks of all pages that starts with a word."""
+    """Every line of the shell blocks of all pages that starts with a word, and every command within a line."""
     shown = (line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines())
-    return [line for line in shown if line.split()[0] == start]
+    inline = (line for page in ("README.md", *DOCS) for line in re.findall(r"`(lgm-run [^`]*=[^`]*)`", text(page)))
+    return list(dict.fromkeys(line for line in (*shown, *inline) if line.split()[0] == start and "DIR" not in line))
 
 
 def parts(line: str) -> tuple[list[str], list[str]]:
@@ -74,15 +75,19 @@ def test_a_command_composes_and_is_allowed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options, overrides = parts(line)
+    made = {value for other in lines("lgm-run") for value in re.findall(r"hydra\.(?:run|sweep)\.dir=(\S+)", other)}
+    made |= {"outputs/latest", "outputs/seeds", "outputs/seeds/3"}
     if options == ["--help"]:
-        assert overrides == []
+        assert overrides == [] or overrides[0].partition("=")[2] in choices.choices(overrides[0].partition("=")[0])
+    elif overrides[0].startswith("report="):
+        assert set(overrides[0].removeprefix("report=").split(",")) <= made
     elif resume.asked(overrides):
         (folder,) = [value for key, value in (item.split("=") for item in overrides) if key == "resume"]
-        assert any(f"hydra.run.dir={folder}" in other for other in lines("lgm-run"))
+        assert folder in made
         assert {item.split("=")[0] for item in overrides} - {"resume"} <= run_folder.OPEN.keys()
     elif resume.asked(overrides, "apply"):
         given = dict(item.split("=", 1) for item in overrides)
-        assert any(f"hydra.run.dir={given['apply']}" in other for other in lines("lgm-run"))
+        assert given["apply"] in made
         assert given.keys() <= {"apply", *apply.OPEN}
     else:
         assert options in ([], ["--multirun"])
@@ -120,7 +125,7 @@ def test_a_picture_is_small_and_shown(picture: Path) -> None:
     """In the README or, by its name alone, in a page of docs/, which the README names."""
     assert picture.stat().st_size < 200_000
     pages = [f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")]
-    shown = any(f"]({picture.name})" in text(page) for page in pages)
+    shown = any(f"]({picture.name})" in text(page) or f'src="{picture.name}"' in text(page) for page in pages)
     assert shown or f"docs/{picture.name}" in text("README.md")
 
 
@@ -135,8 +140,8 @@ def test_the_table_of_choices_is_complete(group: str) -> None:
 
 
 def test_the_numbers_are_those_of_the_program() -> None:
-    """What the README says of limits and defaults, number by number."""
-    page = " ".join(text("README.md").split())
+    """What the pages say of limits and defaults, number by number."""
+    page = " ".join((text("docs/method.md") + text("docs/output.md")).split())
     operations = (evaluator.SUBSET_OPERATIONS, evaluator.EXACT_OPERATIONS)
     subset, exact = (f"{number:.0e}".replace("+", "") for number in operations)
     for said in (
@@ -157,20 +162,124 @@ def test_the_numbers_are_those_of_the_program() -> None:
         assert said in page, said
 
 
-def test_the_recipe_with_gaps_leaves_what_the_page_reads(
+def printed_as_shown(shown: str, printed: str) -> None:
+    """Each part of a block, between lines of dots, stands in what was printed: words alike, numbers within 2%."""
+    said = printed.split()
+    for part in re.split(r"^\.\.\.$", shown, flags=re.MULTILINE):
+        expected = part.split()
+        starts = range(len(said) - len(expected) + 1)
+        assert any(all(map(alike, expected, said[start:])) for start in starts), f"not printed: {part}"
+
+
+def alike(expected: str, found: str) -> bool:
+    """Whether two words are alike but for their numbers, which differ by at most 2% or six thousandths."""
+    number = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
+    if expected == found:
+        return True
+    if number.sub("#", expected) != number.sub("#", found):
+        return False
+    pairs = zip(number.findall(expected), number.findall(found), strict=True)
+    values = [(float(a.replace(",", "")), float(b.replace(",", ""))) for a, b in pairs]
+    return all(abs(a - b) <= 0.02 * max(abs(a), abs(b)) + 0.006 for a, b in values)
+
+
+def test_what_is_not_alike() -> None:
+    printed_as_shown("a 1.00 b\n...\nrmse 9,062", "x a 1.01 b y rmse 9,063")
+    for shown in ("a 1.05 b", "a b", "b\n...\nc", "a1.00"):
+        with pytest.raises(AssertionError):
+            printed_as_shown(shown, "x a 1.00 b y")
+
+
+def follow(page: str, capsys: pytest.CaptureFixture[str]) -> int:
+    """Run the commands of a page that name a folder, one after the other; compare what the page says that they print.
+
+    Returns how many blocks were compared.
+    """
+    compared, printed = 0, ""
+    for language, block in re.findall(r"^```(sh|text)\n(.*?)^```$", text(page), flags=re.MULTILINE | re.DOTALL):
+        if language == "text":
+            printed_as_shown(block, printed)
+            compared += 1
+            continue
+        for line in block.splitlines():
+            if line.startswith("python "):
+                subprocess.run([sys.executable, *shlex.split(line)[1:]], check=True)
+            elif "hydra.run.dir=" in line or "hydra.sweep.dir=" in line:
+                capsys.readouterr()
+                assert main(shlex.split(line)[1:]) in (0, None), line
+                printed = "".join(capsys.readouterr())
+            elif line.startswith("head "):
+                for path in shlex.split(line)[2:]:
+                    assert Path(path).is_file(), line
+    return compared
+
+
+@pytest.mark.parametrize("page", SHORT)
+def test_a_page_prints_what_it_shows(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lgm_cli.results.write._draw", lambda *_: None)
+    assert follow(page, capsys) == len(blocks(page, "text")) > 0
+
+
+@pytest.mark.slow
+def test_the_page_on_images_prints_what_it_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The lines about a table of one's own, and the block of Python that reads the files, as they are pasted."""
     monkeypatch.chdir(tmp_path)
-    (make_table,) = [line for line in lines("python") if "air.csv" in line]
-    subprocess.run([sys.executable, *shlex.split(make_table)[1:]], check=True)
-    (recipe,) = [line for line in lines("lgm-run") if RECIPE in line]
-    assert main([*parts(recipe)[1], "device.threads=1"]) == 0
-    (reading,) = [block for block in blocks("README.md", "python") if "load_file" in block]
+    monkeypatch.setattr("lgm_cli.results.write._draw", lambda *_: None)
+    (script,) = blocks("docs/images.md", "python")
+    Path("kspace.py").write_text(script, encoding="utf-8")
+    assert follow("docs/images.md", capsys) == 2
+
+
+@pytest.mark.slow
+def test_the_page_on_comparing_says_what_the_program_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But for seconds, which are those of one machine."""
+    monkeypatch.chdir(tmp_path)
+    table, chosen = blocks("docs/comparing.md", "text")
+    methods, factors = [line for line in lines("lgm-run") if "hydra.sweep.dir=" in line]
+    assert main(shlex.split(methods)[1:]) in (0, None)
+    printed = "".join(capsys.readouterr())
+    for line in table.splitlines()[1:]:
+        printed_as_shown(" ".join(line.split()[:12]), printed)
+    assert main(shlex.split(factors)[1:]) in (0, None)
+    printed_as_shown(chosen, "".join(capsys.readouterr()))
+    (reading,) = [block for block in blocks("docs/comparing.md", "python") if "comparison.csv" in block]
+    exec(compile(reading, "docs/comparing.md", "exec"), {})
+    assert "gradient_em" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", DOCS)
+def test_scripts_of_a_page_can_be_read(page: str) -> None:
+    for block in blocks(page, "python"):
+        compile(block, page, "exec")
+    for block in blocks(page, "bash"):
+        subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+
+
+def test_the_page_on_python_prints_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first block as it is pasted, and the block that reads the files of the run that the page makes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lgm_cli.results.write._draw", lambda *_: None)
+    fitting, loading, reading = blocks("docs/python.md", "python")
+    exec(compile(fitting, "docs/python.md", "exec"), {})
+    printed_as_shown(blocks("docs/python.md", "text")[0], capsys.readouterr().out)
+    (recipe,) = blocks("docs/python.md", "sh")[0].splitlines()
+    assert main(shlex.split(recipe)[1:]) in (0, None)
     found: dict[str, Any] = {}
-    exec(compile(reading, "README.md", "exec"), found)
+    exec(compile(reading, "docs/python.md", "exec"), found)
     assert found["summary"]["status"] == "converged"
-    assert found["latent"]["latent_mean"].shape == (153, 1)
-    assert found["covariance"].shape == (6, 6)
-    assert (tmp_path / "outputs" / "air" / "imputed_standard_deviation.csv").is_file()
-    assert json.loads((tmp_path / "outputs" / "air" / "summary.json").read_text())["last_row"]["step"] >= 20
+    assert found["covariance"].shape == (25, 25)
+    assert found["latent"]["latent_mean"].shape == (2800, 6)
+    exec(compile(loading, "docs/python.md", "exec"), found)
+    assert found["run"].status == "converged"
+
+
+def test_the_readme_is_short() -> None:
+    assert len(text("README.md").splitlines()) <= 150

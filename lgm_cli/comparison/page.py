@@ -92,7 +92,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[tuple[str, float | str]]
             shown = _safe(text)
             if column == 0 and place < len(links) and links[place]:
                 shown = f'<a href="{_safe(links[place])}">{shown}</a>'
-            cells.append(f'<td data-value="{_safe(sort)}">{shown}</td>')
+            kind = ' class="number"' if isinstance(value, float) else ""
+            cells.append(f'<td{kind} data-value="{_safe(sort)}">{shown}</td>')
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return "".join([*lines, "</tbody></table></div>"])
 

@@ -184,8 +184,11 @@ def plus_minus(values: Sequence[float], form: str) -> str:
 
     >>> plus_minus([1.0, 3.0], ".1f")
     '2.0 ± 1.4'
+    >>> plus_minus([1000.0, 1300.0], ".1f")
+    '1150.0 ± 212'
     """
     if not values:
         return "-"
     around = spread(values)
-    return f"{mean(values):{form}}" + (f" ± {around:{'.2g'}}" if math.isfinite(around) else "")
+    digits = ".0f" if around >= 10 else ".2g"
+    return f"{mean(values):{form}}" + (f" ± {around:{digits}}" if math.isfinite(around) else "")

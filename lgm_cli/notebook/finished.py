@@ -120,10 +120,12 @@ class Run:
         frame = self._table("forecast.csv", 'runs on a series with "data.forecast=STEPS" leave it', "row")
         return frame.set_index("row")
 
+    @property
     def aic(self) -> float:
         """Akaike's information criterion of all observed entries that were learned from, in nats; smaller is better."""
         return self._criterion("aic")
 
+    @property
     def bic(self) -> float:
         """The Bayesian information criterion, in nats; smaller is better."""
         return self._criterion("bic")

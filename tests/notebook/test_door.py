@@ -265,10 +265,10 @@ def test_criteria_are_those_of_the_summary(drawn, tmp_path):
     run = lgm_cli.load(shutil.copytree(drawn.folder, tmp_path / "run"))
     summary = run.summary | {"aic": 12.5, "bic": 20.25}
     (run.folder / "summary.json").write_text(json.dumps(summary))
-    assert (run.aic(), run.bic()) == (12.5, 20.25)
+    assert (run.aic, run.bic) == (12.5, 20.25)
     (run.folder / "summary.json").write_text(json.dumps(summary | {"aic": None}))
     with pytest.raises(lgm_cli.UserError, match=f"version {lgm_cli.__version__}"):
-        run.aic()
+        _ = run.aic
 
 
 def test_apply_and_resume(drawn, monkeypatch, tmp_path):

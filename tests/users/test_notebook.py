@@ -36,7 +36,7 @@ def test_the_gaps_of_a_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     seen = frame.notna()
     np.testing.assert_array_equal(filled[seen].to_numpy(float), frame[seen].to_numpy())
     free, points = 4 + 10, int(seen.any(axis=1).sum())
-    np.testing.assert_allclose(run.bic() - run.aic(), free * (np.log(points) - 2), rtol=1e-9)
+    np.testing.assert_allclose(run.bic - run.aic, free * (np.log(points) - 2), rtol=1e-9)
     assert "gaussian_mixture" in repr(run) and "converged" in repr(run)
     html = run._repr_html_()
     assert "<table" in html and "data:image/png;base64" in html
