@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lgm_cli.data.base.categories import as_given, named, names_of
+from lgm_cli.data.base.categories import Names, as_given, named
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.intervals import interval
 from lgm_cli.data.base.table import Table
@@ -100,8 +100,6 @@ def write_imputed(
     uncertain[gap_rows, gap_columns] = standard_deviation
     for target, values in ((path, given), (uncertain_path, uncertain)):
         frame = _frame(values, uncertain, table.row_labels, table.column_labels)
-        if target == path:
-            frame = _with_names(frame, table)
         frame = frame.head(table.end)
         _name_series(frame, table, np.arange(table.end), str(table.series_column))
         if table.places is not None:
@@ -113,6 +111,8 @@ def write_imputed(
             response = frame.iloc[:, 0]
             frame = _frame(beside, np.full(beside.shape, np.nan), table.row_labels, labels)
             frame.insert(table.target_position, str(table.column_labels[0]), response)
+        if target == path:
+            frame = _with_names(frame, table.categories or {})
         write_csv(frame, target, index=table.index_name is not None, index_label=table.index_name)
 
 
@@ -135,13 +135,14 @@ def _frame(values: np.ndarray, filled: np.ndarray, index: pd.Index, columns: Any
     return frame.set_axis(index, axis=0).set_axis(columns, axis=1)
 
 
-def _with_names(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
-    """The columns of a frame (N, M) of the table, with the names of categories in place of their numbers."""
-    for place, names in enumerate(names_of(table)):
-        if names:
-            own = frame.iloc[:, place]
-            frame.isetitem(place, [names[int(value)] if pd.notna(value) else "" for value in own])
-    return frame
+def _with_names(frame: pd.DataFrame, categories: Names) -> pd.DataFrame:
+    """The frame with the names of categories in place of their numbers."""
+    return frame.assign(
+        **{
+            label: pd.Series([names[int(value)] for value in frame[label]], frame.index, object)
+            for label, names in categories.items()
+        }
+    )
 
 
 def write_forecast(path: Path, data: Data, mean: np.ndarray, standard_deviation: np.ndarray) -> None:

@@ -198,7 +198,8 @@ def indicator_labels(label: str, names: tuple[str, ...] | None) -> list[str]:
 
 
 def as_given(table: Table) -> tuple[np.ndarray, list[str]]:
-    """The features of a regression as the user's columns, (N, q): names in place of zeros and ones, and their labels."""
+    """The features of a regression by the user's columns, (N, q): numbers of categories in place of the zeros and ones
+    of `indicators`; and the labels of the columns."""
     assert table.features is not None and table.feature_labels is not None
     labels = list(map(str, table.feature_labels))
     if not table.categories:
@@ -209,11 +210,7 @@ def as_given(table: Table) -> tuple[np.ndarray, list[str]]:
         label, names = first.get(labels[place], (labels[place], ()))
         width = max(1, len(names) - 1)
         column = table.features[:, place : place + width]
-        if names:
-            number = (column @ np.arange(1, len(names))).astype(int)
-            parts.append(np.array(names, object)[number])
-        else:
-            parts.append(column[:, 0].astype(object))
+        parts.append(column @ np.arange(1.0, len(names)) if names else column[:, 0])
         called.append(label)
         place += width
     return np.stack(parts, 1), called
