@@ -58,7 +58,9 @@ class MultinoulliMixture(WholeMixture):
 
     def learned_from(self, observations: Observations) -> None:
         counts = _counts(observations)
-        possible = self.possible if self.fixed and self.possible is not None else _between(counts, observations.categories)
+        possible = (
+            self.possible if self.fixed and self.possible is not None else _between(counts, observations.categories)
+        )
         size = possible.shape[1]
         counts = torch.nn.functional.pad(counts, (0, max(0, size - counts.shape[1])))[:, :size] + possible.double()
         self.possible, self.categories = possible, size

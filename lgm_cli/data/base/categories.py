@@ -33,7 +33,9 @@ class Texts:
         self.asked, self.read = asked, read
         for name in asked:
             if name == target:
-                raise UserError(f"data.categories has data.target={name}", "a response is a number: leave it out of one")
+                raise UserError(
+                    f"data.categories has data.target={name}", "a response is a number: leave it out of one"
+                )
             if name not in columns and name != ALL:
                 raise UserError(
                     f"data.categories={name} is not among the columns that are read",
@@ -70,7 +72,10 @@ class Texts:
             if found is not None:
                 codes[column.name], names[column.name] = found
         if self.asked and not names:
-            raise UserError(f"data.categories={ALL}, and {path} has no column of text", "leave data.categories out")
+            raise UserError(
+                f"data.categories={ALL}, and {path} has no column of text alone",
+                "name the columns, data.categories=[A,B], or leave it out",
+            )
         return codes, names
 
 
@@ -175,9 +180,7 @@ def titles_of_ones(table: Table, titles: Sequence[object]) -> list[str]:
 # Of the features of a regression ----------------------------------------------------------------------------------
 
 
-def indicators(
-    features: np.ndarray, labels: Sequence[str], names: Names, path: Path
-) -> tuple[np.ndarray, list[str]]:
+def indicators(features: np.ndarray, labels: Sequence[str], names: Names, path: Path) -> tuple[np.ndarray, list[str]]:
     """Features (N, p) whose numbers of categories are replaced by zeros and ones: a column `name=category` for each
     category but the first. Returns them with their labels."""
     parts, called = [], []
