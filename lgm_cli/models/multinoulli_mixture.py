@@ -25,7 +25,8 @@ class MultinoulliMixture(WholeMixture):
     """k_n ~ weights,  P(y_nm = c | k_n) = probabilities_kmc, with the numbers of categories, from 0 on, as values.
 
     Goodman, Biometrika 61 (1974) 215-231 (latent class analysis). A column has the categories from the lowest to the
-    highest that are seen in learning; one of names (data.categories) has all that the data name. floor: lower bound of the probability of each of them.
+    highest that are seen in learning; one whose categories have names (data.categories) has all of these. floor: lower
+    bound of the probability of each of them.
     """
 
     most_categories = MOST
@@ -48,8 +49,8 @@ class MultinoulliMixture(WholeMixture):
         if self.fixed:
             return "it was not seen in learning: leave it empty"
         return (
-            "number categories from 0 on, or data.categories=NAME for any numbers and texts, and leave out other columns "
-            "(data.drop); or model=poisson_mixture for counts"
+            "number categories from 0 on, or data.categories=NAME for any numbers and texts, and leave out other "
+            "columns (data.drop); or model=poisson_mixture for counts"
         )
 
     def fix(self, exported: Parameters, state: Any) -> None:

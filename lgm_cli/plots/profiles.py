@@ -84,7 +84,8 @@ def component_categories(
             axes.set_xlabel("category, in the order of names" if most else "category")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if written:
-                _write_names(axes, probabilities[component, shown], [called[column] for column in shown], first)
+                own = [called[int(column)] for column in shown]
+                _write_names(axes, probabilities[component, shown], own, first)
             if most and all(called):
                 axes.set_xticks([])
             axes.grid(False)

@@ -70,7 +70,10 @@ def _columns(run: Path) -> tuple[list[Any], list[Any], list[Any], Names]:
     expected = (len(features) + 1 if features else len(columns)) + len(classes)
     if len(names) != expected or len(target) != bool(features):
         raise _damaged(run / "columns.csv")
-    categories = {str(of): tuple(each["column"]) for of, each in of_categories.groupby("of", sort=False)}
+    categories = {
+        of: tuple(of_categories["column"][of_categories["of"] == of])
+        for of in (dict.fromkeys(map(str, of_categories["of"])) if len(of_categories) else ())
+    }
     if not features and not categories.keys() <= set(columns):
         raise _damaged(run / "columns.csv")
     return features, target or columns, classes, categories

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +171,7 @@ def errors(true: np.ndarray, found: np.ndarray, columns: np.ndarray, table: Tabl
     return np.where((sizes(table) > 0)[columns], wrong, true - found)
 
 
-def titles_of_ones(table: Table, titles: Sequence[object]) -> list[str]:
+def titles_of_ones(table: Table, titles: Iterable[object]) -> list[str]:
     """Titles of columns of zeros and ones (M,): `Sex=male` of two categories, of which the second is the one."""
     found = zip(map(str, titles), names_of(table), strict=True)
     return [f"{title}={names[1]}" if len(names) == 2 else title for title, names in found]
