@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lgm_cli.data.base import sheets
+from lgm_cli.data.base import categories, sheets
 from lgm_cli.data.base.classes import classes_of
 from lgm_cli.data.base.files import MISSING, find
 from lgm_cli.data.base.make_table import rectangle, regression
+from lgm_cli.data.base.oddities import repeated_extremes, row_numbers
 from lgm_cli.data.base.several_series import series_of
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError, nearest
 
-FEWEST_ROWS = 5  # of a column that is taken for numbers of rows
+NAME_TEXTS = "data.index=NAME for labels, data.categories=all for categories, else data.drop"
 
 
 def load(
@@ -31,7 +32,8 @@ def load(
     """Read data.path; data.index names a column of labels that is carried through to the outputs, data.target the
     response of a regression on the other columns, data.labels classes that are known of some rows. With
     `target_may_lack` a file without the target has unknown responses, with `class_names` there are no other classes.
-    data.series is a column that says which of several series a row is of.
+    data.series is a column that says which of several series a row is of. data.categories are columns whose texts are
+    read as categories; with `category_names` there are no others.
     in_time: a blank line of a single column is a row without a value. required: columns that must hold numbers, where
     others of text alone are left out."""
     path = find(options)
@@ -52,6 +54,7 @@ def load(
     names = [header[position] for position in used]
     needed = {*required, *(options.get("columns") or ()), *([target] if target else [])}
     cells = _Cells(path, names, sheet.decimal, options.get("missing") or ())
+    texts = categories.Texts(names, options.get("categories") or (), target, cells.read)
 
     labels: list[str] = []
     classes: list[str] = []
@@ -69,21 +72,28 @@ def load(
             classes.append(fields[classed])
         if parted is not None:
             series.append(fields[parted])
-        cells.add(line, fields if len(used) == len(header) else take(fields))
+        chosen = fields if len(used) == len(header) else take(fields)
+        cells.add(line, chosen)
+        texts.add(chosen)
     if not cells.lines:
         raise UserError(f"{path} has a header line and no rows", "give one row per observation")
-    values, names, notes = cells.values(needed, least=1 if in_time or options.get("target_may_lack") else 2)
+    least = 1 if in_time or options.get("target_may_lack") else 2
+    codes, called = texts.numbered(path, cells.lines, options.get("category_names"))
+    values, names, notes = cells.values(needed, least, codes)
     count = len(values)
 
     row_labels = pd.RangeIndex(count) if place is None else pd.Index(labels, dtype="str")
     index_name = None if place is None else header[place]
-    notes = (*sheet.notes, *notes, *_row_numbers(values, names, target), *_unnamed(header, index))
-    warnings = repeated_extremes(values, names)
+    measured = [place for place, name in enumerate(names) if name not in called]
+    numbers = values[:, measured], [names[place] for place in measured]
+    notes = (*sheet.notes, *notes, *row_numbers(*numbers, target), *_unnamed(header, index))
+    notes += (categories.said(called),) if called else ()
+    warnings = repeated_extremes(*numbers)
     if target is not None:
         if target not in names:
             names.append(target)
             values = np.column_stack([values, np.full(count, np.nan)])
-        table = _regression(path, values, names, names.index(target), row_labels, index_name, cells.lines)
+        table = _regression(path, values, names, names.index(target), row_labels, index_name, cells.lines, called)
     else:
         table = rectangle(
             name=path.name,
@@ -92,6 +102,7 @@ def load(
             column_labels=pd.Index(names, dtype="str"),
             index_name=index_name,
         )
+    table = dataclasses.replace(table, categories=called or None)
     if classed is not None:
         missing, names_known = options.get("missing") or (), options.get("class_names")
         found, known = classes_of(classes, header[classed], path.name, missing, names_known)
@@ -110,8 +121,10 @@ def _regression(
     row_labels: pd.Index,
     index_name: str | None,
     lines: array,
+    called: categories.Names,
 ) -> Table:
-    """The target is the response, the other columns its features, which must be complete."""
+    """The target is the response, the other columns its features, which must be complete; categories among them become
+    indicators."""
     features = np.delete(values, target, axis=1)
     labels = names[:target] + names[target + 1 :]
     if not labels:
@@ -123,6 +136,7 @@ def _regression(
             f"{path}, line {lines[row]} has no value in column {labels[column]!r}, and features must be complete",
             "leave out such rows or columns, or fill them first: lgm-run model=factor_analysis data=csv imputes",
         )
+    features, labels = categories.indicators(features, labels, called, path)
     return regression(
         path.name, features, values[:, target], row_labels, pd.Index(labels, dtype="str"), names[target],
         index_name=index_name, target_position=target,
@@ -183,7 +197,8 @@ def _used(
 ) -> list[int]:
     """Which columns hold values: those of data.columns, or all, without labels and those of data.drop."""
     chosen, dropped = options.get("columns"), options.get("drop") or []
-    for key, names in (("columns", chosen or []), ("drop", dropped)):
+    read = [name for name in options.get("categories") or [] if name != categories.ALL]
+    for key, names in (("columns", chosen or []), ("drop", dropped), ("categories", read)):
         for name in names:
             _position(path, header, key, name)
     if target is not None and target in dropped:
@@ -238,9 +253,17 @@ class _Cells:
             self.texts.setdefault(name, (line, field))
         return float("nan") if number is None else number
 
-    def values(self, needed: Collection[str], least: int) -> tuple[np.ndarray, list[str], list[str]]:
+    def read(self, field: str) -> float | None:
+        """The number that a text stands for, NaN where it stands for a missing value, None where it is no number."""
+        number = float("nan") if field.lower() in self.missing else _number(field, self.decimal)
+        return float("nan") if number in self.codes else number
+
+    def values(
+        self, needed: Collection[str], least: int, categories: dict[str, np.ndarray]
+    ) -> tuple[np.ndarray, list[str], list[str]]:
         """The numbers, (rows, columns), NaN where missing; the names of the columns; what a user should know. Columns
-        of text without a single number are left out, unless they are needed or fewer than `least` are left."""
+        of text without a single number are left out, unless they are needed or fewer than `least` are left.
+        categories: by column, numbers in place of its texts."""
         values = np.asarray(self.numbers).reshape(len(self.lines), len(self.names))
         for code in self.codes:
             if count := int((found := values == code).sum()):
@@ -253,6 +276,9 @@ class _Cells:
                 f"{self.path}, line {self.lines[row]}, column {self.names[column]!r} is infinite",
                 "leave the field empty if it is missing",
             )
+        for name, codes in categories.items():
+            values[:, self.names.index(name)] = codes
+            self.texts.pop(name, None)
         kept = [position for position, name in enumerate(self.names) if name not in self.texts]
         filled = np.count_nonzero(~np.isnan(values), axis=0)
         for name, (line, field) in self.texts.items():
@@ -265,14 +291,15 @@ class _Cells:
         notes = [f"{', '.join(words)} read as missing"] * bool(words)
         if self.texts:
             names = ", ".join(map(repr, list(self.texts)[:3])) + ", .." * (len(self.texts) > 3)
-            notes.append(f"left out as text: {names} (data.index=NAME for labels, else data.drop)")
+            notes.append(f"left out as text: {names} ({NAME_TEXTS})")
         return values[:, kept], [self.names[position] for position in kept], notes
 
     def _mend(self, name: str, field: str) -> str:
         if _numbers_in_disguise(field):
             return "data.separator and data.decimal=comma say how a file is written; no marks between thousands"
         return (
-            f"leave it empty, or data.missing={field}, if it is missing; data.index={name} for labels; data.drop={name}"
+            f"leave it empty, or data.missing={field}, if it is missing; data.index={name} for labels; "
+            f"data.categories={name} for categories; data.drop={name}"
         )
 
 
@@ -288,38 +315,3 @@ def _number(field: str, decimal: str) -> float | None:
 def _numbers_in_disguise(field: str) -> bool:
     """Whether a text consists of digits and marks that may separate columns, decimals or thousands."""
     return any(mark in field for mark in ",;|\t") and not field.strip("+-0123456789.,;|\t eE")
-
-
-def _row_numbers(values: np.ndarray, names: list[str], target: str | None) -> list[str]:
-    """What to say of columns that count the rows."""
-    count = len(values)
-    if count < FEWEST_ROWS:
-        return []
-    steps = values - np.arange(count)[:, None]
-    counts = ((steps == 0) | (steps == 1)).all(axis=0) & (steps == steps[0]).all(axis=0)
-    found = [name for name, counting in zip(names, counts, strict=True) if counting and name != target]
-    return [f"{name!r} looks like a row number: data.index={name} if it is one" for name in found[:1]]
-
-
-def repeated_extremes(values: np.ndarray, names: list[str]) -> tuple[str, ...]:
-    """Warn of values that may stand for missing ones: the smallest or largest of a column, there more than once, whose
-    distance from the next value is more than three times the range of the others. Of numbers such as 99 and -999, which
-    people choose for it, half of the range is enough, and once in each of two columns."""
-    found: dict[float, tuple[int, list[str]]] = {}
-    for extreme, others in ((np.fmin, np.fmax), (np.fmax, np.fmin)):
-        with np.errstate(over="ignore", invalid="ignore"):
-            ends = extreme.reduce(values, axis=0)
-            rest = np.where(values == ends, np.nan, values)
-            near, far = extreme.reduce(rest, axis=0), others.reduce(rest, axis=0)
-            nines = np.array([set(f"{abs(end):.15g}") == {"9"} for end in ends], bool)
-            distant = np.abs(near - ends) > np.where(nines, 0.5, 3) * np.abs(far - near)
-        counts = np.count_nonzero(values == ends, axis=0)
-        for column in np.flatnonzero(distant & (far != near) & (nines | (counts > 1))):
-            times, where = found.get(ends[column], (0, []))
-            found[ends[column]] = times + int(counts[column]), [*where, names[column]]
-    return tuple(
-        f"{value:g} is there {times:,} times, far from all other values of {', '.join(map(repr, where[:3]))}"
-        f"{' and others' if len(where) > 3 else ''}: data.missing={value:g} if it stands for a missing value"
-        for value, (times, where) in found.items()
-        if times > 1
-    )

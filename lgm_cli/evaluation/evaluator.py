@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lgm_cli.data.base.categories import errors
 from lgm_cli.data.base.data import Data
 from lgm_cli.evaluation.given_back import GivenBack
 from lgm_cli.evaluation.subset import needs_iterations, select_points
+from lgm_cli.models.base.categories import Likeliest
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel, Reference
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.base.predictive import Predictive
@@ -78,6 +80,7 @@ class Evaluator:
         self._test_values = data.test_values
         self._given_back = None if data.table.transform is None else GivenBack(model, data)
         self._jacobian = self._given_back.log_jacobian if self._given_back else 0.0  # of logarithms, of all entries
+        self._likeliest = Likeliest(data.table)
         self._ahead = data.ahead
         self._truth = EntriesByPoint(*data.located(data.test_rows, data.test_columns), data.layout)
         self._lengths = self._observed_lengths()
@@ -166,7 +169,7 @@ class Evaluator:
         """On the subset, or on all data points (final, and always when they are cheap)."""
         chunks = self._largest if final else self._subset
         likelihoods, counts, sums, numerical, settling = [], [], {}, 0.0, []
-        density, error = (np.full(len(self._test_values), np.nan) for _ in range(2))
+        density, found = (np.full(len(self._test_values), np.nan) for _ in range(2))
         for part, posterior in self.posteriors(parameters, chunks):
             likelihoods.append(self.model.log_likelihood(parameters, part, posterior).cpu().double() + self._jacobian)
             counts.append(part.weight.sum(1).cpu().double())
@@ -180,7 +183,7 @@ class Evaluator:
                 real = torch.as_tensor(position >= 0)
                 true = torch.as_tensor(np.where(position >= 0, self._test_values[position], np.nan))
                 at = position[position >= 0]
-                error[at] = (true - predicted.mean)[real].numpy()
+                found[at] = predicted.mean[real].numpy()
                 density[at] = predicted.log_density(true)[real].numpy()
         likelihood, count = torch.cat(likelihoods), torch.cat(counts)
         mean = float(likelihood.sum() / count.sum())
@@ -190,17 +193,18 @@ class Evaluator:
             uncertain = float((spread * (1 - len(count) / self.data.layout[0])).sqrt() / count.mean())
         if self.iterative:
             uncertain = math.sqrt(numerical) / float(count.sum())
+        error = errors(self._test_values, found, self.data.test_columns, self.data.table)
         scored = self._averages(density, error, ~self._ahead)
         own: dict[str, float | None] = {**self.model.own_scores(parameters, sums, self.data)}
         if self._ahead.any():
             own |= dict(zip(FORECAST, self._averages(density, error, self._ahead), strict=True))
         if (prior := self.model.log_prior(parameters)) is not None:
             own[LOG_PRIOR] = float(prior) / self.model.observations.observed
-        found = None
+        settled = None
         if settling:
             means = torch.cat([each for each, _ in settling]).cpu()
-            found = means, sum(variance for _, variance in settling) / len(means)
-        return Scores(mean, uncertain, *scored, points=len(count), own=own, settling=found)
+            settled = means, sum(variance for _, variance in settling) / len(means)
+        return Scores(mean, uncertain, *scored, points=len(count), own=own, settling=settled)
 
     @staticmethod
     def _averages(density: np.ndarray, error: np.ndarray, among: np.ndarray) -> tuple[float | None, float | None]:
@@ -219,11 +223,13 @@ class Evaluator:
         for start in range(0, all_positions.shape[1], size):
             position = all_positions[:, start : start + size]
             index = torch.as_tensor(all_columns[:, start : start + size], device=part.points.device)
-            yield position, (self._given_back or self.model).predict(parameters, posterior, index)
+            predicted = (self._given_back or self.model).predict(parameters, posterior, index)
+            yield position, self._likeliest.of(predicted, index)
 
     @torch.no_grad()
     def predict(self, parameters: Parameters, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of entries (rows sorted), given what was observed of their data points."""
+        """Mean and standard deviation of entries (rows sorted), given what was observed of their data points; of
+        categories, as `Likeliest` gives them."""
         wanted = EntriesByPoint(*self.data.located(rows, columns), self.data.layout)
         mean, variance = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
         chosen = wanted.lengths > 0

@@ -21,6 +21,7 @@ class BernoulliMixture(WholeMixture):
     Matias & Rhodes, Ann. Statist. 37 (2009) 3099-3132. floor: lower bound of the probabilities of a one and of a zero.
     """
 
+    most_categories = 2
     theta, what = "probabilities", "zeros and ones"
 
     def __init__(
@@ -33,7 +34,8 @@ class BernoulliMixture(WholeMixture):
 
     def mend(self) -> str:
         return (
-            "write yes as 1 and no as 0; or model=multinoulli_mixture for categories, model=poisson_mixture for counts"
+            "write yes as 1 and no as 0, or data.categories=NAME for two words; or model=multinoulli_mixture for "
+            "categories, model=poisson_mixture for counts"
         )
 
     def learned_from(self, observations: Observations) -> None:

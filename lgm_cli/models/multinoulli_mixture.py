@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
+from lgm_cli.data.base.categories import MOST
 from lgm_cli.data.base.table import Table
 from lgm_cli.models.base.parameters import ANY, Parameters
 from lgm_cli.models.base.whole_mixture import WholeMixture, near_floor
@@ -24,9 +25,11 @@ class MultinoulliMixture(WholeMixture):
     """k_n ~ weights,  P(y_nm = c | k_n) = probabilities_kmc, with the numbers of categories, from 0 on, as values.
 
     Goodman, Biometrika 61 (1974) 215-231 (latent class analysis). A column has the categories from the lowest to the
-    highest that are seen in learning. floor: lower bound of the probability of each of them.
+    highest that are seen in learning; one whose categories have names (data.categories) has all of these. floor: lower
+    bound of the probability of each of them.
     """
 
+    most_categories = MOST
     theta, what = "probabilities", "categories, by numbers from 0 on"
     possible: Tensor | None = None  # (M, C) categories of each column, once known; on the CPU
 
@@ -46,7 +49,8 @@ class MultinoulliMixture(WholeMixture):
         if self.fixed:
             return "it was not seen in learning: leave it empty"
         return (
-            "number categories from 0 on, and leave out other columns (data.drop); or model=poisson_mixture for counts"
+            "number categories from 0 on, or data.categories=NAME for any numbers and texts, and leave out other "
+            "columns (data.drop); or model=poisson_mixture for counts"
         )
 
     def fix(self, exported: Parameters, state: Any) -> None:
@@ -55,7 +59,9 @@ class MultinoulliMixture(WholeMixture):
 
     def learned_from(self, observations: Observations) -> None:
         counts = _counts(observations)
-        possible = self.possible if self.fixed and self.possible is not None else _between(counts)
+        possible = (
+            self.possible if self.fixed and self.possible is not None else _between(counts, observations.categories)
+        )
         size = possible.shape[1]
         counts = torch.nn.functional.pad(counts, (0, max(0, size - counts.shape[1])))[:, :size] + possible.double()
         self.possible, self.categories = possible, size
@@ -117,8 +123,12 @@ def _counts(observations: Observations) -> Tensor:
     return total.view(columns, size)
 
 
-def _between(counts: Tensor) -> Tensor:
-    """Which categories lie between the lowest and the highest that a column has, (M, C); of an empty one, the first."""
+def _between(counts: Tensor, named: tuple[int, ...] = ()) -> Tensor:
+    """Which categories lie between the lowest and the highest that a column has, (M, C); of an empty one, the first.
+    named: how many have names, of each column; these are possible, too."""
+    if named:
+        counts = torch.nn.functional.pad(counts, (0, max(0, max(named) - counts.shape[1])))
+        counts = counts + (torch.arange(counts.shape[1]) < torch.tensor(named)[:, None])
     number, seen = torch.arange(counts.shape[1]), counts > 0
     lowest = torch.where(seen, number, counts.shape[1]).amin(1, keepdim=True) % counts.shape[1]
     highest = torch.where(seen, number, 0).amax(1, keepdim=True)

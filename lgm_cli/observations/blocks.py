@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lgm_cli.data.base.categories import sizes
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Dictionary
 from lgm_cli.observations.chunk import SHARED_FROM, Chunk
@@ -45,6 +46,7 @@ class Observations:
     features: Tensor | None = None  # (N, p) of a regression, float64, as they are
     series: np.ndarray | None = None  # which of several series each row of a joint table is of
     class_names: tuple[str, ...] = ()  # of the numbers in the `classes` of chunks or in `row_classes`
+    categories: tuple[int, ...] = ()  # how many names of categories each column has, zero where it is one of numbers
     row_classes: np.ndarray | None = None  # class of each row of a joint table, -1 where it is not known
 
     @cached_property
@@ -127,6 +129,7 @@ def observe(
         data.table.dictionary, None if signal is None else torch.as_tensor(signal),
         None if data.table.features is None else torch.as_tensor(data.table.features),
         data.table.series, () if data.table.class_names is None else tuple(map(str, data.table.class_names)),
+        tuple(sizes(data.table).tolist()) if data.table.categories and not data.table.joint else (),
         data.table.classes if data.table.joint else None,
     )  # fmt: skip
 

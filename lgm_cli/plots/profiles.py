@@ -16,6 +16,7 @@ from lgm_cli.plots.style import COLOURS, INK, QUIET, STYLE, save, shorten
 
 MOST_COLUMNS = 40  # of a table that a heat map has room for
 MOST_COMPONENTS = 12
+MOST_NAMES, LONGEST_NAME = 12, 12  # categories of a column whose names are written, and characters of one
 MOST_BARS = 600  # of rows that single bars can be told apart
 
 
@@ -49,17 +50,26 @@ def component_profiles(
 
 
 def component_categories(
-    probabilities: np.ndarray, weights: np.ndarray, names: Sequence[str], path: Path, first: int = 0
+    probabilities: np.ndarray,
+    weights: np.ndarray,
+    names: Sequence[str],
+    path: Path,
+    first: int = 0,
+    called: Sequence[Sequence[str]] = (),
 ) -> Figure:
     """Heat maps of the probabilities (K, M, C) of categories, one for each component; NaN where a column has none.
-    first: the number of the first category."""
+    first: the number of the first category. called: the names of the categories of each column, which stand in the
+    map where there is room."""
+    most = max(map(len, called), default=0)
+    written = 0 < most <= MOST_NAMES
     components, columns = min(len(probabilities), 6), probabilities.shape[1]
     apart = np.nansum(np.ptp(np.nan_to_num(probabilities), axis=0), axis=1)
     shown = np.sort(np.argsort(-apart, kind="stable")[:MOST_COLUMNS])
     with matplotlib.rc_context(STYLE):
         wide = min(components, 3)
+        each = max(2.4, 0.75 * probabilities.shape[2]) if written else 2.4
         lines = -(-components // wide)
-        figure = Figure((2.2 + 2.4 * wide, 0.5 + lines * (0.9 + 0.24 * len(shown))), layout="constrained")
+        figure = Figure((2.2 + each * wide, 0.5 + lines * (0.9 + 0.24 * len(shown))), layout="constrained")
         grid = figure.subplots(lines, wide, squeeze=False, sharey=True)
         image = None
         for component, axes in enumerate(grid.ravel()):
@@ -71,14 +81,30 @@ def component_categories(
                 probabilities[component, shown], cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=edges
             )
             axes.set_title(f"component {component + 1}: {weights[component]:.0%}")
-            axes.set_xlabel("category")
+            axes.set_xlabel("category, in the order of names" if most else "category")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if written:
+                own = [called[int(column)] for column in shown]
+                _write_names(axes, probabilities[component, shown], own, first)
+            if most and all(called):
+                axes.set_xticks([])
             axes.grid(False)
         grid[0, 0].set_yticks(range(len(shown)), [shorten(names[column], 30) for column in shown])
         if image is not None:
             figure.colorbar(image, ax=grid, label="probability", pad=0.02)
         few = f"; where components differ most, of {columns:,} columns" if len(shown) < columns else ""
         return save(figure, path, f"Probabilities of categories{few}{_largest(components, probabilities)}")
+
+
+def _write_names(axes: Axes, probabilities: np.ndarray, called: Sequence[Sequence[str]], first: int) -> None:
+    """The names of the categories of the columns of a heat map (M, C)."""
+    for place, each in enumerate(called):
+        for number, name in enumerate(each):
+            dark = probabilities[place, number] > 0.6
+            axes.annotate(
+                shorten(name, LONGEST_NAME), (first + number, place), ha="center", va="center", fontsize=6,
+                color="white" if dark else INK,
+            )  # fmt: skip
 
 
 def count_components(values: np.ndarray, masses: np.ndarray, weights: np.ndarray, name: str, path: Path) -> Figure:

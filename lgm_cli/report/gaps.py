@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lgm_cli import plots
+from lgm_cli.data.base.categories import sizes
 from lgm_cli.data.base.intervals import interval
 from lgm_cli.report.learned import Learned, Picture
 
@@ -22,8 +23,11 @@ def gaps(learned: Learned) -> dict[str, Picture]:
     missing = rows - np.bincount(table.columns, minlength=columns)
     if not table.is_table or table.kind == "series" or not missing.any():
         return {}
+    missing[sizes(table) > 0] = 0  # imputed.csv has their names
     most = np.argsort(-missing, kind="stable")[:MOST_COLUMNS]
     chosen = sorted(int(column) for column in most if missing[column])
+    if not chosen:
+        return {}
 
     def draw(path: Path) -> object:
         places = []

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from lgm_cli.data.base.categories import sizes
 from lgm_cli.data.base.data import Data
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.models.base.parameters import Parameters
@@ -18,6 +19,7 @@ from lgm_cli.observations.units import standardisation
 from lgm_cli.report.text import Result
 
 DEVIATIONS = "standard deviations of the column"
+WRONG = "root of the share of wrong categories"
 
 Picture = Callable[[Path], object]  # draws to a PNG at the path
 
@@ -58,8 +60,13 @@ def result(model: LatentVariableModel, learned: Learned) -> Result:
 def drawn_units(data: Data) -> tuple[np.ndarray, np.ndarray, str]:
     """Center (M,) and scale (M,) that columns are drawn in, and the name of that unit.
 
-    It is the data's own unit where all columns share one, and otherwise the standard deviation of each column.
+    It is the data's own unit where all columns share one, and otherwise the standard deviation of each column. The
+    error of a category is one where it is wrong.
     """
+    if (named := sizes(data.table) > 0).any():
+        center, scale = standardisation(data)
+        unit = WRONG if named.all() else f"{DEVIATIONS}, or 1 for a wrong category"
+        return np.where(named, 0.0, center), np.where(named, 1.0, scale), unit
     own = np.zeros(data.shape[1]), np.ones(data.shape[1])
     if data.table.common_unit:
         return *own, "rating" if data.table.dictionary is None else "units of a measurement"

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from lgm_cli import plots
+from lgm_cli.data.base.categories import names_of, titles_of_ones
 from lgm_cli.models.base.whole_mixture import WholeMixture
 from lgm_cli.report.learned import Learned, Picture
 
@@ -27,11 +28,14 @@ def pictures(model: WholeMixture, learned: Learned) -> dict[str, Picture]:
         possible = theta > 0
         first = int(possible.any((0, 1)).argmax())
         shown = np.where(possible, theta, np.nan)[:, :, first:]
-        found["components"] = lambda path: plots.component_categories(shown, weights, names, path, first)
+        called = [each[first:] for each in names_of(data.table)]
+        found["components"] = lambda path: plots.component_categories(shown, weights, names, path, first, called)
     elif not model.scaled:
+        label = "probability of the named category" if data.table.categories else "probability of a one"
+        names = titles_of_ones(data.table, names)
         words = np.vectorize(lambda value: f"{value:.2f}")(theta)
         found["components"] = lambda path: plots.component_profiles(
-            theta, words, weights, names, "probability of a one", (0.0, 1.0), path
+            theta, words, weights, names, label, (0.0, 1.0), path
         )
     elif theta.shape[1] == 1:
         values = data.train_values

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lgm_cli.data.base.categories import sizes
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.series import naive_forecasts
 from lgm_cli.evaluation.evaluator import LOG_PRIOR
 from lgm_cli.evaluation.operations import operations
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
-from lgm_cli.report.learned import drawn_units
+from lgm_cli.report.learned import WRONG, drawn_units
 from lgm_cli.report.text import Result, number, wrapped
 from lgm_cli.results.outcome import SETTLED, Outcome
 
@@ -94,6 +95,8 @@ def _scores(data: Data, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = []
     for kind, score in found.items():
         of_what = "each column's mean" if data.shape[1] > 1 else "the mean"
+        if sizes(data.table).any():
+            of_what += " or most frequent category"
         naive = f"predicting {of_what} {number(score['mean_rmse'])}"
         what = f"test rmse {number(score['rmse'])}"
         if kind == "forecast":
@@ -102,9 +105,13 @@ def _scores(data: Data, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
             by_name = naive_forecasts(data, drawn_units(data)[1])
             naive = ", ".join(f"{name} {number(value)}" for name, value in by_name.items())
         held = score["coverage_90"]
+        if score["unit"] == WRONG:
+            what = f"{score['rmse'] ** 2:.1%} of the hidden categories are predicted wrong"
+            naive = f"by the most frequent one of its column {score['mean_rmse'] ** 2:.1%}"
         inside = "" if held is None else f"; 90% intervals hold {held:.1%}"
         entries = "entry" if score["number"] == 1 else "entries"
-        lines += wrapped(f"{what}, {naive} ({score['unit']}, {score['number']:,} hidden {entries}){inside}")
+        unit = "" if score["unit"] == WRONG else f"{score['unit']}, "
+        lines += wrapped(f"{what}, {naive} ({unit}{score['number']:,} hidden {entries}){inside}")
     return lines
 
 

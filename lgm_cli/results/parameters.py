@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lgm_cli.data.base.categories import names_of, titles_of_ones
 from lgm_cli.data.base.intervals import INTERVAL
 from lgm_cli.data.base.table import Table
 from lgm_cli.models.base.parameters import Parameters
@@ -33,7 +34,8 @@ def write_parameters(
 
     Rows and columns are the labels of the data's columns where an axis is along these, as `axes_of` says, and
     otherwise the word of the axis and a number from 1 on (of categories from 0), such as factor_1. A scalar has
-    neither. Of an array with three axes, the first is part of the name: `covariances[component_1]`.
+    neither. Of an array with three axes, the first is part of the name: `covariances[component_1]`. Categories with
+    names have these, and a column has a line for each of its own alone.
     """
     parts, left_out = [], []
     for name, tensor in exported.items():
@@ -43,6 +45,9 @@ def write_parameters(
             continue
         words = axes_of.get(name, ("",) * value.ndim)[: value.ndim]
         axes = [_labels(word, size, table) for word, size in zip(words, value.shape, strict=True)]
+        of_categories = words[-2:] == ("column", "category") and value.ndim == 3
+        if words == ("component", "column") and name == "probabilities":  # of a one
+            axes[1] = titles_of_ones(table, table.column_labels)
         outer = [f"{name}[{label}]" for label in axes.pop(0)] if value.ndim == 3 else [name]
         axes = [[""], [""], *axes][-2:] if len(axes) != 1 else [axes[0], [""]]
         grid = np.indices((len(outer), len(axes[0]), len(axes[1]))).reshape(3, -1)
@@ -54,7 +59,14 @@ def write_parameters(
             error = errors[name].double().numpy().ravel()
             part["standard_error"] = error
             part["lower_90"], part["upper_90"] = (value.ravel() + side * INTERVAL * error for side in (-1, 1))
-        parts.append(pd.DataFrame(part))
+        frame = pd.DataFrame(part)
+        if of_categories and table.categories:
+            number, own = grid[2], names_of(table)
+            named = np.array([len(names) for names in own])[grid[1]]
+            called = zip(frame["column"], grid[1], number, named, strict=True)
+            frame["column"] = [own[m][c] if c < size else label for label, m, c, size in called]
+            frame = frame[(named == 0) | (number < named)]
+        parts.append(frame)
     with atomic_path(path) as temporary:
         write_csv(pd.concat(parts, ignore_index=True), temporary, index=False)
     return left_out

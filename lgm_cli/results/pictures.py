@@ -14,6 +14,7 @@ import torch
 
 from lgm_cli import plots
 from lgm_cli.data.base.baselines import baseline_rmse
+from lgm_cli.data.base.categories import sizes
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.intervals import distance
 from lgm_cli.evaluation.bound import bound_along_a_step
@@ -48,12 +49,13 @@ def draw(
     cost too much. Columns in units of their own are drawn together in standard deviations of each.
     """
     data = learned.data
-    references = {"test_rmse": {"predicting the mean": baseline_rmse(data)}} if len(mean) else {}
+    naive = "predicting the most frequent category" if sizes(data.table).any() else "predicting the mean"
+    references = {"test_rmse": {naive: baseline_rmse(data)}} if len(mean) else {}
     with _picture(folder, config, "convergence") as path:
         unit = drawn_units(data)[2]
-        unit = "units of the data" if unit == DEVIATIONS else unit  # as metrics.csv has it
+        unit = unit.replace(DEVIATIONS, "units of the data")  # as metrics.csv has it
         plots.convergence({title(config): folder / FILE}, path, references, unit)
-    if len(mean):
+    if len(mean) and not sizes(data.table).any():  # a name is near no other
         groups, unit = predicted(data, mean, deviation)
         with _picture(folder, config, "predictions") as path:
             plots.predictions(groups, path, unit=unit)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lgm_cli.data.base.baselines import naive_values
+from lgm_cli.data.base.categories import errors, sizes
 from lgm_cli.data.base.data import Data
 from lgm_cli.report.learned import drawn_units
 from lgm_cli.results.tables import interval
@@ -19,7 +21,8 @@ class Scores:
     apart.
 
     With e the errors of the predictions and e0 those of each column's training mean (of a column without training
-    entries, of the mean of all),
+    entries, of the mean of all; of categories, e is 1 where another one was predicted, and e0 where the right one is
+    not the most frequent of the column),
 
         rmse = (mean e^2)^(1/2),   mean_rmse = (mean e0^2)^(1/2),   gain = 1 - mean e^2 / mean e0^2,
 
@@ -30,11 +33,12 @@ class Scores:
         m, self.columns = data.shape[1], data.test_columns
         values, places = data.train_values, data.train_columns
         count = np.bincount(places, minlength=m)
-        center = np.where(count > 0, np.bincount(places, values, m) / np.maximum(count, 1), values.mean())
+        center, named = naive_values(data), sizes(data.table) > 0
         square = np.bincount(places, (values - center[places]) ** 2, m) / np.maximum(count, 1)
-        self._spread = np.sqrt(np.where(square > 0, square, np.nan))  # of training entries, (M,)
-        self._squares = (data.test_values - mean) ** 2
-        self._squares_of_mean = (data.test_values - center[self.columns]) ** 2
+        self._spread = np.sqrt(np.where((square > 0) & ~named, square, np.nan))  # of training entries, (M,)
+        self._squares, self._squares_of_mean = (
+            errors(data.test_values, found, self.columns, data.table) ** 2 for found in (mean, center[self.columns])
+        )
         self._inside = np.full(len(mean), np.nan)
         if intervals:
             lower, upper = interval(data.table, mean, deviation)

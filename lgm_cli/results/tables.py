@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lgm_cli.data.base.categories import Names, as_given, named
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.intervals import interval
 from lgm_cli.data.base.table import Table
@@ -55,14 +56,14 @@ def write_entries(
 ) -> None:
     """Entries of the table by its labels, beside their predictions.
 
-    Numbers are written in full (the shortest decimals that read back as the same number).
+    Numbers are written in full (the shortest decimals that read back as the same number), categories by their names.
     """
     frame = pd.DataFrame(
         {
             "row": table.row_labels.take(rows),
             "column": table.column_labels.take(columns),
-            "true": true,
-            "mean": np.asarray(mean, np.float64),
+            "true": named(true, columns, table),
+            "mean": named(np.asarray(mean, np.float64), columns, table),
             "standard_deviation": np.asarray(standard_deviation, np.float64),
         }
     )
@@ -87,6 +88,7 @@ def write_imputed(
 ) -> None:
     """path: the user's table, its gaps filled by `mean`; what was given, hidden or not, is unchanged, and so is the
     order of the rows. Where a column was given whole numbers alone, these are written without a decimal point.
+    Categories are written by their names.
 
     uncertain_path: `standard_deviation` in a table of the same shape, empty where the value was given.
     """
@@ -97,15 +99,20 @@ def write_imputed(
     given[gap_rows, gap_columns] = mean
     uncertain[gap_rows, gap_columns] = standard_deviation
     for target, values in ((path, given), (uncertain_path, uncertain)):
-        frame = _frame(values, uncertain, table.row_labels, table.column_labels).head(table.end)
+        frame = _frame(values, uncertain, table.row_labels, table.column_labels)
+        frame = frame.head(table.end)
         _name_series(frame, table, np.arange(table.end), str(table.series_column))
         if table.places is not None:
             frame = frame.take(np.argsort(table.places))
         if table.features is not None:  # they stand beside the response
-            beside = table.features if target == path else np.full(table.features.shape, np.nan)
+            beside, labels = as_given(table)
+            if target != path:
+                beside = np.full(beside.shape, np.nan)
             response = frame.iloc[:, 0]
-            frame = _frame(beside, np.full(beside.shape, np.nan), table.row_labels, table.feature_labels)
+            frame = _frame(beside, np.full(beside.shape, np.nan), table.row_labels, labels)
             frame.insert(table.target_position, str(table.column_labels[0]), response)
+        if target == path:
+            frame = _with_names(frame, table.categories or {})
         write_csv(frame, target, index=table.index_name is not None, index_label=table.index_name)
 
 
@@ -128,6 +135,16 @@ def _frame(values: np.ndarray, filled: np.ndarray, index: pd.Index, columns: Any
     return frame.set_axis(index, axis=0).set_axis(columns, axis=1)
 
 
+def _with_names(frame: pd.DataFrame, categories: Names) -> pd.DataFrame:
+    """The frame with the names of categories in place of their numbers."""
+    return frame.assign(
+        **{
+            label: pd.Series([names[int(value)] for value in frame[label]], frame.index, object)
+            for label, names in categories.items()
+        }
+    )
+
+
 def write_forecast(path: Path, data: Data, mean: np.ndarray, standard_deviation: np.ndarray) -> None:
     """The rows past the end of a series, each channel in turn, with 90% intervals; mean and deviation are (rows M,)."""
     table, columns = data.table, data.shape[1]
@@ -148,7 +165,8 @@ def write_forecast(path: Path, data: Data, mean: np.ndarray, standard_deviation:
 
 def write_columns(path: Path, table: Table) -> None:
     """The names of the columns and what each is to the model, by which new data are known to fit; nothing of the
-    measurements of a signal, which have no names. Classes follow, in the order of their components."""
+    measurements of a signal, which have no names. Classes follow, in the order of their components, and categories, in
+    that of their numbers, beside the column that they are of."""
     labels, roles = list(table.column_labels), ["column"] * table.shape[1]
     if table.features is not None:
         assert table.feature_labels is not None
@@ -157,7 +175,12 @@ def write_columns(path: Path, table: Table) -> None:
         labels, roles = [], []
     if table.class_names is not None:
         labels, roles = [*labels, *table.class_names], [*roles, *["class"] * len(table.class_names)]
-    write_csv(pd.DataFrame({"column": labels, "role": roles}), path, index=False)
+    frame = pd.DataFrame({"column": labels, "role": roles})
+    if table.categories:
+        pairs = [(name, column) for column, names in table.categories.items() for name in names]
+        each, of = zip(*pairs, strict=True)
+        frame = pd.concat([frame.assign(of=""), pd.DataFrame({"column": each, "role": "category", "of": of})])
+    write_csv(frame, path, index=False)
 
 
 def write_season(path: Path, data: Data) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lgm_cli.data import csv, image, ratings
+from lgm_cli.data.base.categories import Names
 from lgm_cli.data.base.table import Table
 from lgm_cli.data.series import in_time, transformed
 from lgm_cli.errors import UserError
@@ -21,7 +22,7 @@ SHOWN = 3  # names of columns in an error
 def load(run: Path, options: dict[str, Any], learned: dict[str, Any], given: Collection[str] = ()) -> Table:
     """Read data.path as the run's data group says. learned: summary.json of the run on its data. given: keys that
     are asked for now; the index and the series of the run are heeded where the new file has them."""
-    features, columns, classes = _columns(run)
+    features, columns, classes, categories = _columns(run)
     if options["name"] == "image":
         table = _measured_alike(image.load(options), learned)
     elif options["name"] == "ratings":
@@ -33,6 +34,8 @@ def load(run: Path, options: dict[str, Any], learned: dict[str, Any], given: Col
                 options = options | {key: None}
         labelled = classes and options.get("labels") in header
         options = options | {"labels": options["labels"] if labelled else None, "class_names": classes}
+        known = [column for column in categories if column in header]
+        options = options | {"categories": known or None, "category_names": categories}
         for key in ("columns", "drop"):  # of the run, whose columns are known
             options = options | {key: [name for name in options[key] or () if name in header] or None}
         if features:
@@ -48,11 +51,16 @@ def load(run: Path, options: dict[str, Any], learned: dict[str, Any], given: Col
     return table
 
 
-def _columns(run: Path) -> tuple[list[Any], list[Any], list[Any]]:
-    """The names of the features; of the columns, which are the response alone where there are features; of classes."""
+def _columns(run: Path) -> tuple[list[Any], list[Any], list[Any], Names]:
+    """The names of the features; of the columns, which are the response alone where there are features; of classes; of
+    the categories of each column."""
     names = _recorded(run, "columns.csv", dtype=str)
-    if list(names) != ["column", "role"] or names.duplicated().any():
+    if list(names) not in (["column", "role"], ["column", "role", "of"]) or names.duplicated().any():
         raise _damaged(run / "columns.csv")
+    of_categories = names[names["role"] == "category"]
+    if len(of_categories) and "of" not in names:
+        raise _damaged(run / "columns.csv")
+    names = names[names["role"] != "category"]
     features, columns, target = (
         list(names["column"][names["role"] == role]) for role in ("feature", "column", "target")
     )
@@ -62,7 +70,13 @@ def _columns(run: Path) -> tuple[list[Any], list[Any], list[Any]]:
     expected = (len(features) + 1 if features else len(columns)) + len(classes)
     if len(names) != expected or len(target) != bool(features):
         raise _damaged(run / "columns.csv")
-    return features, target or columns, classes
+    categories = {
+        of: tuple(of_categories["column"][of_categories["of"] == of])
+        for of in (dict.fromkeys(map(str, of_categories["of"])) if len(of_categories) else ())
+    }
+    if not features and not categories.keys() <= set(columns):
+        raise _damaged(run / "columns.csv")
+    return features, target or columns, classes, categories
 
 
 def _recorded(run: Path, name: str, **options: Any) -> pd.DataFrame:

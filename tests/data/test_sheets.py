@@ -64,7 +64,7 @@ SAME: dict[str, tuple[str | bytes, dict[str, object], str]] = {
     "text column": (
         "größe,who,b\n1.5,x,20\n,y,4\n3,1-2,-0.25\n",
         {},
-        "left out as text: 'who' (data.index=NAME for lab",
+        "left out as text: 'who' (data.index=NAME for labels, data.categories=all for categories, else data.drop)",
     ),
     "dropped": ("größe,who,b\n1.5,x,20\n,y,4\n3,z,-0.25\n", {"drop": ["who"]}, ""),
     "chosen": ("größe,c,b\n1.5,7,20\n,8,4\n3,9,-0.25\n", {"columns": ["b", "größe"]}, ""),
@@ -198,7 +198,7 @@ def test_a_regression_and_a_series_are_read_alike(tmp_path):
     data = read(tmp_path / "x.csv", "name;y;x\nu;1,5;2\nv;NA;3\nw;2,5;4\nt;1;5\n", target="y")
     assert data.table.features is not None and data.table.features.ravel().tolist() == [2, 3, 4, 5]
     assert data.table.values.tolist() == [1.5, 2.5, 1]
-    assert "; semicolons, decimal commas; 1 cell 'NA' read as missing; left out as text: 'name'" in data.describe()
+    assert "; semicolons, decimal commas; 1 cell 'NA' read as missing; left out as text: 'name' (" in data.describe()
     data = read(tmp_path / "x.csv", "day\tx\n2024-01-01\t1,5\n2024-01-02\t2\n2024-01-03\t4\n", "series", index="day")
     assert data.table.values.tolist() == [1.5, 2, 4] and data.table.row_labels[0] == "2024-01-01"
 

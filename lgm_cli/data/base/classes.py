@@ -44,7 +44,7 @@ def classes_of(
             f"data.labels={column} has a single class {next(iter(counts))!r} in {source}",
             "give rows of at least two, or leave data.labels out",
         )
-    names = sorted(counts, key=lambda name: (-counts[name], *_rank(name)))
+    names = sorted(counts, key=lambda name: (-counts[name], *rank(name)))
     return numbers_of(stripped, names), pd.Index(names, dtype="str")
 
 
@@ -59,7 +59,8 @@ def with_unknown(classes: np.ndarray | None, rows: int) -> np.ndarray | None:
     return None if classes is None else np.concatenate([classes, np.full(rows, UNKNOWN)])
 
 
-def _rank(name: str) -> tuple[bool, float, str]:
+def rank(name: str) -> tuple[bool, float, str]:
+    """The place of a name in a list: numbers by their value, then texts in the order of the alphabet."""
     try:
         return False, float(name), name
     except ValueError:

@@ -116,6 +116,8 @@ class Data:
             of_complex = ("complex",) if dictionary.is_complex else ()
             digest.update(repr((*parts, dictionary.noise_variance, *of_complex)).encode())
             arrays = [(dictionary.kept, "<i8"), (dictionary.matrix, "<f8")]
+        if self.table.categories:
+            digest.update(repr(sorted(self.table.categories.items())).encode())
         for array, dtype in (
             (self.table.rows, "<i8"),
             (self.table.columns, "<i8"),

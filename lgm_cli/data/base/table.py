@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,6 +109,7 @@ class Table:
     row_groups: pd.Index | None = None  # (N,) what kind each data point is of, for pictures alone
     classes: np.ndarray | None = None  # (N,) int64, the class of each row, -1 where it is not known
     class_names: pd.Index | None = None  # of the numbers in `classes`
+    categories: Mapping[str, tuple[str, ...]] | None = None  # names of the numbers in columns that were texts
     series: np.ndarray | None = None  # (N,) int64, the series of each row; rows past their ends come last
     series_names: pd.Index | None = None  # of the numbers in `series`
     series_column: str | None = None  # header of the column that they came from

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import KINDS, Table
 from lgm_cli.errors import UserError
+from lgm_cli.models.base.categories import require_categories
 from lgm_cli.models.base.free_parameters import FreeParameters
 from lgm_cli.models.base.parameters import Parameters, Statistics, with_imagined
 from lgm_cli.models.base.predictive import Predictive
@@ -76,6 +77,7 @@ class LatentVariableModel(FreeParameters, ABC):
     several_series = False  # whether it learns from several series at once (data.series)
     takes_classes = False  # whether classes of rows, known in part (data.labels), are its components or states
     in_common: tuple[str, ...] = ()  # parameters of a mixture that all components share
+    most_categories = 0  # of a column of text that is learned from (data.categories)
     one_column = False  # whether a single column of independent rows tells of its latent variables
     standardise = True  # whether values are learned from in standard units, or as they are: counts, categories
     # Whether statistics of several steps may be averaged: not where they are about a level of their own, nor, over some
@@ -103,6 +105,7 @@ class LatentVariableModel(FreeParameters, ABC):
                 f"{needed.data}; or {given.model}",
             )
         self.require_one_series(data.table)
+        require_categories(data.table, self.most_categories)
         if data.table.is_table and not data.table.joint and data.shape[1] == 1 and not self.one_column:
             raise UserError(
                 f"{data.table.name} has a single column, and this model is of what columns have in common",

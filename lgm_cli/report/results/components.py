@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lgm_cli.data.base.categories import names_of, titles_of_ones
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.report.learned import Learned
 from lgm_cli.report.text import Result, number, ruled, shortened, wrapped
@@ -20,11 +21,15 @@ def result(model: LatentVariableModel, learned: Learned) -> Result:
     share = stationary(exported["transition"]) if chain else exported["weights"]
     emission = next(name for name in WHAT if name in exported)
     values, words = exported[emission], WHAT[emission]
+    table = learned.data.table
+    names, categories = list(map(str, table.titles_of_columns)), names_of(table)
     if values.ndim == 3:  # of categories: the likeliest of each column
         words = "likeliest category"
-    names = list(map(str, learned.data.table.titles_of_columns))
+    elif emission == "probabilities" and table.categories:
+        names, words = titles_of_ones(table, names), "probability of the named category"
     order, columns = np.argsort(-share, kind="stable")[:ROWS], telling(values, share)
-    widths = np.cumsum([2 + max(8, len(shortened(names[m], NAME))) for m in columns])
+    texts = [(names[m], *(categories[m] if values.ndim == 3 else ())) for m in columns]
+    widths = np.cumsum([2 + max(8, *(len(shortened(text, NAME)) for text in each)) for each in texts])
     columns = columns[: max(1, int((widths <= ROOM).sum()))]
     classes = learned.data.table.class_names
     title, of = ("state", "states") if chain else ("component", "components")
@@ -41,11 +46,20 @@ def result(model: LatentVariableModel, learned: Learned) -> Result:
         if chain:
             stay = 1 - exported["transition"][k, k]
             row.append(number(1 / float(stay)) if stay > 0 else "for ever")
-        row += [number(float(values[k, m])) if values.ndim == 2 else str(values[k, m].argmax()) for m in columns]
+        row += [
+            number(float(values[k, m])) if values.ndim == 2 else _likeliest(values[k, m], categories[m])
+            for m in columns
+        ]
         body.append(row)
     few = f"; {len(columns)} of {values.shape[1]:,} columns" if len(columns) < values.shape[1] else ""
     few += f"; {len(order)} of {len(share)} {of}" if len(order) < len(share) else ""
     return Result([*wrapped(f"{of}, with the {words} of each column{few}:"), *ruled([head, *body])])
+
+
+def _likeliest(probabilities: np.ndarray, names: tuple[str, ...]) -> str:
+    """The most probable category: its name, or its number where it has none."""
+    place = int(probabilities.argmax())
+    return shortened(names[place], NAME) if names else str(place)
 
 
 def telling(values: np.ndarray, share: np.ndarray) -> np.ndarray:
