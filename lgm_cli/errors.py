@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ ANEW = "start the run anew in another folder"  # the remedy where a run cannot g
 # Control characters, line separators, marks that turn the direction of writing, and bytes that were no text.
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 STYLES = {"bold": "1", "yellow": "33", "red": "31"}  # of the terminal, by ECMA-48
+NO_TEXTS = ("null", "true", "false", "nan", "inf")  # words that Hydra reads as something else
 SHORT = 200  # characters of a value that are shown
 
 
@@ -42,6 +44,28 @@ def spelled(value: Any) -> str:
     if isinstance(value, list | tuple):
         return shortened(f"[{','.join(map(spelled, value))}]")
     return shortened("null" if value is None else str(value).lower() if isinstance(value, bool) else str(value))
+
+
+def quoted(text: str) -> str:
+    """The text as Hydra reads it back from a command line, whatever is in it: in quotes unless it is a plain word.
+
+    >>> print(quoted("Nr"), quoted("a b"), quoted("null"))
+    Nr "a b" "null"
+    """
+    if re.fullmatch(r"/?[A-Za-z_][\w./-]*", text, re.ASCII) and text.casefold() not in NO_TEXTS:
+        return text
+    # A backslash counts double before a quote alone.
+    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text)
+    return f'"{escaped}"'.replace("${", "\\${")
+
+
+def proposed(key: str, value: str) -> str:
+    """`key=value` as a person may paste it into a shell, for Hydra to read the value back.
+
+    >>> print(proposed("data.index", "a b"))
+    'data.index="a b"'
+    """
+    return shlex.quote(f"{key}={quoted(value)}")
 
 
 class PrintableFormatter(logging.Formatter):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -72,7 +73,9 @@ def _summary(run: Path) -> dict[str, Any]:
     """How the run ended; UserError when it has learned nothing, or has not said of what kind its data were."""
     summary = run_folder.summary_of(run)
     if summary is None:
-        raise UserError(f"{run} has no summary.json: the run has not ended", f"lgm-run resume={run} goes on")
+        raise UserError(
+            f"{run} has no summary.json: the run has not ended", f"lgm-run {shlex.quote(f'resume={run}')} goes on"
+        )
     if summary["status"] in ("diverged", "failed"):
         raise UserError(f"the run in {run} {summary['status']}", "apply one that has learned something")
     data, row = summary.get("data"), summary.get("last_row")

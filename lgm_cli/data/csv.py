@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from array import array
 from collections import Counter
 from collections.abc import Collection
@@ -21,7 +20,7 @@ from lgm_cli.data.base.make_table import rectangle, regression
 from lgm_cli.data.base.oddities import repeated_extremes, row_numbers
 from lgm_cli.data.base.several_series import series_of
 from lgm_cli.data.base.table import Table
-from lgm_cli.errors import UserError, nearest
+from lgm_cli.errors import UserError, nearest, proposed
 
 NAME_TEXTS = "data.index=NAME for labels, data.categories=all for categories, else data.drop"
 
@@ -166,9 +165,7 @@ def _position(path: Path, header: list[str], key: str, name: str) -> int:
         near = nearest(name, header)
         raise UserError(
             f"data.{key}={name} is not a column of {path}",
-            f"did you mean {shlex.quote(f'data.{key}={near}')}?"
-            if near
-            else f"its columns are {', '.join(header[:10])}",
+            f"did you mean {proposed(f'data.{key}', near)}?" if near else f"its columns are {', '.join(header[:10])}",
         )
     return header.index(name)
 
@@ -298,8 +295,9 @@ class _Cells:
         if _numbers_in_disguise(field):
             return "data.separator and data.decimal=comma say how a file is written; no marks between thousands"
         return (
-            f"leave it empty, or data.missing={field}, if it is missing; data.index={name} for labels; "
-            f"data.categories={name} for categories; data.drop={name}"
+            f"leave it empty, or {proposed('data.missing', field)}, if it is missing; "
+            f"{proposed('data.index', name)} for labels; {proposed('data.categories', name)} for categories; "
+            f"{proposed('data.drop', name)}"
         )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from lgm_cli.command import choices
 from lgm_cli.command.folders import refuse_used
 from lgm_cli.command.resume import folder_of
-from lgm_cli.errors import UserError, cannot_write
+from lgm_cli.errors import UserError, cannot_write, quoted
 from lgm_cli.notebook import frames, in_process
 from lgm_cli.results.run_folder import key_of
 
@@ -73,8 +73,8 @@ def fit(
     def arguments(read: dict[str, str]) -> list[str]:
         given = {key_of(item) for item in overrides}
         added = [] if "data" in given else [f"data={_reader(overrides)}"]
-        added += [f"{key}={frames.quoted(value)}" for key, value in read.items() if key not in given]
-        return [*overrides, *added, f"hydra.run.dir={frames.quoted(str(place))}", *in_process.NO_LOGGING_BY_HYDRA]
+        added += [f"{key}={quoted(value)}" for key, value in read.items() if key not in given]
+        return [*overrides, *added, f"hydra.run.dir={quoted(str(place))}", *in_process.NO_LOGGING_BY_HYDRA]
 
     run_on(table, place, arguments, verbose)
     return load(place)

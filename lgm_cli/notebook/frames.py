@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,14 +97,6 @@ def _numpy_kind(kind: Any) -> Any:
     import numpy as np
 
     return kind if isinstance(kind, np.dtype) else getattr(kind, "numpy_dtype", np.dtype(object))
-
-
-def quoted(text: str) -> str:
-    """The text as Hydra reads it back, whatever is in it: a backslash counts double before a quote alone."""
-    if re.fullmatch(r"/[\w./-]+|[A-Za-z]+(_\w+|-\d+)", text) or text in WRITTEN.values():
-        return text
-    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
-    return f"'{escaped}'".replace("${", "\\${")
 
 
 def read_labels(texts: pd.Series) -> pd.Index:

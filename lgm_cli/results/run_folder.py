@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,9 @@ def summary_of(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         summary = None
     if not isinstance(summary, dict) or not isinstance(summary.get("status"), str):
-        raise UserError(f"{path} is damaged", f"remove it, and lgm-run resume={folder} writes it again")
+        raise UserError(
+            f"{path} is damaged", f"remove it, and lgm-run {shlex.quote(f'resume={folder}')} writes it again"
+        )
     return summary
 
 

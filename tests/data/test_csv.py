@@ -2,9 +2,13 @@
 
 import gzip
 import os
+import shlex
 
 import numpy as np
+import pandas as pd
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from lgm_cli.data.base.load import load
 from lgm_cli.data.csv import load as load_csv
@@ -220,3 +224,18 @@ def test_a_target_that_cannot_be_is_refused(tmp_path, text, target, message):
 def test_a_target_may_not_be_the_index(tmp_path):
     with pytest.raises(UserError, match="is the index, too"):
         read(tmp_path, "a,b\n1,2\n3,4\n5,6\n", index="a", target="a")
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "a,b", "x=[1]", 'in "quotes"', "it's", "${home}", "null", "7", "Höhe", "a\\", "{", "#", "A"]
+)
+def test_a_proposal_can_be_pasted(tmp_path, name):
+    """A column of text between numbers: what the message proposes is read back as that column by shell and Hydra."""
+    pd.DataFrame({name: ["1", "x", "2"], "other": [1.0, 2, 3]}).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, (tmp_path / "t.csv").read_bytes(), columns=[name, "other"])
+    offered = shlex.split(str(caught.value).rpartition(", if it is missing; ")[2].rpartition(" for labels")[0])
+    (override,) = OverridesParser.create().parse_overrides(offered)
+    value = override.value()
+    assert override.key_or_group == "data.index"
+    assert OmegaConf.create({"key": getattr(value, "text", value)})["key"] == name

@@ -19,6 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 import lgm_cli
 from lgm_cli.command.cli import main
+from lgm_cli.errors import quoted
 from lgm_cli.notebook import frames
 
 ROOT = Path(__file__).parents[2]
@@ -105,7 +106,7 @@ def test_numbers_reach_the_reader_as_they_are(tmp_path):
 def test_an_argument_is_read_back_as_it_was(name):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    assert OverridesParser.create().parse_override(f"data.index={frames.quoted(name)}").value() == name
+    assert OverridesParser.create().parse_override(f"data.index={quoted(name)}").value() == name
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 
 from lgm_cli.data.base.classes import rank
 from lgm_cli.data.base.table import Table
-from lgm_cli.errors import UserError
+from lgm_cli.errors import UserError, proposed
 
 ALL = "all"  # data.categories=all: every column of text
 MOST = 50  # categories of a column
@@ -118,11 +118,11 @@ class _Column:
         if len(names) > MOST:
             raise UserError(
                 f"{where} has {len(names):,} categories, and at most {MOST} are learned from",
-                f"data.drop={self.name}, data.index={self.name} if it labels the rows, or put rare ones together",
+                f"{proposed('data.drop', self.name)}, {proposed('data.index', self.name)} if it labels the rows, or put rare ones together",
             )
         if len(names) < 2:
             what = f"a single category {names[0]!r}" if names else "no category"
-            raise UserError(f"{where} has {what}", f"leave out what does not vary: data.drop={self.name}")
+            raise UserError(f"{where} has {what}", f"leave out what does not vary: {proposed('data.drop', self.name)}")
 
 
 def _number(text: str) -> float | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from lgm_cli.errors import proposed
+
 FEWEST_ROWS = 5  # of a column that is taken for numbers of rows
 
 
@@ -15,7 +17,7 @@ def row_numbers(values: np.ndarray, names: list[str], target: str | None) -> lis
     steps = values - np.arange(count)[:, None]
     counts = ((steps == 0) | (steps == 1)).all(axis=0) & (steps == steps[0]).all(axis=0)
     found = [name for name, counting in zip(names, counts, strict=True) if counting and name != target]
-    return [f"{name!r} looks like a row number: data.index={name} if it is one" for name in found[:1]]
+    return [f"{name!r} looks like a row number: {proposed('data.index', name)} if it is one" for name in found[:1]]
 
 
 def repeated_extremes(values: np.ndarray, names: list[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lgm_cli.data.base.categories import sizes
 from lgm_cli.data.base.table import Table
-from lgm_cli.errors import UserError
+from lgm_cli.errors import UserError, proposed
 from lgm_cli.models.base.predictive import Predictive
 
 TAKEN_BY = "model=multinoulli_mixture learns from categories, and model=bernoulli_mixture from two in each column"
@@ -30,7 +30,7 @@ def require_categories(table: Table, most: int) -> None:
         if len(names) > most:
             raise UserError(
                 f"column {column!r} of {table.name} has {len(names)} categories, and this model learns from {most}",
-                f"model=multinoulli_mixture, or data.drop={column}",
+                f"model=multinoulli_mixture, or {proposed('data.drop', column)}",
             )
 
 
