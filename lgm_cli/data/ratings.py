@@ -89,22 +89,24 @@ class _Layout:
     width: int  # fields of a line
     skipped: int  # lines up to the header
     decimal: str
+    numbered: bool = False  # a first field without a name, such as the index of pandas, stands before the others
 
     def lines(self) -> Iterator[tuple[int, list[str]]]:
         """The number and the fields of each line that is not blank."""
         with self.text.open() as file:
             for number, line in enumerate(file, 1):
                 if number > self.skipped and line.strip():
-                    yield number, _split(line, self.separator)
+                    yield number, _split(line, self.separator)[self.numbered :]
 
     def padded(self) -> bool:
         """Whether a user or an item begins with a zero before another digit, as 007 does."""
         with self.text.open() as file:
-            first = rf"[^{re.escape(self.separator[0])}\r\n]*{re.escape(self.separator)}"
-            return re.search(rf'(?:\A|[\r\n])(?:{first})?[ \t]*"?0\d', file.read()) is not None
+            field = rf"[^{re.escape(self.separator[0])}\r\n]*{re.escape(self.separator)}"
+            before = field if self.numbered else ""
+            return re.search(rf'(?:\A|[\r\n]){before}(?:{field})?[ \t]*"?0\d', file.read()) is not None
 
-    def frame(self, **options: Any) -> pd.DataFrame:
-        """As pandas reads it."""
+    def frame(self, dtype: Any, **options: Any) -> pd.DataFrame:
+        """As pandas reads it. dtype: of all columns, or by the place of each."""
         with self.text.open() as file, np.errstate(invalid="ignore"):  # of an identifier that is no integer
             for _ in range(self.skipped):
                 file.readline()
@@ -112,7 +114,10 @@ class _Layout:
             source: Any = io.StringIO(file.read().replace("::", UNIT)) if self.separator == "::" else file
             if self.separator == "::":
                 settings |= {"sep": UNIT, "quoting": csv.QUOTE_NONE}
-            return pd.read_csv(source, header=None, **settings)
+            if self.numbered and isinstance(dtype, dict):
+                dtype = {0: str} | {place + 1: kind for place, kind in dtype.items()}
+            frame = pd.read_csv(source, header=None, dtype=dtype, **settings)
+            return frame.iloc[:, 1:].set_axis(range(frame.shape[1] - 1), axis=1) if self.numbered else frame
 
 
 def _read(text: Text, as_text: str | None) -> tuple[pd.DataFrame, list[str]]:
@@ -221,11 +226,14 @@ def _layout(text: Text) -> tuple[_Layout, list[str]]:
     if separator is None:
         raise UserError(f"{path}, line {number} is no rating: {first.strip()[:60]!r}", _LAYOUT)
     fields = _split(first, separator)
+    numbered = len(fields) in (4, 5) and fields[0] == "" and all(_number(field) is None for field in fields)
+    fields = fields[numbered:]
     if len(fields) not in (3, 4):
         raise UserError(f"{path}, line {number} has {len(fields)} fields, not 3 or 4", _LAYOUT)
-    rated = [each[2] for each in (fields, *(_split(line, separator) for line in later)) if len(each) > 2]
+    rated = [each[2] for each in (fields, *(_split(line, separator)[numbered:] for line in later)) if len(each) > 2]
     decimal = "," if separator != "," and any(re.fullmatch(r"-?\d*,\d+", field) for field in rated) else "."
     notes = {";": ["semicolons"], "|": ["vertical bars"]}.get(separator, []) + ["decimal commas"] * (decimal == ",")
+    notes += ["a first column without a name left out"] * numbered
     notes = [", ".join([*notes, *text.notes])] if notes or text.notes else []
     numeric = any(_number(field.replace(decimal, ".")) is not None for field in fields)
     if numeric or any(field.lower() in MISSING for field in fields):
@@ -234,7 +242,7 @@ def _layout(text: Text) -> tuple[_Layout, list[str]]:
         meant = {FIELDS[at] for word, at in _HEADER_WORDS.items() if word in field.lower()}
         if meant and name not in meant:
             raise UserError(f"{path} has {field!r} where the {name} should be", _LAYOUT)
-    return _Layout(text, separator, len(fields), number, decimal), notes
+    return _Layout(text, separator, len(fields), number, decimal, numbered), notes
 
 
 def _fault(layout: _Layout, fields: Collection[str] = FIELDS) -> UserError | None:

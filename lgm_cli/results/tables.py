@@ -56,19 +56,39 @@ def write_entries(
 ) -> None:
     """Entries of the table by its labels, beside their predictions.
 
-    Numbers are written in full (the shortest decimals that read back as the same number), categories by their names.
+    Numbers are written in full (the shortest decimals that read back as the same number), categories by their names. The
+    true values of a column are written without a decimal point where all of them are whole numbers.
     """
     frame = pd.DataFrame(
         {
             "row": table.row_labels.take(rows),
             "column": table.column_labels.take(columns),
-            "true": named(true, columns, table),
+            "true": _as_given(true, columns, table),
             "mean": named(np.asarray(mean, np.float64), columns, table),
             "standard_deviation": np.asarray(standard_deviation, np.float64),
         }
     )
     _name_series(frame, table, rows)
     write_csv(frame, path, index=False)
+
+
+def _as_given(values: np.ndarray, columns: np.ndarray, table: Table) -> np.ndarray:
+    """Values of entries in these columns by their names where they are categories, as integers in the columns (all
+    together where they share a unit) of which all that are known are whole numbers, and otherwise as they are."""
+    names = named(values, columns, table)
+    if table.common_unit:
+        columns = np.zeros_like(columns)
+    known = ~np.isnan(values)
+    broken = known & ((values != np.trunc(values)) | (np.abs(values) >= LARGEST))
+    whole = known & ~np.isin(columns, columns[broken])
+    if whole.all() and names is values:
+        return values.astype(np.int64)
+    numbers = whole & (names == values)
+    if not numbers.any():
+        return names
+    mixed = names.astype(object)
+    mixed[numbers] = values[numbers].astype(np.int64)
+    return mixed
 
 
 def _name_series(frame: pd.DataFrame, table: Table, rows: np.ndarray, column: str = "series") -> None:

@@ -28,7 +28,15 @@ def lines(separator: str, width: int = 4) -> str:
     return "".join(separator.join(map(str, rating[:width])) + "\n" for rating in RATINGS)
 
 
+def numbered(separator: str, width: int = 4) -> str:
+    """With the index of a DataFrame before each line."""
+    given = lines(separator, width).splitlines()
+    return "".join(f"{count}{separator}{line}\n" for count, line in enumerate(given))
+
+
 LAYOUTS = {
+    "index of pandas": ",userId,movieId,rating,timestamp\n" + numbered(","),
+    "index of pandas without timestamps": ";user;item;rating\n" + numbered(";", 3),
     "u.data": lines("\t"),
     "ratings.dat": lines("::"),
     "ratings.csv": "userId,movieId,rating,timestamp\n" + lines(","),
@@ -116,6 +124,17 @@ def test_identifiers_of_both_kinds_are_texts(tmp_path):
 def test_timestamps_are_numbers_or_in_iso_8601(tmp_path, times):
     lines = "".join(f"1,1,{rating},{time}\n" for rating, time in zip((3, 4, 5), times, strict=True))
     assert read(tmp_path, f"{lines}2,1,1,{times[0]}\n1,2,2,{times[0]}\n").table.values.tolist() == [4, 1, 2]
+
+
+def test_a_first_column_without_a_name_is_left_out(tmp_path):
+    data = read(tmp_path, ",user,item,rating\n0,007,x,1\n01,7,y,2\n2,7,x,\n")
+    assert data.table.notes[0] == "a first column without a name left out"
+    assert data.table.column_labels.tolist() == ["007", "7"]
+    assert data.table.row_labels.tolist() == ["x", "y"]
+    with pytest.raises(UserError, match="line 3"):
+        read(tmp_path, ",user,item,rating\n0,1,2,3\n1,2,3\n")
+    with pytest.raises(UserError):  # no header: the user is missing
+        read(tmp_path, ",10,3.5,90\n2,10,4.0,90\n")
 
 
 def test_lines_without_a_rating_are_said(tmp_path):

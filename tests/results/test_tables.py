@@ -40,6 +40,17 @@ def test_predictions_name_rows_and_columns_as_the_input_does(tmp_path):
     )
 
 
+def test_true_values_of_whole_numbers_stay_whole(tmp_path):
+    values = np.array([[1.0, 2.5, 4], [2, 3, 2.0**60], [np.nan, 1, 7]])
+    data = Data(rectangle("test", values, pd.RangeIndex(3), pd.Index(["a", "b", "c"])), np.ones(8, bool))
+    write_predictions(tmp_path / "predictions.csv", data, np.zeros(8), np.ones(8))
+    frame = pd.read_csv(tmp_path / "predictions.csv", dtype=str)
+    assert frame["true"].tolist() == ["1", "2.5", "4.0", "2", "3.0", "1.152921504606847e+18", "1.0", "7.0"]
+    whole = Data(rectangle("test", values[:1], pd.RangeIndex(1), pd.Index(["a", "b", "c"])), np.array([1, 0, 1], bool))
+    write_predictions(tmp_path / "predictions.csv", whole, np.zeros(2), np.ones(2))
+    assert pd.read_csv(tmp_path / "predictions.csv", dtype=str)["true"].tolist() == ["1", "4"]
+
+
 def test_predictions_without_hidden_entries_are_a_header(tmp_path):
     data = Data(rectangle("test", np.eye(2), pd.RangeIndex(2), pd.RangeIndex(2)), np.zeros(4, bool))
     write_predictions(tmp_path / "predictions.csv", data, np.zeros(0), np.zeros(0))

@@ -118,7 +118,8 @@ class _Column:
         if len(names) > MOST:
             raise UserError(
                 f"{where} has {len(names):,} categories, and at most {MOST} are learned from",
-                f"{proposed('data.drop', self.name)}, {proposed('data.index', self.name)} if it labels the rows, or put rare ones together",
+                f"{proposed('data.drop', self.name)}, {proposed('data.index', self.name)} if it labels the rows, "
+                "or put rare ones together",
             )
         if len(names) < 2:
             what = f"a single category {names[0]!r}" if names else "no category"
