@@ -55,7 +55,7 @@ def blank(*arguments: Any, **_: Any) -> None:
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs in this process draw no pictures, which take longer than they do, and leave its threads as they were."""
     for name, function in inspect.getmembers(plots, inspect.isfunction):
-        if function.__module__ == plots.__name__ and not name.startswith("_"):
+        if function.__module__.startswith(plots.__name__):
             monkeypatch.setattr(plots, name, blank)
     threads = torch.get_num_threads()
     yield

@@ -23,13 +23,17 @@ def loadings_table(
     path: Path,
     rotated_by: str | None = "varimax",
     meaning: str = "change of the item per standard deviation of the factor",
+    latent: str = "factor",
 ) -> Figure:
-    """Loadings (M, D), each item beside its dominant factor; of a large table, the strongest items."""
+    """Loadings (M, D), each item beside its dominant factor; of a large table, the strongest items.
+
+    latent: what a latent dimension is called, factor or component.
+    """
     loadings = np.asarray(loadings, float)
     items, factors = loadings.shape
     title = f"Loadings{_turned(rotated_by, factors)}\n{meaning}"
     if items > TABLE_ITEMS or factors > TABLE_FACTORS or factors == 1:
-        return _strongest(loadings, names, path, title)
+        return _strongest(loadings, names, path, title, latent)
     strength = np.nan_to_num(np.abs(loadings))
     dominant = strength.argmax(1)
     order = np.lexsort((-strength.max(1), dominant))
@@ -51,7 +55,7 @@ def loadings_table(
         variance = (strength**2).sum(0)
         shares = variance / (variance.sum() or 1.0)
         axes.set_xticks(range(factors), [f"{j + 1}\n{share:.0%}" for j, share in enumerate(shares)])
-        axes.set_xlabel("factor, share of the explained variance", loc="left", color=QUIET, fontsize=8)
+        axes.set_xlabel(f"{latent}, share of the explained variance", loc="left", color=QUIET, fontsize=8)
         axes.xaxis.set_label_position("top")
         axes.xaxis.tick_top()
         axes.set_yticks(range(items), labels)
@@ -63,7 +67,7 @@ def loadings_table(
         return save(figure, path, title)
 
 
-def _strongest(loadings: np.ndarray, names: Sequence[object], path: Path, title: str) -> Figure:
+def _strongest(loadings: np.ndarray, names: Sequence[object], path: Path, title: str, latent: str) -> Figure:
     """The items that load most on each of the first factors; with one factor there is room for more."""
     items, factors = loadings.shape
     each = min(items, TABLE_ITEMS if factors == 1 else 10)
@@ -74,7 +78,7 @@ def _strongest(loadings: np.ndarray, names: Sequence[object], path: Path, title:
             strongest = np.argsort(-strength, kind="stable")[:each]
             order = strongest[np.argsort(-loadings[strongest, factor], kind="stable")]
             _lollipops(axes, loadings[order, factor], [names[item] for item in order])
-            axes.set_title(f"factor {factor + 1} of {factors}")
+            axes.set_title(f"{latent} {factor + 1} of {factors}")
         figure.supxlabel("loading", fontsize=9)
         return save(figure, path, title if each == items else f"{title}; the strongest of {items:,} items")
 
@@ -88,6 +92,7 @@ def factor_extremes(
     rotated_by: str | None = "varimax",
     each: int = 6,
     least: float = 0,
+    latent: str = "factor",
 ) -> Figure:
     """The points at both ends of the first four factors, by title; `weights` (N,) are the areas of the dots.
 
@@ -100,7 +105,7 @@ def factor_extremes(
         least = min(least, enough.min(initial=np.inf))
         scores = np.where((weights >= least)[:, None], scores, np.nan)
     shown = min(scores.shape[1], 4)
-    title = f"Scores at both ends of each factor{_turned(rotated_by, scores.shape[1])}"
+    title = f"Scores at both ends of each {latent}{_turned(rotated_by, scores.shape[1])}"
     if weights is not None:
         title += f"\narea of a dot: {weights_label}" + (f", at least {least:,.0f}" if least else "")
     with matplotlib.rc_context(STYLE):
@@ -113,12 +118,12 @@ def factor_extremes(
                 order = np.r_[order[:each], order[-each:]]
             sizes = None if weights is None else np.asarray(weights, float)[order] / np.nanmax(weights)
             _lollipops(axes, column[order], [titles[point] for point in order], sizes)
-            axes.set_title(f"factor {factor + 1} of {scores.shape[1]}")
-        figure.supxlabel("posterior mean [standard deviations of the factor]", fontsize=9)
+            axes.set_title(f"{latent} {factor + 1} of {scores.shape[1]}")
+        figure.supxlabel(f"posterior mean [standard deviations of the {latent}]", fontsize=9)
         return save(figure, path, title)
 
 
-def latent_scatter(scores: np.ndarray, groups: Sequence[str], path: Path) -> Figure:
+def latent_scatter(scores: np.ndarray, groups: Sequence[str], path: Path, latent: str = "factor") -> Figure:
     """The data points in the plane of the first two factors, each group in a colour and a shape of its own."""
     kinds = list(dict.fromkeys(groups))
     members = np.asarray(groups)
@@ -130,11 +135,11 @@ def latent_scatter(scores: np.ndarray, groups: Sequence[str], path: Path) -> Fig
             shape = SHAPES[number % len(SHAPES)] if len(kinds) <= len(SHAPES) else shape
             x, y = scores[members == kind].T
             axes.scatter(x, y, s=26, c=colour, marker=shape, alpha=0.75, linewidths=0, label=shorten(kind, 24))
-        axes.set_xlabel("factor 1 [standard deviations]")
-        axes.set_ylabel("factor 2 [standard deviations]")
+        axes.set_xlabel(f"{latent} 1 [standard deviations]")
+        axes.set_ylabel(f"{latent} 2 [standard deviations]")
         axes.set_aspect("equal", adjustable="datalim")
         figure.legend(loc="outside right upper", fontsize=8)
-        return save(figure, path, "Posterior means of the first two factors")
+        return save(figure, path, f"Posterior means of the first two {latent}s")
 
 
 def _turned(rotated_by: str | None, factors: int) -> str:

@@ -30,12 +30,14 @@ class Learned:
 
     exported: the parameters as written. inferred: what the model's `inferred` gives of all data points, taken when
     first asked for. predict: mean and standard deviation of entries of the table, by their rows (sorted) and columns.
+    errors: standard errors of what was exported, if they were asked for.
     """
 
     data: Data
     exported: Parameters
     inferred: Callable[[], dict[str, Tensor]]
     predict: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    errors: Parameters | None = None
 
 
 def pictures(model: LatentVariableModel, learned: Learned) -> dict[str, Picture]:
@@ -54,6 +56,8 @@ def result(model: LatentVariableModel, learned: Learned) -> Result:
         found = import_module(f"lgm_cli.report.results.{name}").result(model, learned)
         lines += found.lines
         tables |= found.tables
+    if learned.errors is not None:
+        lines.append("standard errors and 90% intervals of all parameters are in parameters.csv")
     return Result(lines, tables)
 
 

@@ -20,18 +20,26 @@ def pictures(model: FactorAnalysis, learned: Learned) -> dict[str, Picture]:
     groups, titles = data.table.row_groups, data.table.row_titles
     if groups is not None and model.latent_dim > 1:
         plane = _scores(model, learned, shown)[:, :2]
-        found["latents"] = lambda path: plots.latent_scatter(plane, list(map(str, groups)), path)
+        found["latents"] = lambda path: plots.latent_scatter(
+            plane, list(map(str, groups)), path, latent=model.latent_name
+        )
     if titles is not None:
         own = _scores(model, learned, shown)
         ratings = np.bincount(data.train_rows, minlength=data.shape[0])
         found["factors"] = lambda path: plots.factor_extremes(
-            own, list(map(str, titles)), path, weights=ratings, rotated_by=shown.rotated_by, least=LEAST_RATINGS
+            own,
+            list(map(str, titles)),
+            path,
+            weights=ratings,
+            rotated_by=shown.rotated_by,
+            least=LEAST_RATINGS,
+            latent=model.latent_name,
         )
         return found
     names = data.table.titles_of_columns
     found["loadings"] = lambda path: plots.loadings_table(
         shown.loadings, list(map(str, names)), path, rotated_by=shown.rotated_by,
-        meaning="in standard deviations of the column",
+        meaning="in standard deviations of the column", latent=model.latent_name,
     )  # fmt: skip
     return found
 

@@ -56,8 +56,8 @@ def write_entries(
 ) -> None:
     """Entries of the table by its labels, beside their predictions.
 
-    Numbers are written in full (the shortest decimals that read back as the same number), categories by their names. The
-    true values of a column are written without a decimal point where all of them are whole numbers.
+    Numbers are written in full (the shortest decimals that read back as the same number), categories by their names.
+    The true values of a column are written without a decimal point where all of them are whole numbers.
     """
     frame = pd.DataFrame(
         {

@@ -71,7 +71,7 @@ def write(
     if data.season is not None:
         with atomic_path(folder / "season.csv") as temporary:
             write_season(temporary, data)
-    learned = Learned(data, exported, cache(lambda: evaluator.inferred(parameters)), predict)
+    learned = Learned(data, exported, cache(lambda: evaluator.inferred(parameters)), predict, errors)
     if config["save_posterior"]:
         save_tensors(folder / "posterior.safetensors", learned.inferred())
     if data.table.dictionary is not None:

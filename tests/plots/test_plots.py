@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 
 from lgm_cli import plots
 from lgm_cli.plots.series import dates
@@ -249,6 +249,18 @@ def test_items_are_ordered_by_their_dominant_factor(path: Path) -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1\n65%", "2\n35%"]
     assert "rotated by varimax" in figure.get_suptitle()
     assert "not rotated" in plots.loadings_table(loadings, list("abcd"), path, rotated_by=None).get_suptitle()
+
+
+def test_components_are_called_so(path: Path) -> None:
+    loadings, groups = np.random.default_rng(0).normal(size=(70, 2)), ["a", "b"] * 35
+    for figure in (
+        plots.loadings_table(loadings[:5], list("abcde"), path, latent="component", meaning=""),
+        plots.loadings_table(loadings, range(70), path, latent="component", meaning=""),
+        plots.factor_extremes(loadings, range(70), path, latent="component"),
+        plots.latent_scatter(loadings, groups, path, latent="component"),
+    ):
+        words = " ".join(text.get_text() for text in figure.findobj(Text))
+        assert "component" in words and "factor" not in words
 
 
 def test_a_full_table_of_long_names_has_no_overlaps(path: Path) -> None:

@@ -48,6 +48,22 @@ def test_the_coefficients_of_a_regression(tmp_path: Path) -> None:
     assert any(line.startswith(f"R^2 {share:.4f} of what was learned from") for line in lines)
 
 
+def test_standard_errors_stand_beside_the_coefficients_of_an_autoregression(tmp_path: Path) -> None:
+    random, series = np.random.default_rng(1), [0.0]
+    for noise in random.normal(size=300):
+        series.append(0.7 * series[-1] + noise)
+    pd.DataFrame({"x": series}).to_csv(tmp_path / "series.csv", index=False)
+    keys = ["model=autoregressive", "model.order=2", "method=em", "data=series", f"data.path={tmp_path / 'series.csv'}"]
+    lines = run(tmp_path / "run", *keys, "data.test_fraction=0", "standard_errors=true")
+    table = pd.read_csv(tmp_path / "run" / "parameters.csv")
+    found = table[table["name"] == "coefficients"]
+    pairs = zip(found["value"], found["standard_error"], strict=True)
+    shown = ", ".join(f"{lag}: {value:.3f} ± {error:.3f}" for lag, (value, error) in enumerate(pairs, 1))
+    text = " ".join(" ".join(lines).split())
+    assert f"coefficients by lag, ± standard error: {shown}" in text
+    assert "standard errors and 90% intervals of all parameters are in parameters.csv" in text
+
+
 def test_an_oscillation_is_named_by_its_period_and_damping() -> None:
     """(1 - 2 r cos w B + r^2 B^2)(1 - 0.5 B)(1 + 0.3 B), with r = 0.9 and a period of 12."""
     r, w = 0.9, 2 * np.pi / 12

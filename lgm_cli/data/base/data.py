@@ -158,7 +158,8 @@ class Data:
         (n, m), entries = self.shape, len(self.table.values)
         notes = *self.table.notes, *self._known_classes(), *self.table.warnings
         if self.table.features is not None:
-            size = f"{self.table.name}: {entries:,} responses, {self.table.features.shape[1]:,} features"
+            rows = f"{n:,} rows, " if entries < n else ""
+            size = f"{self.table.name}: {rows}{entries:,} responses, {self.table.features.shape[1]:,} features"
             return "; ".join([f"{size}, {self.hidden.sum():,} hidden for testing", *notes])
         if (dictionary := self.table.dictionary) is not None:
             unknowns = " x ".join(map(str, dictionary.shape))
