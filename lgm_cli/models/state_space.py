@@ -50,7 +50,7 @@ class StateSpace(LatentGaussianModel):
     (`lgm_cli.models.parts.one_step_variances.one_step_variances`), which a trend does not raise.
     """
 
-    pictures, results = ("series",), ("forecasts",)
+    pictures, results = ("series",), ("dynamics", "forecasts")
     axes: ClassVar = {
         **dict.fromkeys(("transition", "transition_covariance", "initial_covariance"), ("state", "state")),
         **{"observation": ("column", "state"), "mean": ("column",), "noise_variance": ("column",)},

@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 from sklearn.metrics import r2_score
 
 from lgm_cli.command import cli
-from lgm_cli.report.results.autoregression import oscillations
 from lgm_cli.report.results.components import stationary, telling
+from lgm_cli.report.results.dynamics import oscillations
 from lgm_cli.report.results.loadings import strongest
 from lgm_cli.report.text import ruled, shortened
 
@@ -68,11 +68,26 @@ def test_an_oscillation_is_named_by_its_period_and_damping() -> None:
     """(1 - 2 r cos w B + r^2 B^2)(1 - 0.5 B)(1 + 0.3 B), with r = 0.9 and a period of 12."""
     r, w = 0.9, 2 * np.pi / 12
     product = np.polymul(np.polymul([1, -2 * r * np.cos(w), r**2], [1, -0.5]), [1, 0.3])
-    assert oscillations(-product[1:]) == [
+    assert oscillations(np.roots(product)) == [
         "oscillation of period 12 steps, x 0.900 in each step",
         "decay, x 0.500 in each step",
         "decay, x 0.300 in each step, of alternating sign",
     ]
+
+
+def test_how_states_move_is_said_with_and_without_a_forecast(tmp_path: Path) -> None:
+    random, steps = np.random.default_rng(2), np.arange(200)
+    wave = np.c_[np.sin(2 * np.pi * steps / 9), np.cos(2 * np.pi * steps / 9)] + 0.1 * random.normal(size=(200, 2))
+    pd.DataFrame(wave, columns=["a", "b"]).to_csv(tmp_path / "series.csv", index=False)
+    keys = ["model=state_space", "model.latent_dim=2", "data=series", f"data.path={tmp_path / 'series.csv'}"]
+    lines = run(tmp_path / "run", *keys, "method=em", "max_steps=60")
+    values = np.linalg.eigvals(load_file(tmp_path / "run" / "parameters.safetensors")["transition"])
+    (pair,) = values[values.imag > 0]
+    assert lines[:2] == [
+        "how the states move:",
+        f"  oscillation of period {2 * np.pi / np.angle(pair):.4g} steps, x {abs(pair):.3f} in each step",
+    ]
+    assert abs(2 * np.pi / np.angle(pair) - 9) < 0.1
 
 
 def test_shares_of_time_are_those_of_a_long_chain() -> None:

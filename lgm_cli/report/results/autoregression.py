@@ -6,10 +6,10 @@ import numpy as np
 
 from lgm_cli.models.autoregressive import Autoregressive
 from lgm_cli.report.learned import Learned
+from lgm_cli.report.results.dynamics import MOST, oscillations
 from lgm_cli.report.results.forecasts import forecasts
 from lgm_cli.report.text import Result, number, wrapped
 
-MOST = 3  # pairs of roots
 MOST_LAGS = 12
 
 
@@ -24,24 +24,10 @@ def result(model: Autoregressive, learned: Learned) -> Result:
         words = [f"{word} ± {error:.3f}" for word, error in zip(words, errors, strict=False)]
     what = "coefficients by lag" if learned.errors is None else "coefficients by lag, ± standard error"
     lines = wrapped(f"{what}: {', '.join(words)}" + (", .." if len(a) > MOST_LAGS else ""))
-    lines += [f"  {line}" for line in oscillations(a)[:MOST]]
+    lines += [f"  {line}" for line in oscillations(np.roots([1.0, *(-a)]))[:MOST]]
     variances = (float(learned.exported[name]) ** 0.5 for name in ("innovation_variance", "noise_variance"))
     mean, innovation, noise = float(learned.exported["mean"]), *variances
     lines += wrapped(
         f"mean {number(mean)}; deviation of the innovations {number(innovation)}, of the noise {number(noise)}"
     )
     return Result(lines + forecasts(learned))
-
-
-def oscillations(coefficients: np.ndarray) -> list[str]:
-    """The inverse roots in words, the most lasting first."""
-    roots = np.roots([1.0, *(-coefficients)])
-    found = []
-    for root in sorted(roots[roots.imag >= 0], key=lambda root: -abs(root)):
-        size = abs(root)
-        if root.imag > 0:
-            found.append(f"oscillation of period {2 * np.pi / np.angle(root):.4g} steps, x {size:.3f} in each step")
-        else:
-            sign = "" if root.real >= 0 else ", of alternating sign"
-            found.append(f"decay, x {size:.3f} in each step{sign}")
-    return found
