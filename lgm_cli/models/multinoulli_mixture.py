@@ -128,7 +128,8 @@ def _between(counts: Tensor, named: tuple[int, ...] = ()) -> Tensor:
     named: how many have names, of each column; these are possible, too."""
     if named:
         counts = torch.nn.functional.pad(counts, (0, max(0, max(named) - counts.shape[1])))
-        counts = counts + (torch.arange(counts.shape[1]) < torch.tensor(named)[:, None])
+        sizes = torch.tensor(named, device=counts.device)
+        counts = counts + (torch.arange(counts.shape[1], device=counts.device) < sizes[:, None])
     number, seen = torch.arange(counts.shape[1]), counts > 0
     lowest = torch.where(seen, number, counts.shape[1]).amin(1, keepdim=True) % counts.shape[1]
     highest = torch.where(seen, number, 0).amax(1, keepdim=True)

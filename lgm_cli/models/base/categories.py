@@ -46,7 +46,7 @@ class Likeliest:
         """The predictions of entries index (n, t), with `mean` and the square root of `variance` so."""
         if self.most == 0:
             return predicted
-        own = self.sizes[index.cpu()]
+        own = self.sizes.to(predicted.mean.device)[index.to(predicted.mean.device)]
         number = predicted.mean.new_zeros(())
         best, log_probability = torch.zeros_like(predicted.mean), torch.full_like(predicted.mean, -torch.inf)
         for category in range(self.most):
