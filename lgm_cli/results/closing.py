@@ -15,7 +15,7 @@ from lgm_cli.evaluation.evaluator import LOG_PRIOR
 from lgm_cli.evaluation.operations import operations
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
 from lgm_cli.report.learned import WRONG, drawn_units
-from lgm_cli.report.text import Result, number, wrapped
+from lgm_cli.report.text import WIDTH, Result, number, shortened, wrapped
 from lgm_cli.results.outcome import SETTLED, Outcome
 
 MOST_LINES = 25
@@ -116,12 +116,15 @@ def _scores(data: Data, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _warnings(warnings: list[str], room: int) -> list[str]:
-    """The warnings in so many lines, with a word of those that have no room."""
+    """The warnings in so many lines; what has no room is cut, with a word of where it is."""
     lines: list[str] = []
     for place, warning in enumerate(warnings):
         found, left = wrapped(WARNING + warning), len(warnings) - place
         if len(lines) + len(found) + (left > 1) > max(room, 1):
-            return [*lines, f"{WARNING}{left} {'more ' if place else ''}in summary.json"]
+            *kept, last = found[: max(room, 1) - len(lines)]
+            where = f" ({left} warnings in summary.json)" if left > 1 else " (in full in summary.json)"
+            indent = " " * (len(last) - len(last.lstrip()))
+            return [*lines, *kept, indent + shortened(f"{last} …", WIDTH - len(where) - len(indent)) + where]
         lines += found
     return lines
 

@@ -15,6 +15,7 @@ from lgm_cli.report.results.components import stationary, telling
 from lgm_cli.report.results.dynamics import oscillations
 from lgm_cli.report.results.loadings import strongest
 from lgm_cli.report.text import ruled, shortened
+from lgm_cli.results.closing import _warnings
 
 
 def run(folder: Path, *arguments: str) -> list[str]:
@@ -133,3 +134,15 @@ def test_tables_fit_80_columns_and_words_stay_whole() -> None:
     )
     assert all(len(line) <= 80 for line in lines) and lines[1].startswith("  the feelings…")
     assert shortened("the feelings of others", 12) == "the…" and shortened("short", 12) == "short"
+
+
+@pytest.mark.parametrize("room", [-3, 1, 2, 3, 5])
+def test_warnings_without_room_are_cut_and_say_where_they_are(room: int) -> None:
+    warnings = ["a word and another " * 12, "short", "third " * 30]
+    lines = _warnings(warnings, room)
+    assert 1 <= len(lines) <= max(room, 1) and all(len(line) <= 80 for line in lines)
+    assert lines[0].startswith("warning: a word")
+    assert lines[-1].endswith(f"({2 if room == 5 else 3} warnings in summary.json)")
+    (alone,) = _warnings(warnings[:1], 1)
+    assert alone.endswith("… (in full in summary.json)") and len(alone) > 70
+    assert _warnings(["short"], 1) == ["warning: short"]
