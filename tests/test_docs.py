@@ -27,7 +27,7 @@ from lgm_cli.solvers.base import solver
 ROOT = Path(__file__).parents[1]
 DOCS = tuple(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS)
-SHORT = ("README.md", "docs/tables.md", "docs/series.md", "docs/regression.md")  # pages whose commands take seconds
+SHORT = ("README.md", *(f"docs/{name}.md" for name in ("tables", "series", "regression", "method", "output")))  # pages whose commands take seconds
 WRITTEN_BY_A_RUN = ("summary.txt", "comparison.md", "plots/", "checkpoint/", ".hydra/")
 
 
