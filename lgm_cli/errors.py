@@ -41,6 +41,8 @@ def spelled(value: Any) -> str:
     >>> spelled([None, True, "a"])
     '[null,true,a]'
     """
+    if isinstance(value, dict):
+        return shortened(f"{{{','.join(f'{key}:{spelled(item)}' for key, item in value.items())}}}")
     if isinstance(value, list | tuple):
         return shortened(f"[{','.join(map(spelled, value))}]")
     return shortened("null" if value is None else str(value).lower() if isinstance(value, bool) else str(value))

@@ -27,7 +27,10 @@ from lgm_cli.solvers.base import solver
 ROOT = Path(__file__).parents[1]
 DOCS = tuple(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS)
-SHORT = ("README.md", *(f"docs/{name}.md" for name in ("tables", "series", "regression", "method", "output")))  # pages whose commands take seconds
+SHORT = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("tables", "series", "regression", "method", "output")),
+)  # pages whose commands take seconds
 WRITTEN_BY_A_RUN = ("summary.txt", "comparison.md", "plots/", "checkpoint/", ".hydra/")
 
 
@@ -53,12 +56,17 @@ def parts(line: str) -> tuple[list[str], list[str]]:
     return [a for a in arguments if a.startswith("-")], [a for a in arguments if not a.startswith("-")]
 
 
+def between_commas(text: str) -> list[str]:
+    """The parts between commas that are in no brackets."""
+    depths = list(itertools.accumulate((char in "[{") - (char in "]}") for char in text))
+    marked = "".join("\n" if char == "," and depth == 0 else char for char, depth in zip(text, depths, strict=True))
+    return marked.split("\n")
+
+
 def choices_of(overrides: list[str]) -> list[tuple[str, ...]]:
     """One override of each run of a sweep: the combinations of the values between commas."""
     keys = [override.partition("=")[::2] for override in overrides]
-    return list(
-        itertools.product(*([f"{key}={value}" for value in re.split(r",(?![^\[]*\])", values)] for key, values in keys))
-    )
+    return list(itertools.product(*([f"{key}={value}" for value in between_commas(values)] for key, values in keys)))
 
 
 def test_there_are_commands_to_check() -> None:

@@ -2,12 +2,12 @@
 
 A rule is one line of a small grammar, under `allowed:` in the YAML that gives the key its default:
 
-    integer | number | boolean | text | texts | path | one of a, b, c
+    integer | number | boolean | text | texts | path | blocks | one of a, b, c
     followed for integer and number by bounds:  >= x, > x, <= x, < x, joined by `and`
     followed by the words that are allowed too:  , or auto   , or none   (none is YAML's null)
 
 Numbers are finite and integers below 2^53, exact in every format; a path is that of a file that can be read;
-texts are a list or a single one.
+texts are a list or a single one. Blocks are a list of {family: one of FAMILIES, columns: texts}, columns optional.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ NOUNS = {
     "text": "a text",
     "texts": "a text or several, [A,B]",
     "path": "a file",
+    "blocks": "a list of blocks, [{family:normal,columns:[A,B]},..], of normal, bernoulli, categorical or poisson",
 }
+FAMILIES = ("normal", "bernoulli", "categorical", "poisson")
 COMPARISONS = {
     ">=": lambda value, bound: value >= bound,
     ">": lambda value, bound: value > bound,
@@ -50,7 +52,7 @@ COMPARISONS = {
 class Rule:
     """A parsed rule: what a value may be."""
 
-    kind: str  # integer, number, boolean, text, texts, path or choice
+    kind: str  # integer, number, boolean, text, texts, path, blocks or choice
     options: tuple[str, ...]  # of a choice
     bounds: tuple[tuple[str, float], ...]  # of an integer or a number
     words: tuple[str, ...]  # auto, none
@@ -92,6 +94,8 @@ class Rule:
                 return str(value)
             case "texts" if (each := value if isinstance(value, list) else [value]) and all(map(_is_text, each)):
                 return [str(item) for item in each]
+            case "blocks" if isinstance(value, list) and value:
+                return list(map(_block, value))
             case "integer" | "number" if isinstance(value, int | float) and not isinstance(value, bool):
                 return self._bounded(value)
         raise ValueError
@@ -102,6 +106,17 @@ class Rule:
         if not all(COMPARISONS[comparison](value, bound) for comparison, bound in self.bounds):
             raise ValueError
         return int(value) if self.kind == "integer" else float(value)
+
+
+def _block(value: Any) -> dict[str, Any]:
+    """A block of columns in its own types, or ValueError."""
+    if not isinstance(value, Mapping) or value.keys() - {"family", "columns"} or value.get("family") not in FAMILIES:
+        raise ValueError
+    columns = value.get("columns")
+    each = columns if isinstance(columns, list) else [] if columns is None else [columns]
+    if not all(map(_is_text, each)):
+        raise ValueError
+    return {"family": value["family"], "columns": [str(name) for name in each] or None}
 
 
 def _is_text(value: Any) -> bool:

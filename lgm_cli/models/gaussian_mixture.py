@@ -119,17 +119,18 @@ class GaussianMixture(Mixture):
 
     # Parameters ------------------------------------------------------------------------------------------------
 
-    def start(self, seed: int) -> Parameters:
-        """Means by k-means on the standardised table, its gaps filled with column means, then an M-step from rows
-        assigned to the nearest. Rows of a known class stay with its component, which begins at their mean. A component
-        of few rows takes more of the covariance of all."""
-        means, k = self.starting_centers(generator(seed, "initial means")), self.num_components
-        like = {"dtype": self.observations.dtype, "device": self.observations.device}
-        columns = self.observations.shape[1]
-        identity = torch.eye(columns, **like).expand(k, -1, -1)
-        first = {"weights": torch.full((k,), 1 / k, **like), "means": means.to(**like)}
-        first["covariances"] = self.family.compact(identity)
-        total = self.statistics_of_clusters(first, first["means"])
+    start_name = "initial means"
+
+    def before_clusters(self, centers: Tensor) -> Parameters:
+        """Means are the centers, gaps filled with column means; covariances are those of all columns."""
+        k, like = self.num_components, {"dtype": self.observations.dtype, "device": self.observations.device}
+        identity = torch.eye(self.observations.shape[1], **like).expand(k, -1, -1)
+        first = {"weights": torch.full((k,), 1 / k, **like), "means": centers.to(**like)}
+        return first | {"covariances": self.family.compact(identity)}
+
+    def after_clusters(self, first: Parameters, total: Statistics) -> Parameters:
+        """An M-step. A component of few rows takes more of the covariance of all."""
+        k, columns = self.num_components, self.observations.shape[1]
         new = self.maximise(first, total)
         rows = total["components"]
         written = self.family.written(new["covariances"], k, columns)

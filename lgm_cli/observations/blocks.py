@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -47,6 +47,7 @@ class Observations:
     series: np.ndarray | None = None  # which of several series each row of a joint table is of
     class_names: tuple[str, ...] = ()  # of the numbers in the `classes` of chunks or in `row_classes`
     categories: tuple[int, ...] = ()  # how many names of categories each column has, zero where it is one of numbers
+    column_labels: tuple[str, ...] = ()  # names of the columns
     row_classes: np.ndarray | None = None  # class of each row of a joint table, -1 where it is not known
 
     @cached_property
@@ -80,6 +81,18 @@ class Observations:
     @cached_property
     def _sparse(self) -> dict[tuple[int, int], list[Chunk]]:
         return {}
+
+    def restricted(self, columns: Tensor, center: Tensor, scale: Tensor) -> Observations:
+        """Some columns alone, in the order given, in these units (M,) of each. Its chunks are those that
+        `Chunk.restricted` remembers under `columns`."""
+        parts = [[chunk.restricted(columns, columns, center, scale) for chunk in block] for block in self.blocks]
+        at = columns.tolist()
+        return replace(
+            self, shape=(self.shape[0], len(at)), blocks=parts, center=center[at], scale=scale[at],
+            column_center=center[at].cpu(), observed=sum(chunk.observed for block in parts for chunk in block),
+            table_shape=(self.table_shape[0], len(at)), column_labels=tuple(self.column_labels[m] for m in at),
+            categories=tuple(self.categories[m] for m in at) if self.categories else (),
+        )  # fmt: skip
 
     @property
     def chunks(self) -> Iterator[Chunk]:
@@ -130,6 +143,7 @@ def observe(
         None if data.table.features is None else torch.as_tensor(data.table.features),
         data.table.series, () if data.table.class_names is None else tuple(map(str, data.table.class_names)),
         tuple(sizes(data.table).tolist()) if data.table.categories and not data.table.joint else (),
+        tuple(map(str, data.table.column_labels)),
         data.table.classes if data.table.joint else None,
     )  # fmt: skip
 

@@ -147,6 +147,19 @@ class Chunk:
                 self._parts[size].append(self.some(part))
         return self._parts[size]
 
+    def restricted(self, key: object, columns: Tensor, center: Tensor, scale: Tensor) -> Chunk:
+        """The entries in some columns alone, numbered anew in their order, (value - center) / scale; masked. key: under
+        which it is remembered."""
+        if key not in self._restricted:
+            weight, values = (part[:, columns] for part in self.scattered(int(center.shape[0])))
+            values = weight * (values - center[columns].to(values)) / scale[columns].to(values)
+            self._restricted[key] = Chunk(self.points, None, weight, values, classes=self.classes)
+        return self._restricted[key]
+
+    @cached_property
+    def _restricted(self) -> dict[object, Chunk]:
+        return {}
+
     @cached_property
     def _parts(self) -> dict[int, list[Chunk]]:
         return {}

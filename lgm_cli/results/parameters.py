@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lgm_cli.data.base.categories import names_of, titles_of_ones
+from lgm_cli.data.base.categories import titles_of_ones
 from lgm_cli.data.base.intervals import INTERVAL
 from lgm_cli.data.base.table import Table
 from lgm_cli.models.base.parameters import Parameters
@@ -45,7 +45,7 @@ def write_parameters(
             continue
         words = axes_of.get(name, ("",) * value.ndim)[: value.ndim]
         axes = [_labels(word, size, table) for word, size in zip(words, value.shape, strict=True)]
-        of_categories = words[-2:] == ("column", "category") and value.ndim == 3
+        of_categories = words[-1:] == ("category",) and value.ndim == 3
         if words == ("component", "column") and name == "probabilities":  # of a one
             axes[1] = titles_of_ones(table, table.column_labels)
         outer = [f"{name}[{label}]" for label in axes.pop(0)] if value.ndim == 3 else [name]
@@ -61,7 +61,7 @@ def write_parameters(
             part["lower_90"], part["upper_90"] = (value.ravel() + side * INTERVAL * error for side in (-1, 1))
         frame = pd.DataFrame(part)
         if of_categories and table.categories:
-            number, own = grid[2], names_of(table)
+            number, own = grid[2], [table.categories.get(label, ()) for label in axes[0]]
             named = np.array([len(names) for names in own])[grid[1]]
             called = zip(frame["column"], grid[1], number, named, strict=True)
             frame["column"] = [own[m][c] if c < size else label for label, m, c, size in called]
@@ -72,8 +72,10 @@ def write_parameters(
     return left_out
 
 
-def _labels(word: str, size: int, table: Table) -> list[str]:
+def _labels(word: str | Sequence[str], size: int, table: Table) -> list[str]:
     """Names along an axis of so many entries."""
+    if not isinstance(word, str):
+        return list(word)
     labels = {"column": table.column_labels, "feature": table.feature_labels}.get(word)
     if labels is not None and len(labels) == size:
         return list(map(str, labels))

@@ -346,10 +346,7 @@ def test_the_free_energy_touches_the_likelihood_and_is_never_above_it(
         return total
 
     def likelihood(at: Parameters) -> Tensor:
-        scales = sum(
-            (chunk.weight * chunk.take(model.observations.scale.log().to(chunk.weight))).sum()
-            for chunk in model.observations.chunks
-        )
+        scales = sum(model.log_scales(chunk).sum() for chunk in model.observations.chunks)
         return cases.log_likelihood(model, at).double() + scales
 
     def energy(at: Parameters, found: dict[str, Tensor]) -> Tensor:

@@ -130,14 +130,14 @@ def divergence(model: Any, chunk: Chunk, one: Parameters, two: Parameters) -> fl
 def test_free_energy_and_divergence_add_up_to_the_log_likelihood(case: tuple[str, matrix.Options]) -> None:
     """For the posterior at parameters far from those of F, in standard units."""
     model = matrix.bound(*case)
-    start, scale = model.start(0), model.observations.scale.log()
+    start = model.start(0)
     for seed, size in ((1, 0.1), (2, 0.3)):
         one, two = cases.moved(model, start, seed, size), cases.moved(model, start, seed + 10, size)
         found, apart, shift = {}, 0.0, 0.0
         for chunk in model.observations.chunks:
             found = model.add_statistics(found, chunk, model.posterior(one, chunk))
             apart += divergence(model, chunk, one, two)
-            shift += float((chunk.weight * chunk.take(scale.to(chunk.weight))).sum())
+            shift += float(model.log_scales(chunk).sum())
         energy = model.free_energy(two, found)
         assert energy is not None
         likelihood = float(cases.log_likelihood(model, two)) + shift
@@ -159,9 +159,8 @@ def test_the_free_energy_that_is_shown_never_falls(pair: Pair) -> None:
     """Nor is it ever above the log-likelihood."""
     name, given, model, options = pair
     method, _ = matrix.build(name, model, given, options)
-    scale = method.model.observations.scale.log()
     chunks = method.model.observations.chunks
-    shift = sum(float((each.weight * each.take(scale.to(each.weight))).sum()) for each in chunks)
+    shift = sum(float(method.model.log_scales(chunk).sum()) for chunk in chunks)
     method.update.measured, energies = True, []
     for _ in range(5):
         method.step()

@@ -20,6 +20,7 @@ from lgm_cli.numerics.assignment import best_assignment
 from lgm_cli.numerics.k_means import k_means, nearest
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.responsibilities import Responsibilities
+from lgm_cli.randomness import generator
 
 MERGED = 0.05  # in free coordinates: components that differ by less are one, until they come apart
 
@@ -59,6 +60,23 @@ class Mixture(LatentVariableModel):
     @abstractmethod
     def features(self, chunk: Chunk) -> Tensor:
         """Rows (n, F) whose distances tell components apart, zero where nothing was observed."""
+
+    def start(self, seed: int) -> Parameters:
+        """From clusters of rows by k-means++ on their `features`. Rows of a known class stay with its component."""
+        centers = self.starting_centers(generator(seed, self.start_name))
+        first = self.before_clusters(centers)
+        return self.after_clusters(first, self.statistics_of_clusters(first, centers))
+
+    start_name = "initial components"  # what the random numbers of a start are keyed to
+
+    @abstractmethod
+    def before_clusters(self, centers: Tensor) -> Parameters:
+        """Parameters by which rows with gaps count for clusters with these centers (K, F)."""
+
+    @abstractmethod
+    def after_clusters(self, first: Parameters, total: Statistics) -> Parameters:
+        """Where learning starts. total: the statistics of all rows, each certain of its cluster; first: the parameters
+        that they were taken by."""
 
     def starting_centers(self, draw: Generator) -> Tensor:
         """Centers (K, F) of clusters of rows drawn without replacement, float64, on the CPU: the same whatever the

@@ -72,9 +72,9 @@ class WholeMixture(Mixture):
     def check(self, data: Data) -> None:
         super().check(data)
         table = data.table
-        self._require(table.name, table.columns, table.values, list(map(str, table.column_labels)))
+        self.require(table.name, table.columns, table.values, list(map(str, table.column_labels)))
 
-    def _require(self, where: str, columns: np.ndarray, values: np.ndarray, names: list[str]) -> None:
+    def require(self, where: str, columns: np.ndarray, values: np.ndarray, names: list[str]) -> None:
         bad = torch.nonzero(self.misfit(torch.as_tensor(columns), torch.as_tensor(values))).flatten().tolist()
         if bad:
             value, name = values[bad[0]], names[int(columns[bad[0]])]
@@ -89,9 +89,7 @@ class WholeMixture(Mixture):
             for chunk in observations.chunks:
                 seen, values = (part.cpu().double() for part in chunk.scattered(columns))
                 row, column = torch.nonzero(seen, as_tuple=True)
-                self._require(
-                    "a new table", column.numpy(), values[row, column].numpy(), list(map(str, range(columns)))
-                )
+                self.require("a new table", column.numpy(), values[row, column].numpy(), list(map(str, range(columns))))
         self.dim = self.num_components
         self.learned_from(observations)
 
@@ -126,17 +124,17 @@ class WholeMixture(Mixture):
     def overall(self) -> Tensor:
         """Theta of a single component, (M, ..)."""
 
-    def start(self, seed: int) -> Parameters:
-        """By k-means++ on rows of the table: components take half of their theta from the rows that are nearest to
-        them, half from all rows. (Were all alike, they would stay so for ever.)"""
-        k, centers = self.num_components, self.starting_centers(generator(seed, "initial components"))
-        like = {"dtype": self.observations.dtype, "device": self.observations.device}
+    def before_clusters(self, centers: Tensor) -> Parameters:
+        k, like = self.num_components, {"dtype": self.observations.dtype, "device": self.observations.device}
         whole = self.overall().to(**like)
-        first = {"weights": torch.full((k,), 1 / k, **like), self.theta: whole.expand(k, *whole.shape)}
-        total = self.statistics_of_clusters(first, centers)
+        return {"weights": torch.full((k,), 1 / k, **like), self.theta: whole.expand(k, *whole.shape)}
+
+    def after_clusters(self, first: Parameters, total: Statistics) -> Parameters:
+        """Components take half of their theta from the rows of their cluster, half from all rows. (Were all alike, they
+        would stay so for ever.)"""
         theta = self.family.maximise(first, total)[self.theta]
         weights = (total["components"] + 1) / (total["components"] + 1).sum()
-        return {"weights": weights, self.theta: (1 - POOLED) * theta + POOLED * whole}
+        return {"weights": weights, self.theta: (1 - POOLED) * theta + POOLED * first[self.theta]}
 
     def free(self, parameters: Parameters) -> Parameters:
         """Logarithms of weights, and the family's natural parameters above their floor."""
@@ -252,13 +250,17 @@ class WholeMixture(Mixture):
     def floor_warning(self, components: str, columns: str, number: int) -> str:
         """What is said of them."""
 
+    def floor_warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        """Of theta at their floors."""
+        low = torch.nonzero(self.at_floor(self.export(parameters)[self.theta]))
+        if not len(low):
+            return []
+        components, columns = (part.unique().tolist() for part in low.T)
+        return [self.floor_warning(self.named(components), _listed(columns, names), len(low))]
+
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         """Of theta at their floors, of components that have almost no data points, and of components that are alike."""
-        found, inside, k = [], self.export(parameters), self.num_components
-        low = torch.nonzero(self.at_floor(inside[self.theta]))
-        if len(low):
-            components, columns = (part.unique().tolist() for part in low.T)
-            found.append(self.floor_warning(self.named(components), _listed(columns, names), len(low)))
+        found, inside, k = self.floor_warnings(parameters, names), self.export(parameters), self.num_components
         few = torch.nonzero(inside["weights"] * self.observations.shape[0] < FEW).flatten().tolist()
         if few and k > 1:
             verb = "stands for" if len(few) == 1 else "each stand for"

@@ -47,8 +47,7 @@ def result(model: LatentVariableModel, learned: Learned) -> Result:
             stay = 1 - exported["transition"][k, k]
             row.append(number(1 / float(stay)) if stay > 0 else "for ever")
         row += [
-            number(float(values[k, m])) if values.ndim == 2 else _likeliest(values[k, m], categories[m])
-            for m in columns
+            number(float(values[k, m])) if values.ndim == 2 else likeliest(values[k, m], categories[m]) for m in columns
         ]
         body.append(row)
     few = f"; {len(columns)} of {values.shape[1]:,} columns" if len(columns) < values.shape[1] else ""
@@ -56,7 +55,7 @@ def result(model: LatentVariableModel, learned: Learned) -> Result:
     return Result([*wrapped(f"{of}, with the {words} of each column{few}:"), *ruled([head, *body])])
 
 
-def _likeliest(probabilities: np.ndarray, names: tuple[str, ...]) -> str:
+def likeliest(probabilities: np.ndarray, names: tuple[str, ...]) -> str:
     """The most probable category: its name, or its number where it has none."""
     place = int(probabilities.argmax())
     return shortened(names[place], NAME) if names else str(place)

@@ -1,0 +1,41 @@
+"""Components of a mixture of mixed columns: what each block of columns is like in them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lgm_cli import plots
+from lgm_cli.models.composed import Composed
+from lgm_cli.report.learned import DEVIATIONS, Learned, Picture, drawn_units
+from lgm_cli.report.profiles import components
+
+
+def pictures(model: Composed, learned: Learned) -> dict[str, Picture]:
+    """Means of the columns of normal blocks, all in one picture; probabilities or rates of each other block, named by
+    its parameter; responsibilities of all rows."""
+    data, weights = learned.data, learned.exported["weights"].numpy()
+    classes = [] if data.table.class_names is None else list(map(str, data.table.class_names))
+    found: dict[str, Picture] = {
+        "responsibilities": lambda path: plots.responsibilities(
+            learned.inferred()["responsibilities"].cpu().double().numpy(), weights, path
+        )
+    }
+    center, scale, unit = drawn_units(data)
+    unit = DEVIATIONS if unit.startswith(DEVIATIONS) else unit  # these columns are no categories
+    columns, means, deviations = [], [], []
+    for each in model.parts:
+        own, at = each.own(learned.exported), each.columns.cpu().numpy()
+        if "means" in own:
+            columns.append(at)
+            means.append((own["means"].numpy() - center[at]) / scale[at])
+            deviations.append(own["covariances"].diagonal(dim1=1, dim2=2).sqrt().numpy() / scale[at])
+        else:
+            theta = each.model.theta
+            found[each.names[theta]] = components(each.model, own[theta], weights, data, at)
+    if columns:
+        names = [str(data.table.titles_of_columns[m]) for m in np.concatenate(columns)]
+        center, spread = np.concatenate(means, 1), np.concatenate(deviations, 1)
+        found["component_means"] = lambda path: plots.component_means(
+            center, spread, weights, names, path, unit, classes
+        )
+    return found
