@@ -2,12 +2,12 @@
 
 A rule is one line of a small grammar, under `allowed:` in the YAML that gives the key its default:
 
-    integer | number | boolean | text | texts | path | blocks | one of a, b, c
+    integer | number | boolean | text | texts | path | blocks of a, b, c | one of a, b, c
     followed for integer and number by bounds:  >= x, > x, <= x, < x, joined by `and`
     followed by the words that are allowed too:  , or auto   , or none   (none is YAML's null)
 
 Numbers are finite and integers below 2^53, exact in every format; a path is that of a file that can be read;
-texts are a list or a single one. Blocks are a list of {family: one of FAMILIES, columns: texts}, columns optional.
+texts are a list or a single one. Blocks are a list of {family: one of these, columns: texts}; columns may be left out.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ NOUNS = {
     "text": "a text",
     "texts": "a text or several, [A,B]",
     "path": "a file",
-    "blocks": "a list of blocks, [{family:normal,columns:[A,B]},..], of normal, bernoulli, categorical or poisson",
 }
-FAMILIES = ("normal", "bernoulli", "categorical", "poisson")
 COMPARISONS = {
     ">=": lambda value, bound: value >= bound,
     ">": lambda value, bound: value > bound,
@@ -53,7 +51,7 @@ class Rule:
     """A parsed rule: what a value may be."""
 
     kind: str  # integer, number, boolean, text, texts, path, blocks or choice
-    options: tuple[str, ...]  # of a choice
+    options: tuple[str, ...]  # of a choice, or families of blocks
     bounds: tuple[tuple[str, float], ...]  # of an integer or a number
     words: tuple[str, ...]  # auto, none
 
@@ -65,6 +63,8 @@ class Rule:
             raise ValueError(f"not a rule: {text!r}")
         if body.startswith("one of "):
             return cls("choice", tuple(body.removeprefix("one of ").split(", ")), (), tuple(words))
+        if body.startswith("blocks of "):
+            return cls("blocks", tuple(body.removeprefix("blocks of ").split(", ")), (), tuple(words))
         kind, *limits = re.split(r" and | (?=[<>])", body)
         matches = [re.fullmatch(r"([<>]=?) (\S+)", limit) for limit in limits]
         if kind not in NOUNS or not all(matches):
@@ -74,6 +74,8 @@ class Rule:
     def __str__(self) -> str:
         if self.kind == "choice":
             text = f"{'one of ' if len(self.options) > 1 else ''}{', '.join(self.options)}"
+        elif self.kind == "blocks":
+            text = f"a list of blocks, [{{family:{self.options[0]},columns:[A,B]}},..], of {', '.join(self.options)}"
         else:
             limits = (f"{comparison} {bound:.15g}" for comparison, bound in self.bounds)
             text = f"{NOUNS[self.kind]} {' and '.join(limits)}".rstrip()
@@ -95,7 +97,7 @@ class Rule:
             case "texts" if (each := value if isinstance(value, list) else [value]) and all(map(_is_text, each)):
                 return [str(item) for item in each]
             case "blocks" if isinstance(value, list) and value:
-                return list(map(_block, value))
+                return [_block(item, self.options) for item in value]
             case "integer" | "number" if isinstance(value, int | float) and not isinstance(value, bool):
                 return self._bounded(value)
         raise ValueError
@@ -108,9 +110,9 @@ class Rule:
         return int(value) if self.kind == "integer" else float(value)
 
 
-def _block(value: Any) -> dict[str, Any]:
+def _block(value: Any, families: tuple[str, ...]) -> dict[str, Any]:
     """A block of columns in its own types, or ValueError."""
-    if not isinstance(value, Mapping) or value.keys() - {"family", "columns"} or value.get("family") not in FAMILIES:
+    if not isinstance(value, Mapping) or value.keys() - {"family", "columns"} or value.get("family") not in families:
         raise ValueError
     columns = value.get("columns")
     each = columns if isinstance(columns, list) else [] if columns is None else [columns]

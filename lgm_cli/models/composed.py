@@ -165,6 +165,9 @@ class Composed(Mixture):
         ])  # fmt: skip
         self.parts = self.family.blocks
         self._log_scale = scale.log()
+        self.intervals = np.zeros(len(labels), bool)
+        for each in self.parts:
+            self.intervals[each.columns.cpu().numpy()] = "means" in each.names
         self.blocks = (("weights",), *((here,) for each in self.parts for here in each.names.values()))
         normal = tuple(each.names["covariances"] for each in self.parts if "covariances" in each.names)
         self.held_when_tempered = normal  # pyright: ignore[reportAttributeAccessIssue]  # of these blocks

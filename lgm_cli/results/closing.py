@@ -108,7 +108,8 @@ def _scores(data: Data, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if score["unit"] == WRONG:
             what = f"{score['rmse'] ** 2:.1%} of the hidden categories are predicted wrong"
             naive = f"by the most frequent one of its column {score['mean_rmse'] ** 2:.1%}"
-        inside = "" if held is None else f"; 90% intervals hold {held:.1%}"
+        of = f" of {score['coverage_of']}" if "coverage_of" in score else ""
+        inside = "" if held is None else f"; 90% intervals{of} hold {held:.1%}"
         entries = "entry" if score["number"] == 1 else "entries"
         unit = "" if score["unit"] == WRONG else f"{score['unit']}, "
         lines += wrapped(f"{what}, {naive} ({unit}{score['number']:,} hidden {entries}){inside}")

@@ -26,10 +26,11 @@ class Scores:
 
         rmse = (mean e^2)^(1/2),   mean_rmse = (mean e0^2)^(1/2),   gain = 1 - mean e^2 / mean e0^2,
 
-    and coverage_90 is the share of the true values inside the 90% intervals. intervals: whether there are any.
+    and coverage_90 is the share of the true values inside the 90% intervals. intervals: whether there are any, or the
+    columns (M,) that have them.
     """
 
-    def __init__(self, data: Data, mean: np.ndarray, deviation: np.ndarray, intervals: bool) -> None:
+    def __init__(self, data: Data, mean: np.ndarray, deviation: np.ndarray, intervals: bool | np.ndarray) -> None:
         m, self.columns = data.shape[1], data.test_columns
         values, places = data.train_values, data.train_columns
         count = np.bincount(places, minlength=m)
@@ -39,10 +40,12 @@ class Scores:
         self._squares, self._squares_of_mean = (
             errors(data.test_values, found, self.columns, data.table) ** 2 for found in (mean, center[self.columns])
         )
-        self._inside = np.full(len(mean), np.nan)
-        if intervals:
+        self._inside, have = np.full(len(mean), np.nan), np.broadcast_to(intervals, m)
+        if have.any():
             lower, upper = interval(data.table, mean, deviation)
-            self._inside = ((lower <= data.test_values) & (data.test_values <= upper)).astype(float)
+            inside = (lower <= data.test_values) & (data.test_values <= upper)
+            self._inside[have[self.columns]] = inside[have[self.columns]]
+        self._of = "" if have.all() or not have.any() else "normal columns"
         _, self._scale, self.unit = drawn_units(data)
         self._data = data
         self._kinds = {name: data.ahead == (name == "forecast") for name in KINDS}
@@ -86,12 +89,14 @@ class Scores:
             if not of_kind.any():
                 continue
             square = self._scale[self.columns[of_kind]] ** 2
-            inside = float(self._inside[of_kind].mean())
+            scored = self._inside[of_kind][~np.isnan(self._inside[of_kind])]
+            inside = float(scored.mean()) if len(scored) else np.nan
             found[kind] = {
                 "number": int(of_kind.sum()),
                 "rmse": float(np.sqrt((self._squares[of_kind] / square).mean())),
                 "mean_rmse": float(np.sqrt((self._squares_of_mean[of_kind] / square).mean())),
                 "unit": self.unit,
                 "coverage_90": None if np.isnan(inside) else inside,
+                **({"coverage_of": self._of} if self._of else {}),
             }
         return found

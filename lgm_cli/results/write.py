@@ -92,7 +92,7 @@ def _score(
     of all columns together. Counts and categories have no normal intervals."""
     if not len(mean):
         return {}
-    scores = Scores(data, mean, deviation, intervals=model.standardise)
+    scores = Scores(data, mean, deviation, intervals=model.standardise if model.intervals is None else model.intervals)
     if data.table.dictionary is None:
         with atomic_path(folder / "scores.csv") as temporary:
             write_csv(scores.by_column(), temporary, index=False)

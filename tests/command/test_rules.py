@@ -38,6 +38,12 @@ SOURCES = [
         ("texts", "a", ["a"]),
         ("texts, or none", ["a", -999, 1.5], ["a", "-999", "1.5"]),
         ("one of none, jacobi", "none", "none"),
+        ("blocks of a, b, or auto", "auto", "auto"),
+        (
+            "blocks of a, b",
+            [{"family": "b", "columns": 7}, {"family": "a"}],
+            [{"family": "b", "columns": ["7"]}, {"family": "a", "columns": None}],
+        ),
     ],
 )
 def test_an_allowed_value_is_given_back_in_its_own_type(rule: str, value: Any, converted: Any) -> None:
@@ -79,6 +85,9 @@ def test_an_allowed_value_is_given_back_in_its_own_type(rule: str, value: Any, c
         ("texts", []),
         ("texts", ["a", ""]),
         ("texts", [["a"]]),
+        *(("blocks of a, b", value) for value in ("a", [], ["a"], [{}], [{"columns": ["x"]}], [{"family": "c"}])),
+        *(("blocks of a, b", [{"family": "a", "columns": value}]) for value in ([""], {"x": 1}, True)),
+        ("blocks of a, b", [{"family": "a", "dim": 2}]),
         ("one of none, jacobi", None),
         ("one of none, jacobi", "Jacobi"),
         ("one of none, jacobi", ["jacobi"]),
@@ -97,6 +106,7 @@ def test_a_value_that_is_not_allowed_is_refused(rule: str, value: Any) -> None:
         ("number <= 1.0e-3, or auto, or none", "a number <= 0.001, or auto, or none"),
         ("boolean", "true or false"),
         ("one of none, jacobi", "one of none, jacobi"),
+        ("blocks of a, b, or auto", "a list of blocks, [{family:a,columns:[A,B]},..], of a, b, or auto"),
     ],
 )
 def test_a_rule_reads_as_a_sentence(rule: str, text: str) -> None:

@@ -224,6 +224,11 @@ def test_a_run_goes_on_and_is_applied(mixed: Path, capsys: pytest.CaptureFixture
     assert {name: value.shape for name, value in exported.items()} == {
         "weights": (2,), "probabilities": (2, 2, 3), "rates": (2, 1), "means": (2, 1), "covariances": (2, 1, 1)
     }  # fmt: skip
+    hidden = pd.read_csv(run / "predictions.csv").query("column == 'size'").astype({"true": float, "mean": float})
+    inside = (hidden["true"] - hidden["mean"]).abs() <= 1.6448536269514722 * hidden["standard_deviation"]
+    assert f"90% intervals of normal columns hold {inside.mean():.1%}" in said
+    scores = pd.read_csv(run / "scores.csv").set_index("column")["coverage_90"]
+    assert scores["size"] == pytest.approx(inside.mean()) and scores.drop("size").isna().all()
     written = pd.read_csv(run / "parameters.csv")
     colours = written[written["row"] == "colour"]
     assert set(colours["column"]) == {"red", "blue"}

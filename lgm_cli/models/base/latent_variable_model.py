@@ -80,6 +80,7 @@ class LatentVariableModel(FreeParameters, ABC):
     most_categories = 0  # of a column of text that is learned from (data.categories)
     one_column = False  # whether a single column of independent rows tells of its latent variables
     standardise = True  # whether values are learned from in standard units, or as they are: counts, categories
+    intervals: np.ndarray | None = None  # columns (M,) with normal intervals; None: all, if they are standardised
     # Whether statistics of several steps may be averaged: not where they are about a level of their own, nor, over some
     # data points each, where all data are one.
     averages = True
