@@ -17,10 +17,12 @@ from lgm_cli.errors import UserError, nearest
 from lgm_cli.models.base.mixture import Mixture
 from lgm_cli.models.base.naming import axes_of_components
 from lgm_cli.models.base.parameters import Parameters, Statistics
+from lgm_cli.models.base.whole_mixture import WholeMixture
 from lgm_cli.models.bernoulli_mixture import BernoulliMixture
 from lgm_cli.models.families.joined import OWN, Block, Joined, JoinedPredictive
 from lgm_cli.models.gaussian_mixture import GaussianMixture
 from lgm_cli.models.multinoulli_mixture import MultinoulliMixture
+from lgm_cli.models.negative_multinomial_mixture import NegativeMultinomialMixture
 from lgm_cli.models.poisson_mixture import PoissonMixture
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
@@ -31,6 +33,13 @@ PARAMETERS = {  # of each family, besides the weights
     "bernoulli": ("probabilities",),
     "categorical": ("probabilities",),
     "poisson": ("rates",),
+    "negative_multinomial": ("rates", "shapes"),
+}
+WHOLE = {
+    "bernoulli": BernoulliMixture,
+    "categorical": MultinoulliMixture,
+    "poisson": PoissonMixture,
+    "negative_multinomial": NegativeMultinomialMixture,
 }
 
 
@@ -39,6 +48,7 @@ class Composed(Mixture):
 
         normal       N(means_k, covariances_k)          bernoulli    P(y_m = 1) = probabilities_km
         categorical  P(y_m = c) = probabilities_kmc      poisson      Poisson(rates_km)
+        negative_multinomial   Poisson(z rates_km), z ~ gamma(shapes_k, shapes_k) common to the columns of the block
 
     Columns of one normal block may be correlated given the component; all others are independent. Hidden entries drop
     out, so that r_nk = p(k | observed entries of y_n) is exact. Everitt, Stat. Probab. Lett. 6 (1988) 305-309;
@@ -109,12 +119,11 @@ class Composed(Mixture):
             )
         return [(family, places) for family, places in found if places]
 
-    def _unbound(self, family: str) -> GaussianMixture | BernoulliMixture | MultinoulliMixture | PoissonMixture:
+    def _unbound(self, family: str) -> GaussianMixture | WholeMixture:
         k = self.num_components
         if family == "normal":
             return GaussianMixture(k, self.covariance, self.noise_floor)
-        whole = {"bernoulli": BernoulliMixture, "categorical": MultinoulliMixture, "poisson": PoissonMixture}
-        return whole[family](k, self.floor)
+        return WHOLE[family](k, self.floor)
 
     def _named(self, places: Sequence[tuple[str, Sequence[int]]]) -> list[dict[str, str]]:
         """What the parameters of each block are called."""
@@ -176,7 +185,7 @@ class Composed(Mixture):
         for each in self.parts:
             names = [labels[m] for m in each.columns.tolist()]
             for name, here in each.names.items():
-                words = axes_of_components("component")[name]
+                words = {**axes_of_components("component"), **each.model.axes}[name]
                 if name == "probabilities" and isinstance(each.model, BernoulliMixture):
                     words = words[:2]
                 axes[here] = tuple(names if word == "column" else word for word in words)
@@ -312,8 +321,8 @@ class Composed(Mixture):
             if "covariances" in own:
                 means[:, at], inside[:, at[:, None], at] = own["means"], own["covariances"]
             else:
-                means[:, at], variances = each.model.moments(own)
-                inside[:, at, at] = variances
+                means[:, at] = each.model.moments(own)[0]
+                inside[:, at[:, None], at] = each.model.spread(own)
         apart = means - weights @ means
         return torch.einsum("k,kij->ij", weights, inside) + (weights[:, None] * apart).mT @ apart
 

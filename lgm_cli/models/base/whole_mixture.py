@@ -223,9 +223,13 @@ class WholeMixture(Mixture):
         return MixturePredictive.of(weights, means, variances, lambda values: self.log_mass(theta, values))
 
     def implied_covariance(self, exported: Parameters) -> Tensor:
-        weights, (means, variances) = exported["weights"], self.moments(exported)
+        weights, (means, _) = exported["weights"], self.moments(exported)
         apart = means - weights @ means
-        return torch.diag(weights @ variances) + (weights[:, None] * apart).mT @ apart
+        return torch.einsum("k,kml->ml", weights, self.spread(exported)) + (weights[:, None] * apart).mT @ apart
+
+    def spread(self, exported: Parameters) -> Tensor:
+        """Cov(y | k), (K, M, M)."""
+        return torch.diag_embed(self.moments(exported)[1])
 
     def parameter_error(self, parameters: Parameters, truth: Mapping[str, np.ndarray]) -> float:
         """|A - A0| / |A0| (Frobenius) over A_k = weight_k (1, theta_k), under the best order of the components, theta

@@ -1,0 +1,137 @@
+"""Mixtures of negative multinomial distributions: counts that vary more than Poisson's, with missing entries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from lgm_cli.data.base.table import Table
+from lgm_cli.models.base.parameters import Parameters, Statistics
+from lgm_cli.models.base.whole_mixture import POOLED
+from lgm_cli.models.families.overdispersed_counts import SHAPES, OverdispersedCounts, standard_gamma
+from lgm_cli.models.families.predictive import MixturePredictive
+from lgm_cli.models.poisson_mixture import PoissonMixture
+from lgm_cli.observations.blocks import Observations
+from lgm_cli.posteriors.responsibilities import Responsibilities
+
+
+class NegativeMultinomialMixture(PoissonMixture):
+    """k_n ~ weights,  z_n | k_n ~ gamma(shapes_k, shapes_k),  y_nm | z_n, k_n ~ Poisson(z_n rates_km).
+
+    z_n is the level of a row: how often a person goes to any doctor, how long a text is. Its mean is one and its
+    variance 1 / shapes_k, so that Var(y_m | k) = rates_km + rates_km^2 / shapes_k. Where shapes_k grows, this is a
+    Poisson mixture. Entries of a row tell of its level, so hidden ones are predicted from the others.
+
+    floor: lower bound of rates, in averages of the column. Conjugacy of gamma and Poisson: Sokoloski, arXiv 2404.19501.
+    """
+
+    axes: ClassVar = {"weights": ("component",), "rates": ("component", "column"), "shapes": ("component",)}
+
+    def __init__(self, num_components: int, floor: float, prior_weights: float = 0.0) -> None:
+        super().__init__(num_components, floor, prior_weights)
+        self.blocks = (("weights",), ("rates",), ("shapes",))
+
+    def learned_from(self, observations: Observations) -> None:
+        super().learned_from(observations)
+        self.family = OverdispersedCounts(self.family.floor)
+
+    # Parameters ------------------------------------------------------------------------------------------------
+
+    def before_clusters(self, centers: Tensor) -> Parameters:
+        first = super().before_clusters(centers)
+        return first | {"shapes": torch.ones_like(first["weights"])}
+
+    def after_clusters(self, first: Parameters, total: Statistics) -> Parameters:
+        """Components take half of their rates from the rows of their cluster, half from all rows; levels begin with a
+        variance of one."""
+        found = self.family.maximise(first, total, "rates")
+        weights = (total["components"] + 1) / (total["components"] + 1).sum()
+        rates = (1 - POOLED) * found["rates"] + POOLED * first["rates"]
+        return {"weights": weights, "rates": rates, "shapes": first["shapes"]}
+
+    def free(self, parameters: Parameters) -> Parameters:
+        floor = self.family.floor.to(parameters["rates"])
+        rates = torch.maximum(parameters["rates"] - floor, 1e-3 * floor).log()
+        weights = parameters["weights"].clamp_min(1e-30).log()
+        return {"weights": weights, "rates": rates, "shapes": parameters["shapes"].log()}
+
+    def constrain(self, free: Parameters) -> Parameters:
+        rates = self.family.floor.to(free["rates"]) + free["rates"].exp()
+        low, high = map(math.log, SHAPES)
+        return {"weights": free["weights"].softmax(0), "rates": rates, "shapes": free["shapes"].clamp(low, high).exp()}
+
+    def restore(self, exported: Parameters) -> Parameters:
+        return super().restore(exported) | {
+            "shapes": exported["shapes"].to(self.observations.device, self.observations.dtype)
+        }
+
+    def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
+        return super().exported_shapes(table) | {"shapes": (self.num_components,)}
+
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
+        """Shares of the responsibilities; rates and shapes one after the other, which their sums do not bind."""
+        names, new = block or tuple(parameters), dict(parameters)
+        if "weights" in names:
+            new["weights"] = statistics["components"] / statistics["components"].sum()
+        for name in ("rates", "shapes"):
+            if name in names:
+                new |= self.family.maximise(new, statistics, name)
+        return new
+
+    @property
+    def has_prior(self) -> bool:
+        return bool(self.prior_weights)
+
+    def imagined(self, like: Tensor) -> Statistics:
+        return {}
+
+    def simulated_values(self, theta: Tensor, draw: Generator) -> Tensor:
+        """Rates (N, M); levels of variance a half."""
+        return torch.poisson(theta * standard_gamma(torch.full_like(theta[:, :1], 2.0), draw) / 2.0, generator=draw)
+
+    def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        drawn = super().simulate(options)
+        drawn["truth"]["shapes"] = np.full(self.num_components, 2.0)
+        return drawn
+
+    # What is reported ------------------------------------------------------------------------------------------
+
+    def moments(self, exported: Parameters) -> tuple[Tensor, Tensor]:
+        rates = exported["rates"]
+        return rates, rates + rates.square() / exported["shapes"][:, None]
+
+    def spread(self, exported: Parameters) -> Tensor:
+        """The levels make columns of a component covary: Cov(y_m, y_l | k) = rates_km rates_kl / shapes_k, l != m."""
+        rates = exported["rates"]
+        return torch.diag_embed(rates) + rates[:, :, None] * rates[:, None] / exported["shapes"][:, None, None]
+
+    def predict(self, parameters: Parameters, posterior: Responsibilities, index: Tensor) -> MixturePredictive:
+        """A mixture of negative binomials, given what was observed of the row."""
+        emissions: Any = posterior.emissions
+        weights = posterior.responsibilities.detach().cpu().double()
+        mean, variance = (part.detach().cpu().double() for part in emissions.conditional(index))
+        return MixturePredictive.of(
+            weights, mean, variance,
+            lambda values: emissions.log_mass(index, values.to(index.device)).detach().cpu().double(),
+        )  # fmt: skip
+
+    def parameter_error(self, parameters: Parameters, truth: Mapping[str, np.ndarray]) -> float:
+        """As of a Poisson mixture, of the weights and rates."""
+        return super().parameter_error(parameters, {name: truth[name] for name in ("weights", "rates")})
+
+    def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
+        found = super().warnings(parameters, names)
+        high = torch.nonzero(parameters["shapes"] >= 1e-3 * SHAPES[1]).flatten().tolist()
+        if high:
+            found.append(
+                f"the shape of {self.named(high)} grew to {float(parameters['shapes'].max()):.3g}: there the counts "
+                "vary no more than Poisson's, and model=poisson_mixture would do"
+            )
+        return found
