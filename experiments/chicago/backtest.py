@@ -12,9 +12,10 @@ from lgm_cli.data.base import packaged
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.intervals import INTERVAL
 from lgm_cli.data.base.make_table import rectangle
+from lgm_cli.data.base.naive_forecasts import naive_forecasts
 from lgm_cli.data.base.split import hide
 from lgm_cli.data.chicago import STATIONS
-from lgm_cli.data.series import arrange, naive_forecasts
+from lgm_cli.data.series import arrange
 from lgm_cli.evaluation.evaluator import Evaluator
 from lgm_cli.methods.e_steps.exact import Exact
 from lgm_cli.methods.m_steps.closed_form import ClosedForm

@@ -34,6 +34,11 @@ def arrange(table: Table, options: dict[str, Any]) -> Table:
     """A table in the order of time as a series: its `last` rows, `season`, `horizon` and `forecast` as the options say,
     each optional."""
     season, horizon, ahead = options.get("season"), options.get("horizon") or 0, options.get("forecast") or 0
+    if season is not None and table.categories:
+        raise UserError(
+            f"data.season={season} takes means off columns, and data.categories has {next(iter(table.categories))!r}",
+            "leave one of them out",
+        )
     if season is not None and table.num_series > 1:
         raise UserError(
             f"data.season={season} is taken off a single series, and data.series={table.series_column} names "
@@ -81,6 +86,11 @@ def transformed(table: Table, options: dict[str, Any]) -> Table:
     )
     if transform == Transform():
         return table
+    if table.categories:
+        raise UserError(
+            f"data.log and differences are of numbers, and data.categories has {next(iter(table.categories))!r}",
+            "leave out one or the other",
+        )
     if table.num_series > 1:
         raise UserError(
             f"data.log and differences are of a single series, and data.series={table.series_column} names "
@@ -287,57 +297,3 @@ def _warnings(labels: pd.Index, reading: Reading | None, order: np.ndarray) -> t
     if not even and not len(unread):
         found += ("the labels are not evenly spaced (each row is a step: give a missing one as an empty row)",)
     return found
-
-
-def naive_forecasts(data: Data, scale: np.ndarray | None = None) -> dict[str, float]:
-    """Root mean squared errors over the horizon of the last visible value of each channel, of the line from its first
-    to its last visible value drawn on, and, with a season, of its last visible value in the same phase; by name. A
-    channel (or phase) without one is left out. scale: units of the channels, (M,), in which errors are taken."""
-    start, m = data.table.end - data.table.horizon, data.shape[1]
-    rows, columns, true = data.test_rows[data.ahead], data.test_columns[data.ahead], data.test_values[data.ahead]
-    unit = 1.0 if scale is None else scale[columns]
-    if (series := data.table.series) is not None:
-        seen = np.full(data.shape, np.nan)
-        seen[data.train_rows, data.train_columns] = data.train_values
-        filled = pd.DataFrame(seen).groupby(series).last().to_numpy()
-        drawn_on = np.full(data.shape, np.nan)
-        for of_one in rows_of_each(data.table):
-            drawn_on[of_one] = _drifted(seen[of_one])
-        return {
-            "the last value": _rmse((true - filled[series[rows], columns]) / unit),
-            "the last value with drift": _rmse((true - drawn_on[rows, columns]) / unit),
-        }
-    seen = np.full((start, m), np.nan)
-    seen[data.train_rows, data.train_columns] = data.train_values
-    filled = pd.DataFrame(seen).ffill().to_numpy()[-1]
-    found = {"the last value": _rmse((true - filled[columns]) / unit)}
-    beyond = np.full((data.table.end - start, m), np.nan)
-    found["the last value with drift"] = _rmse((true - _drifted(np.concatenate([seen, beyond]))[rows, columns]) / unit)
-    season, transform = data.table.season, data.table.transform
-    counted = None if season is not None or transform is None else transform.seasonal_difference
-    if (season := season or counted) is not None:
-        phases = np.arange(data.table.end)
-        phases = phases % season if counted else data.table.phase(phases)
-        latest, phase = np.full((season, m), np.nan), phases[:start]
-        for each in np.unique(phase):
-            latest[each] = pd.DataFrame(seen[phase == each]).ffill().to_numpy()[-1]
-        found["the value one season before"] = _rmse((true - latest[phases[rows], columns]) / unit)
-    return found
-
-
-def _drifted(seen: np.ndarray) -> np.ndarray:
-    """The line through the first and the last visible value of each channel, at every row (rows, M): the random walk
-    with drift (Hyndman & Athanasopoulos, Forecasting: Principles and Practice, section 5.2). Level where only one value
-    is visible, NaN where none is."""
-    found = np.full_like(seen, np.nan)
-    for column in range(seen.shape[1]):
-        if len(places := np.flatnonzero(~np.isnan(seen[:, column]))):
-            first, last = places[0], places[-1]
-            slope = (seen[last, column] - seen[first, column]) / max(last - first, 1)
-            found[:, column] = seen[last, column] + slope * (np.arange(len(seen)) - last)
-    return found
-
-
-def _rmse(error: np.ndarray) -> float:
-    error = error[~np.isnan(error)]
-    return float(np.sqrt(np.mean(error**2))) if len(error) else float("nan")

@@ -13,7 +13,7 @@ from torch import Tensor
 from lgm_cli.data.base.categories import MOST
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
-from lgm_cli.errors import UserError, nearest
+from lgm_cli.errors import UserError
 from lgm_cli.models.base.mixture import Mixture
 from lgm_cli.models.base.naming import axes_of_components
 from lgm_cli.models.base.parameters import Parameters, Statistics
@@ -23,6 +23,7 @@ from lgm_cli.models.families.joined import OWN, Block, Joined, JoinedPredictive
 from lgm_cli.models.gaussian_mixture import GaussianMixture
 from lgm_cli.models.multinoulli_mixture import MultinoulliMixture
 from lgm_cli.models.negative_multinomial_mixture import NegativeMultinomialMixture
+from lgm_cli.models.parts.columns_of_blocks import places_of
 from lgm_cli.models.poisson_mixture import PoissonMixture
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
@@ -88,36 +89,7 @@ class Composed(Mixture):
     # Blocks ----------------------------------------------------------------------------------------------------
 
     def _places(self, labels: Sequence[str], categories: Sequence[int]) -> list[tuple[str, list[int]]]:
-        """The family and the numbers of the columns of each block, those without columns left out."""
-        if isinstance(self._asked, str):
-            named = [m for m, size in enumerate(categories) if size]
-            rest = [m for m in range(len(labels)) if m not in named]
-            return [(family, found) for family, found in (("normal", rest), ("categorical", named)) if found]
-        found: list[tuple[str, list[int]]] = []
-        for block in self._asked:
-            places = []
-            for name in block.get("columns") or []:
-                if name not in labels:
-                    near = nearest(name, labels)
-                    mend = f"did you mean {near!r}?" if near else f"there are {', '.join(labels[:10])}"
-                    raise UserError(f"model.blocks has a column {name!r}, which the data have not", mend)
-                places.append(labels.index(name))
-            found.append((block["family"], places))
-        taken = [m for _, places in found for m in places]
-        if twice := [labels[m] for m in dict.fromkeys(taken) if taken.count(m) > 1]:
-            raise UserError(f"model.blocks has the column {twice[0]!r} twice", "give each column to one block")
-        rest = [m for m in range(len(labels)) if m not in taken]
-        open_places = [places for _, places in found if not places]
-        if len(open_places) > 1:
-            raise UserError("model.blocks has several blocks without columns", "name the columns of all but one")
-        if open_places:
-            open_places[0] += rest
-        elif rest:
-            raise UserError(
-                f"the column {labels[rest[0]]!r} is in no block of model.blocks",
-                "name it in one, give a block without columns, which has all others, or leave it out by data.drop",
-            )
-        return [(family, places) for family, places in found if places]
+        return places_of(self._asked, labels, categories)
 
     def _unbound(self, family: str) -> GaussianMixture | WholeMixture:
         k = self.num_components
@@ -136,7 +108,10 @@ class Composed(Mixture):
 
     def check(self, data: Data) -> None:
         super().check(data)
-        table = data.table
+        self.require_blocks(data.table)
+
+    def require_blocks(self, table: Table) -> None:
+        """Raise UserError for columns or values that the blocks cannot have."""
         labels = list(map(str, table.column_labels))
         sizes = [len((table.categories or {}).get(label, ())) for label in labels]
         for family, places in self._places(labels, sizes):
@@ -160,6 +135,7 @@ class Composed(Mixture):
         for (family, own), names in zip(places, self._named(places), strict=True):
             columns = torch.as_tensor(own, device=observations.device)
             model = self._unbound(family)
+            model.word = self.word
             if self._learned is not None:
                 exported = {name: self._learned[here] for name, here in names.items()}
                 exported["weights"] = self._learned["weights"]
@@ -181,21 +157,26 @@ class Composed(Mixture):
         normal = tuple(each.names["covariances"] for each in self.parts if "covariances" in each.names)
         self.held_when_tempered = normal  # pyright: ignore[reportAttributeAccessIssue]  # of these blocks
         self.dim = max(each.model.dim for each in self.parts)
-        axes: dict[str, Any] = {"weights": ("component",)}
+        axes: dict[str, Any] = {"weights": (self.word,)}
         for each in self.parts:
             names = [labels[m] for m in each.columns.tolist()]
             for name, here in each.names.items():
                 words = {**axes_of_components("component"), **each.model.axes}[name]
                 if name == "probabilities" and isinstance(each.model, BernoulliMixture):
                     words = words[:2]
-                axes[here] = tuple(names if word == "column" else word for word in words)
+                said = {"column": names, "component": self.word}
+                axes[here] = tuple(said.get(word, word) for word in words)
         self.axes = axes  # pyright: ignore[reportAttributeAccessIssue]  # of these columns
 
     def simulate(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Columns that are all normal, as model=gaussian_mixture draws them."""
+        self.require_unnamed()
+        return GaussianMixture(self.num_components, self.covariance, self.noise_floor).simulate(options)
+
+    def require_unnamed(self) -> None:
+        """Raise UserError where blocks name columns."""
         if not isinstance(self._asked, str):
             raise UserError("model.blocks names columns, and simulated data have none of these", "model.blocks=auto")
-        return GaussianMixture(self.num_components, self.covariance, self.noise_floor).simulate(options)
 
     # Parameters ------------------------------------------------------------------------------------------------
 
@@ -312,10 +293,10 @@ class Composed(Mixture):
             found.append(((local >= 0).cpu(), each.model.predict(each.own(parameters), own, local.clamp_min(0))))
         return JoinedPredictive.of(found)
 
-    def implied_covariance(self, exported: Parameters) -> Tensor:
-        """Cov(y) by the moments of the components: sum_k w_k (Cov_k + (m_k - m)(m_k - m)^T)."""
-        weights, m = exported["weights"], self.observations.shape[1]
-        means, inside = weights.new_zeros(len(weights), m), weights.new_zeros(len(weights), m, m)
+    def moments(self, exported: Parameters) -> tuple[Tensor, Tensor]:
+        """Means (K, M) and covariances (K, M, M) of the components."""
+        k, m = self.num_components, self.observations.shape[1]
+        means, inside = (torch.zeros(size, dtype=torch.float64) for size in ((k, m), (k, m, m)))
         for each in self.parts:
             own, at = each.own(exported), each.columns.cpu()
             if "covariances" in own:
@@ -323,6 +304,11 @@ class Composed(Mixture):
             else:
                 means[:, at] = each.model.moments(own)[0]
                 inside[:, at[:, None], at] = each.model.spread(own)
+        return means, inside
+
+    def implied_covariance(self, exported: Parameters) -> Tensor:
+        """Cov(y) by the moments of the components: sum_k w_k (Cov_k + (m_k - m)(m_k - m)^T)."""
+        weights, (means, inside) = exported["weights"], self.moments(exported)
         apart = means - weights @ means
         return torch.einsum("k,kij->ij", weights, inside) + (weights[:, None] * apart).mT @ apart
 

@@ -114,8 +114,9 @@ def component_means(
     path: Path,
     unit: str,
     classes: Sequence[str] = (),
+    word: str = "component",
 ) -> Figure:
-    """Means of the components (K, M) by column, with bars of one standard deviation (K, M)."""
+    """Means of the components (K, M) by column, with bars of one standard deviation (K, M). word: what they are."""
     components, columns = means.shape
     shown = np.sort(np.argsort(-np.ptp(means, axis=0), kind="stable")[:TABLE_COLUMNS])
     with matplotlib.rc_context(STYLE):
@@ -130,14 +131,16 @@ def component_means(
         axes.set_yticks(-np.arange(len(shown)), [shorten(names[column], 30) for column in shown])
         axes.set_ylim(-len(shown) + 0.4, 0.6)
         axes.set_xlabel(f"mean and standard deviation [{unit}]")
-        _legend(figure, weights, True, classes)
-        title = "Components by column"
+        _legend(figure, weights, True, classes, word)
+        title = f"{word.capitalize()}s by column"
         return save(
             figure, path, title if len(shown) == columns else f"{title}; where means differ most, of {columns:,}"
         )
 
 
-def _legend(figure: Figure, weights: np.ndarray, markers: bool, classes: Sequence[str]) -> None:
+def _legend(
+    figure: Figure, weights: np.ndarray, markers: bool, classes: Sequence[str], word: str = "component"
+) -> None:
     """Number and weight of each component, and the names of those that are classes."""
     handles = []
     for component, weight in enumerate(weights[:LEGEND]):
@@ -148,5 +151,5 @@ def _legend(figure: Figure, weights: np.ndarray, markers: bool, classes: Sequenc
         handles.append(Line2D([], [], color=colour, label=label, linestyle=line, marker=marker, linewidth=1.4))
     if len(weights) > LEGEND:
         handles.append(Line2D([], [], linestyle="none", label=f"and {len(weights) - LEGEND} more"))
-    figure.legend(handles=handles, loc="outside right upper", fontsize=8, title="component", title_fontsize=8,
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8, title=word, title_fontsize=8,
                   labelcolor=QUIET)  # fmt: skip

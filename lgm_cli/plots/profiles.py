@@ -22,10 +22,10 @@ MOST_BARS = 600  # of rows that single bars can be told apart
 
 def component_profiles(
     shades: np.ndarray, words: np.ndarray, weights: np.ndarray, names: Sequence[str], label: str,
-    limits: tuple[float, float], path: Path,
+    limits: tuple[float, float], path: Path, word: str = "component",
 ) -> Figure:  # fmt: skip
     """A heat map of the components (K, M) by column, in which words (K, M) stand; the columns that differ most of many.
-    Shades about zero, with limits of either sign, are drawn in two colours."""
+    Shades about zero, with limits of either sign, are drawn in two colours. word: what the components are called."""
     components, columns = min(len(shades), MOST_COMPONENTS), shades.shape[1]
     shown = np.sort(np.argsort(-np.ptp(shades, axis=0), kind="stable")[:MOST_COLUMNS])
     with matplotlib.rc_context(STYLE):
@@ -41,12 +41,12 @@ def component_profiles(
             dark = abs(shade - middle) > 0.65 * reach if limits[0] < 0 else shade > middle + 0.2 * reach
             word = str(words[:components, shown].T[place])
             axes.annotate(word, place[::-1], ha="center", va="center", fontsize=7, color="white" if dark else INK)
-        _label(axes, weights[:components])
+        _label(axes, weights[:components], word)
         axes.set_yticks(range(len(shown)), [shorten(names[column], 34) for column in shown])
         axes.grid(False)
         figure.colorbar(image, ax=axes, label=label, pad=0.02)
         few = f"; where they differ most, of {columns:,}" if len(shown) < columns else ""
-        return save(figure, path, f"Components by column{few}{_largest(components, shades)}")
+        return save(figure, path, f"{word.capitalize()}s by column{few}{_largest(components, shades, word)}")
 
 
 def component_categories(
@@ -56,10 +56,11 @@ def component_categories(
     path: Path,
     first: int = 0,
     called: Sequence[Sequence[str]] = (),
+    word: str = "component",
 ) -> Figure:
     """Heat maps of the probabilities (K, M, C) of categories, one for each component; NaN where a column has none.
     first: the number of the first category. called: the names of the categories of each column, which stand in the
-    map where there is room."""
+    map where there is room. word: what the components are called."""
     most = max(map(len, called), default=0)
     written = 0 < most <= MOST_NAMES
     components, columns = min(len(probabilities), 6), probabilities.shape[1]
@@ -80,7 +81,7 @@ def component_categories(
             image = axes.imshow(
                 probabilities[component, shown], cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=edges
             )
-            axes.set_title(f"component {component + 1}: {weights[component]:.0%}")
+            axes.set_title(f"{word} {component + 1}: {weights[component]:.0%}")
             axes.set_xlabel("category, in the order of names" if most else "category")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if written:
@@ -92,8 +93,8 @@ def component_categories(
         grid[0, 0].set_yticks(range(len(shown)), [shorten(names[column], 30) for column in shown])
         if image is not None:
             figure.colorbar(image, ax=grid, label="probability", pad=0.02)
-        few = f"; where components differ most, of {columns:,} columns" if len(shown) < columns else ""
-        return save(figure, path, f"Probabilities of categories{few}{_largest(components, probabilities)}")
+        few = f"; where {word}s differ most, of {columns:,} columns" if len(shown) < columns else ""
+        return save(figure, path, f"Probabilities of categories{few}{_largest(components, probabilities, word)}")
 
 
 def _write_names(axes: Axes, probabilities: np.ndarray, called: Sequence[Sequence[str]], first: int) -> None:
@@ -107,7 +108,9 @@ def _write_names(axes: Axes, probabilities: np.ndarray, called: Sequence[Sequenc
             )  # fmt: skip
 
 
-def count_components(values: np.ndarray, masses: np.ndarray, weights: np.ndarray, name: str, path: Path) -> Figure:
+def count_components(
+    values: np.ndarray, masses: np.ndarray, weights: np.ndarray, name: str, path: Path, word: str = "component"
+) -> Figure:
     """Shares of the counts (n,) of one column, and the masses (K, C) of the components at 0, 1, .., and their sum."""
     place = np.arange(masses.shape[1])
     with matplotlib.rc_context(STYLE):
@@ -117,14 +120,14 @@ def count_components(values: np.ndarray, masses: np.ndarray, weights: np.ndarray
         axes.bar(place, shares, width=0.85, color="#DADADA", label="data")
         for component, mass in enumerate(weights[:, None] * masses):
             lines = "-" if component < len(COLOURS) else "--"
-            said = f"component {component + 1}: {weights[component]:.0%}"
+            said = f"{word} {component + 1}: {weights[component]:.0%}"
             axes.plot(place, mass, lines, marker=".", color=COLOURS[component % len(COLOURS)], label=said)
         axes.plot(place, weights @ masses, color=INK, linewidth=2, label="sum")
         axes.set_xlabel(shorten(name, 60))
         axes.set_ylabel("share of data points")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize=8, labelcolor=QUIET)
-        return save(figure, path, "Components and their sum, beside the data")
+        return save(figure, path, f"{word.capitalize()}s and their sum, beside the data")
 
 
 def responsibilities(chances: np.ndarray, weights: np.ndarray, path: Path) -> Figure:
@@ -156,11 +159,11 @@ def responsibilities(chances: np.ndarray, weights: np.ndarray, path: Path) -> Fi
         return save(figure, path, f"Which component data points are of: {sure:.0%} of them are surer than 90%")
 
 
-def _largest(shown: int, components: np.ndarray) -> str:
+def _largest(shown: int, components: np.ndarray, word: str) -> str:
     """What a title says where not all components are drawn."""
-    return f"; the largest {shown} components" if shown < len(components) else ""
+    return f"; the largest {shown} {word}s" if shown < len(components) else ""
 
 
-def _label(axes: Axes, weights: np.ndarray) -> None:
+def _label(axes: Axes, weights: np.ndarray, word: str) -> None:
     axes.set_xticks(range(len(weights)), [f"{number + 1}\n{weight:.0%}" for number, weight in enumerate(weights)])
-    axes.set_xlabel("component, and its weight")
+    axes.set_xlabel(f"{word}, and its {'weight' if word == 'component' else 'share of the time'}")

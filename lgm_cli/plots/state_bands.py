@@ -23,6 +23,7 @@ HATCHES = ("", "////", "....", "xxxx")
 MOST_CHANNELS = 4
 WINDOW = 240  # steps that single values can be told apart in
 MOST_PARTED, MOST_NAMED = 60, 12  # series that lines are drawn between, and whose names are written
+MOST_CATEGORIES = 6  # whose names are written beside a channel
 BINS = 1200  # of the whole series
 
 
@@ -40,6 +41,7 @@ def state_bands(
     ahead: int,  # steps at the end that are forecast
     future: np.ndarray | None = None,  # (T,) which steps are, where it is not those at the end of one series
     series: Mapping[int, str] | None = None,  # names of several series by the places at which they begin
+    categories: Sequence[Sequence[str]] = (),  # (M,) of the channels whose values are numbers of these names
 ) -> Figure:
     """The last steps of the channels on the colours of the most probable states; below, the probabilities of all states
     at these steps and, of a longer series, at all of them."""
@@ -55,14 +57,15 @@ def state_bands(
         place, known = np.arange(begin, steps), steps - ahead if ahead else None
         for channel, axes in zip(shown, grid, strict=False):
             _tint(axes, path_of_states, begin, coming, breaks)
-            part = (place, channel)
-            half = INTERVAL * deviation[part]
+            part, called = (place, channel), categories[channel] if categories else ()
+            half = np.full(len(place), np.nan) if called else INTERVAL * deviation[part]
             now = coming[begin:]
             low, high = (np.where(now, mean[part] + sign * half, np.nan) for sign in (-1, 1))
             axes.fill_between(place, low, high, color=INK, alpha=0.18, linewidth=0)
             axes.plot(place, np.where(now, mean[part], np.nan), color=INK, linewidth=1.1, linestyle="--")
             gap = ~now & np.isfinite(mean[part])
-            axes.errorbar(place[gap], mean[part][gap], half[gap], fmt="none", ecolor=INK, elinewidth=1, alpha=0.45)
+            look = {"fmt": "_" if called else "none", "color": INK, "elinewidth": 1, "alpha": 0.45}
+            axes.errorbar(place[gap], mean[part][gap], half[gap], **look)
             parted = np.array(breaks, int) - begin  # a line does not go on from one series to the next
             axes.plot(
                 np.insert(place.astype(float), parted, np.nan),
@@ -74,6 +77,10 @@ def state_bands(
             )
             axes.plot(place, hidden[part], "o", color=INK, markersize=3, markerfacecolor="white", markeredgewidth=0.8)
             axes.set_ylabel(shorten(names[channel], 18), fontsize=8)
+            if called:
+                some = range(0, len(called), -(-len(called) // MOST_CATEGORIES))
+                axes.set_yticks(some, [shorten(called[number], 10) for number in some], fontsize=7)
+                axes.set_ylim(-0.4, len(called) - 0.6)
             axes.tick_params(labelbottom=False)
             divide(axes, known, steps)
             _part(axes, series, begin, steps, titled=channel == 0)
@@ -165,7 +172,7 @@ def _explain(figure: Figure, meanings: Sequence[str], hidden: bool, ahead: bool)
         handles.append(Line2D([], [], color=INK, marker="o", linewidth=0, markersize=3, label="hidden", **white))
     if ahead:
         handles.append(Patch(color=INK, alpha=0.18, linewidth=0, label="forecast: 90% interval"))
-    title = "state: its means (share of the time, steps that it lasts on average)"
+    title = "state: what is typical of it (share of the time, steps that it lasts on average)"
     legend = figure.legend(
         handles=handles, loc="outside lower left", ncols=2, fontsize=8, title=title, title_fontsize=8, alignment="left"
     )

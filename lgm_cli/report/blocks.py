@@ -1,4 +1,4 @@
-"""Components of a mixture of mixed columns: what each block of columns is like in them."""
+"""Components of a mixture of mixed columns, or states of such a chain: what each block of columns is like in them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import numpy as np
 
 from lgm_cli import plots
 from lgm_cli.models.composed import Composed
+from lgm_cli.models.composed_chain import ComposedChain
 from lgm_cli.report.learned import DEVIATIONS, Learned, Picture, drawn_units
 from lgm_cli.report.profiles import components
 
 
-def pictures(model: Composed, learned: Learned) -> dict[str, Picture]:
+def pictures(model: Composed | ComposedChain, learned: Learned) -> dict[str, Picture]:
     """Means of the columns of normal blocks, all in one picture; probabilities or rates of each other block, named by
-    its parameter; responsibilities of all rows."""
-    data, weights = learned.data, learned.exported["weights"].numpy()
+    its parameter; responsibilities of all rows of a mixture."""
+    data, exported, found = learned.data, learned.exported, dict[str, Picture]()
+    chain = isinstance(model, ComposedChain)
+    weights = (model.shares(exported) if chain else exported["weights"]).numpy()
+    word = "state" if chain else model.word
     classes = [] if data.table.class_names is None else list(map(str, data.table.class_names))
-    found: dict[str, Picture] = {
-        "responsibilities": lambda path: plots.responsibilities(
+    if not chain:
+        found["responsibilities"] = lambda path: plots.responsibilities(
             learned.inferred()["responsibilities"].cpu().double().numpy(), weights, path
         )
-    }
     center, scale, unit = drawn_units(data)
     unit = DEVIATIONS if unit.startswith(DEVIATIONS) else unit  # these columns are no categories
     columns, means, deviations = [], [], []
     for each in model.parts:
-        own, at = each.own(learned.exported), each.columns.cpu().numpy()
+        own, at = each.own(exported), each.columns.cpu().numpy()
         if "means" in own:
             columns.append(at)
             means.append((own["means"].numpy() - center[at]) / scale[at])
@@ -36,6 +39,6 @@ def pictures(model: Composed, learned: Learned) -> dict[str, Picture]:
         names = [str(data.table.titles_of_columns[m]) for m in np.concatenate(columns)]
         center, spread = np.concatenate(means, 1), np.concatenate(deviations, 1)
         found["component_means"] = lambda path: plots.component_means(
-            center, spread, weights, names, path, unit, classes
+            center, spread, weights, names, path, unit, classes, word
         )
     return found

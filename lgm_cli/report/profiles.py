@@ -37,20 +37,20 @@ def components(model: WholeMixture, theta: Tensor, weights: np.ndarray, data: Da
         first = int(possible.any((0, 1)).argmax())
         shown = np.where(possible, shown, np.nan)[:, :, first:]
         own = [called[m][first:] for m in columns]
-        return lambda path: plots.component_categories(shown, weights, names, path, first, own)
+        return lambda path: plots.component_categories(shown, weights, names, path, first, own, model.word)
     if not model.scaled:
         label = "probability of the named category" if data.table.categories else "probability of a one"
         titles = titles_of_ones(data.table, titles)
         words = np.vectorize(lambda value: f"{value:.2f}")(shown)
         names = [titles[m] for m in columns]
-        return lambda path: plots.component_profiles(shown, words, weights, names, label, (0.0, 1.0), path)
+        return lambda path: plots.component_profiles(shown, words, weights, names, label, (0.0, 1.0), path, model.word)
     if shown.shape[1] == 1:
         values = data.train_values[data.train_columns == columns[0]]
         grid = torch.arange(int(values.max()) + 1, dtype=torch.float64)
         masses = model.log_mass(theta[None], grid[None]).exp()[0].numpy()
-        return lambda path: plots.count_components(values, masses, weights, names[0], path)
+        return lambda path: plots.count_components(values, masses, weights, names[0], path, model.word)
     ratio = np.log2(shown / (weights @ shown))
     words = np.vectorize(lambda value: f"{value:.3g}")(shown)
     reach = max(1.0, min(LEAST_RATIO, float(np.abs(ratio).max())))
     label = "rate, in doublings of the average"
-    return lambda path: plots.component_profiles(ratio, words, weights, names, label, (-reach, reach), path)
+    return lambda path: plots.component_profiles(ratio, words, weights, names, label, (-reach, reach), path, model.word)

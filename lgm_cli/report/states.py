@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from lgm_cli import plots
+from lgm_cli.data.base.categories import names_of
 from lgm_cli.data.base.table import Table
+from lgm_cli.models.composed_chain import ComposedChain
 from lgm_cli.models.hidden_markov import HiddenMarkov
 from lgm_cli.report.learned import Learned, Picture
+from lgm_cli.report.results.components import likeliest
 
 MOST_VALUES = 3  # columns that are named with a state
 
@@ -39,6 +42,7 @@ def _states(model: HiddenMarkov, learned: Learned, path: Path) -> object:
         inferred["state_probabilities"][turns], inferred["most_probable_path"][turns], given[turns], hidden[turns],
         mean[turns], deviation[turns], list(table.column_labels), list(table.row_labels[turns]),
         meanings(model, learned), path, ahead, future[turns], _series(table, turns) if several else {},
+        names_of(table),
     )  # fmt: skip
 
 
@@ -50,17 +54,32 @@ def _series(table: Table, turns: np.ndarray) -> dict[int, str]:
 
 
 def meanings(model: HiddenMarkov, learned: Learned) -> list[str]:
-    """A few words on each state: the name of its class, its means, its share of the time, and how long it lasts."""
+    """A few words on each state: the name of its class, its means or likeliest categories, its share of the time, and
+    how long it lasts."""
     exported, names = learned.exported, learned.data.table.column_labels
     means = model.emissions.moments(exported)[0].numpy()
+    called = _likeliest_categories(model, learned) if isinstance(model, ComposedChain) else {}
     shares = model.shares(exported).numpy()
     lasts = 1 / np.maximum(1 - exported["transition"].diagonal().numpy(), 1e-12)
     classes, found = model.observations.class_names, []
     for state in range(len(means)):
-        values = [f"{means[state, column]:.3g}" for column in range(min(means.shape[1], MOST_VALUES))]
+        values = [
+            called[column][state] if column in called else f"{means[state, column]:.3g}"
+            for column in range(min(means.shape[1], MOST_VALUES))
+        ]
         if means.shape[1] > 1:
             values = [f"{names[column]} {value}" for column, value in enumerate(values)]
         length = f"{lasts[state]:.3g}" if lasts[state] < 1e6 else "for good"
         known = f"{classes[state]}: " if state < len(classes) else ""
         found.append(f"{known}{', '.join(values)} ({shares[state]:.0%}, {length})")
+    return found
+
+
+def _likeliest_categories(model: ComposedChain, learned: Learned) -> dict[int, list[str]]:
+    """By the number of a column of categories, the likeliest one in each state."""
+    called, found = names_of(learned.data.table), {}
+    for each in model.parts:
+        values = learned.exported[each.names["probabilities"]].numpy() if "probabilities" in each.names else np.empty(0)
+        for place, column in enumerate(each.columns.tolist() if values.ndim == 3 else ()):
+            found[column] = [likeliest(own, called[column]) for own in values[:, place]]
     return found

@@ -10,7 +10,7 @@ from typing import Any
 
 from lgm_cli.data.base.categories import sizes
 from lgm_cli.data.base.data import Data
-from lgm_cli.data.series import naive_forecasts
+from lgm_cli.data.base.naive_forecasts import naive_forecasts
 from lgm_cli.evaluation.evaluator import LOG_PRIOR
 from lgm_cli.evaluation.operations import operations
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel

@@ -28,7 +28,7 @@ LATER_KEYS |= {("method", "em"): {"acceleration": "none"}}
 LATER_KEYS |= {("method", "unroll"): {"update": "gradient", "statistics": "auto"}}
 LATER_KEYS |= {("data", name): {"labels": None} for name in ("csv", "penguins")}
 LATER_KEYS[("data", "csv")] |= {"categories": None}
-LATER_KEYS |= {("data", "series"): {"series": None, "labels": None}}
+LATER_KEYS |= {("data", "series"): {"series": None, "labels": None, "categories": None}}
 LATER_KEYS |= {
     ("data", "image"): {"measurements": None, "mask_file": None, "slice": ["auto"], "axis": "auto", "masks": "auto"}
     | {"zero_frequency": "auto", "origin": "auto", "normalisation": "ortho", "complex": "auto"}

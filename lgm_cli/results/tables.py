@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lgm_cli.data.base.categories import Names, as_given, named
+from lgm_cli.data.base.categories import Names, as_given, named, sizes
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.intervals import interval
 from lgm_cli.data.base.table import Table
@@ -166,14 +166,17 @@ def _with_names(frame: pd.DataFrame, categories: Names) -> pd.DataFrame:
 
 
 def write_forecast(path: Path, data: Data, mean: np.ndarray, standard_deviation: np.ndarray) -> None:
-    """The rows past the end of a series, each channel in turn, with 90% intervals; mean and deviation are (rows M,)."""
+    """The rows past the end of a series, each channel in turn, with 90% intervals; mean and deviation are (rows M,).
+    Categories are written by their names and have no intervals."""
     table, columns = data.table, data.shape[1]
-    lower, upper = interval(table, mean, standard_deviation)
+    places = np.tile(np.arange(columns), table.forecast)
+    number = (sizes(table) == 0)[places]
+    lower, upper = (np.where(number, end, np.nan) for end in interval(table, mean, standard_deviation))
     frame = pd.DataFrame(
         {
             "row": table.row_labels[table.end :].repeat(columns),
             "column": list(table.column_labels) * table.forecast,
-            "mean": mean,
+            "mean": named(mean, places, table),
             "standard_deviation": standard_deviation,
             "lower_90": lower,
             "upper_90": upper,

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.make_table import rectangle
+from lgm_cli.data.base.naive_forecasts import naive_forecasts
 from lgm_cli.data.base.table import Table
 from lgm_cli.data.base.time_labels import continued
-from lgm_cli.data.series import arrange, extended, in_time, naive_forecasts
+from lgm_cli.data.series import arrange, extended, in_time
 from lgm_cli.errors import UserError
 from lgm_cli.results.tables import write_forecast, write_imputed
 

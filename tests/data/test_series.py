@@ -11,8 +11,9 @@ import pytest
 
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.load import load
+from lgm_cli.data.base.naive_forecasts import naive_forecasts
 from lgm_cli.data.base.season import periodic_means
-from lgm_cli.data.series import continued, naive_forecasts
+from lgm_cli.data.series import continued
 from lgm_cli.errors import UserError
 from lgm_cli.observations.units import standardisation
 

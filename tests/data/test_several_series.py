@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from lgm_cli.data.base.data import Data
-from lgm_cli.data.series import naive_forecasts
+from lgm_cli.data.base.naive_forecasts import naive_forecasts
 from lgm_cli.errors import UserError
 from lgm_cli.results import tables
 from lgm_cli.results.run_folder import with_later_keys

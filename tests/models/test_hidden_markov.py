@@ -259,6 +259,12 @@ def test_states_are_written_by_falling_stationary_probability(emission: str, cov
     )
 
 
+def test_shares_of_time_are_those_of_a_long_chain() -> None:
+    transition = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4]], **DOUBLE)
+    found = stationary({"initial": torch.full((3,), 1 / 3, **DOUBLE), "transition": transition})
+    torch.testing.assert_close(found, torch.linalg.matrix_power(transition, 400)[0], atol=1e-7, rtol=0)
+
+
 def test_the_stationary_distribution_of_closed_classes_is_that_from_the_start() -> None:
     transition = torch.tensor([[0.5, 0.3, 0.2], [0, 1, 0], [0, 0, 1]], **DOUBLE)
     found = stationary({"initial": torch.tensor([1.0, 0, 0], **DOUBLE), "transition": transition})

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from sklearn.metrics import r2_score
 
 from lgm_cli.command import cli
-from lgm_cli.report.results.components import stationary, telling
+from lgm_cli.report.results.components import telling
 from lgm_cli.report.results.dynamics import oscillations
 from lgm_cli.report.results.loadings import strongest
 from lgm_cli.report.text import ruled, shortened
@@ -89,11 +89,6 @@ def test_how_states_move_is_said_with_and_without_a_forecast(tmp_path: Path) -> 
         f"  oscillation of period {2 * np.pi / np.angle(pair):.4g} steps, x {abs(pair):.3f} in each step",
     ]
     assert abs(2 * np.pi / np.angle(pair) - 9) < 0.1
-
-
-def test_shares_of_time_are_those_of_a_long_chain() -> None:
-    transition = np.array([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4]])
-    np.testing.assert_allclose(stationary(transition), np.linalg.matrix_power(transition, 400)[0], atol=1e-12)
 
 
 @pytest.mark.parametrize("model", ["gaussian_mixture", "hidden_markov"])

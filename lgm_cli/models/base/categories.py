@@ -12,6 +12,7 @@ from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError, proposed
 from lgm_cli.models.base.predictive import Predictive
 
+TAKEN_OF_SERIES = "model=composed_chain learns from numbers and categories"
 TAKEN_BY = "model=multinoulli_mixture learns from categories, and model=bernoulli_mixture from two in each column"
 
 
@@ -24,7 +25,7 @@ def require_categories(table: Table, most: int) -> None:
         names = ", ".join(map(repr, list(table.categories)[:3])) + ", .." * (len(table.categories) > 3)
         raise UserError(
             f"data.categories reads {names} as categories, and this model learns from numbers",
-            f"{TAKEN_BY}; or leave data.categories out",
+            f"{TAKEN_BY if table.kind != 'series' else TAKEN_OF_SERIES}; or leave data.categories out",
         )
     for column, names in table.categories.items():
         if len(names) > most:
@@ -43,10 +44,11 @@ class Likeliest:
         self.most = int(self.sizes.max())
 
     def of(self, predicted: Predictive, index: Tensor) -> Predictive:
-        """The predictions of entries index (n, t), with `mean` and the square root of `variance` so."""
+        """The predictions of entries index (n, t), with `mean` and the square root of `variance` so. The entries of a
+        series, all of one data point, are counted step by step."""
         if self.most == 0:
             return predicted
-        own = self.sizes.to(predicted.mean.device)[index.to(predicted.mean.device)]
+        own = self.sizes.to(predicted.mean.device)[index.to(predicted.mean.device) % len(self.sizes)]
         number = predicted.mean.new_zeros(())
         best, log_probability = torch.zeros_like(predicted.mean), torch.full_like(predicted.mean, -torch.inf)
         for category in range(self.most):

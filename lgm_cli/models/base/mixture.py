@@ -33,6 +33,7 @@ class Mixture(LatentVariableModel):
     """
 
     takes_classes = True
+    word = "component"  # what its components are called
     num_components: int
     prior_weights: float  # imaginary data points of each component
     family: Any  # once it is bound
@@ -201,7 +202,7 @@ class Mixture(LatentVariableModel):
         return {"responsibilities": posterior.responsibilities}
 
     def named(self, components: list[int]) -> str:
-        return named("component", components, self.observations.class_names)
+        return named(self.word, components, self.observations.class_names)
 
 
 def error_of_components(found: Tensor, true: Tensor) -> float:

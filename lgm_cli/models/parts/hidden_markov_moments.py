@@ -41,6 +41,7 @@ def error_of_chains(emissions: StateEmissions, exported: Parameters, truth: Mapp
     true = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in truth.items()}
     center, deviation = (torch.as_tensor(x) for x in emissions.units(true, stationary(true)))
     if not emissions.standardise:
+        center = torch.zeros(emissions.moments(true)[0].shape[1], dtype=torch.float64)
         deviation = lagged_covariance(emissions, true)[:, : len(center)].diagonal().sqrt()
 
     def parts(exported: Parameters) -> tuple[Tensor, Tensor]:

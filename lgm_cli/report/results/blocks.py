@@ -1,4 +1,4 @@
-"""The components of a mixture of mixed columns: how large, and what is typical of each."""
+"""The components of a mixture of mixed columns, or the states of such a chain: how large, and what is typical."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import numpy as np
 
 from lgm_cli.data.base.categories import names_of
 from lgm_cli.models.composed import Composed
+from lgm_cli.models.composed_chain import ComposedChain
 from lgm_cli.report.learned import Learned
-from lgm_cli.report.results.components import NAME, ROOM, ROWS, likeliest, telling
+from lgm_cli.report.results.components import NAME, ROOM, ROWS, likeliest, stay, telling
 from lgm_cli.report.text import Result, number, ruled, shortened, wrapped
 
 WORDS = {"means": "mean", "rates": "rate", "probabilities": "probability of a one"}
 
 
-def result(model: Composed, learned: Learned) -> Result:
-    """Weights, and by column the mean, the rate, the probability of a one or the likeliest category. Of each block the
-    columns that differ most between components, the blocks by turns."""
+def result(model: Composed | ComposedChain, learned: Learned) -> Result:
+    """Weights, or shares of the time and mean stays, and by column the mean, the rate, the probability of a one or the
+    likeliest category. Of each block the columns that differ most between components, the blocks by turns."""
     exported = {name: value.double().numpy() for name, value in learned.exported.items()}
-    table, share = learned.data.table, exported["weights"]
+    chain, table = isinstance(model, ComposedChain), learned.data.table
+    share = model.shares(learned.exported).numpy() if isinstance(model, ComposedChain) else exported["weights"]
     titles, categories = list(map(str, table.titles_of_columns)), names_of(table)
     order = np.argsort(-share, kind="stable")[:ROWS]
     blocks, kinds = [], []
@@ -40,12 +42,14 @@ def result(model: Composed, learned: Learned) -> Result:
         [
             f"{k + 1}" + (f" {classes[k]}" if classes is not None and k < len(classes) else ""),
             f"{share[k]:.1%}",
+            *([stay(exported["transition"], k)] if chain else []),
             *(cells[row] for _, cells in shown),
         ]
         for row, k in enumerate(order)
     ]
     few = f"; {len(shown)} of {len(titles):,} columns" if len(shown) < len(titles) else ""
-    few += f"; {len(order)} of {len(share)} components" if len(order) < len(share) else ""
+    title, of = ("state", "states") if chain else ("component", "components")
+    few += f"; {len(order)} of {len(share)} {of}" if len(order) < len(share) else ""
     what = " or ".join(dict.fromkeys(kinds))
-    head = ["component", "weight", *(title for title, _ in shown)]
-    return Result([*wrapped(f"components, with the {what} of each column{few}:"), *ruled([head, *body])])
+    head = [title, *(["share", "mean stay"] if chain else ["weight"]), *(name for name, _ in shown)]
+    return Result([*wrapped(f"{of}, with the {what} of each column{few}:"), *ruled([head, *body])])

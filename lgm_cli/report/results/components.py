@@ -6,6 +6,7 @@ import numpy as np
 
 from lgm_cli.data.base.categories import names_of, titles_of_ones
 from lgm_cli.models.base.latent_variable_model import LatentVariableModel
+from lgm_cli.models.hidden_markov import HiddenMarkov
 from lgm_cli.report.learned import Learned
 from lgm_cli.report.text import Result, number, ruled, shortened, wrapped
 
@@ -17,8 +18,8 @@ def result(model: LatentVariableModel, learned: Learned) -> Result:
     """Weights, and by column the means, rates or probabilities; of a chain, the mean stay 1 / (1 - P_kk) in each state
     and its share of the time. Columns are those that differ most between components, beside their own spread."""
     exported = {name: value.double().numpy() for name, value in learned.exported.items()}
-    chain = "transition" in exported
-    share = stationary(exported["transition"]) if chain else exported["weights"]
+    chain = isinstance(model, HiddenMarkov)
+    share = model.shares(learned.exported).numpy() if isinstance(model, HiddenMarkov) else exported["weights"]
     emission = next(name for name in WHAT if name in exported)
     values, words = exported[emission], WHAT[emission]
     table = learned.data.table
@@ -44,8 +45,7 @@ def result(model: LatentVariableModel, learned: Learned) -> Result:
         name = f"{k + 1}" + (f" {classes[k]}" if classes is not None and k < len(classes) else "")
         row = [name, f"{share[k]:.1%}"]
         if chain:
-            stay = 1 - exported["transition"][k, k]
-            row.append(number(1 / float(stay)) if stay > 0 else "for ever")
+            row.append(stay(exported["transition"], k))
         row += [
             number(float(values[k, m])) if values.ndim == 2 else likeliest(values[k, m], categories[m]) for m in columns
         ]
@@ -53,6 +53,12 @@ def result(model: LatentVariableModel, learned: Learned) -> Result:
     few = f"; {len(columns)} of {values.shape[1]:,} columns" if len(columns) < values.shape[1] else ""
     few += f"; {len(order)} of {len(share)} {of}" if len(order) < len(share) else ""
     return Result([*wrapped(f"{of}, with the {words} of each column{few}:"), *ruled([head, *body])])
+
+
+def stay(transition: np.ndarray, state: int) -> str:
+    """The mean number of steps in a state, 1 / (1 - P_kk)."""
+    leaves = 1 - float(transition[state, state])
+    return number(1 / leaves) if leaves > 0 else "for ever"
 
 
 def likeliest(probabilities: np.ndarray, names: tuple[str, ...]) -> str:
@@ -68,11 +74,3 @@ def telling(values: np.ndarray, share: np.ndarray) -> np.ndarray:
     center = share @ values
     spread = np.sqrt(share @ (values - center) ** 2)
     return np.argsort(-spread / (np.abs(center) + spread + 1e-300), kind="stable")
-
-
-def stationary(transition: np.ndarray) -> np.ndarray:
-    """The share of time that a chain spends in each state in the long run: p P = p, sum p = 1. (K,)"""
-    k = len(transition)
-    system = np.vstack([transition.T - np.eye(k), np.ones(k)])
-    found = np.linalg.lstsq(system, np.append(np.zeros(k), 1.0), rcond=None)[0]
-    return np.maximum(found, 0) / np.maximum(found, 0).sum()
