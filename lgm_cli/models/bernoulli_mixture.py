@@ -85,5 +85,5 @@ class BernoulliMixture(WholeMixture):
         each = "a probability" if number == 1 else f"{number:,} probabilities"
         return (
             f"{each} of {components} in {columns} ended at the floor, {self.family.floor:g} from 0 or 1, or near it: "
-            "all that is known of these data points there is the same value (fewer components may avoid it)"
+            f"all that is known of these data points there is the same value (fewer {self.word}s may avoid it)"
         )

@@ -288,7 +288,7 @@ class GaussianMixture(Mixture):
         found, k = [], self.num_components
         smallest = self.family.smallest(parameters["covariances"]).cpu()
         low = torch.nonzero(smallest <= NEAR_FLOOR * self.noise_floor).flatten().tolist()
-        mend = "fewer components" if k > 1 else "fewer columns"
+        mend = f"fewer {self.word}s" if k > 1 else "fewer columns"
         if low:
             which = "the common covariance" if self.covariance == "tied" else f"the covariance of {self.named(low)}"
             found.append(

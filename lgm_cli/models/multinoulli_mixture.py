@@ -107,7 +107,7 @@ class MultinoulliMixture(WholeMixture):
     def floor_warning(self, components: str, columns: str, number: int) -> str:
         return (
             f"some category of {components} in {columns} ended at the floor of probabilities, {self.family.floor:g}, "
-            "or near it: no data point of these components has it (fewer components may avoid it)"
+            f"or near it: no data point of these {self.word}s has it (fewer {self.word}s may avoid it)"
         )
 
 

@@ -76,5 +76,5 @@ class PoissonMixture(WholeMixture):
         each = "the rate" if number == 1 else f"{number:,} rates"
         return (
             f"{each} of {components} in {columns} ended at the floor, {self.floor:g} of the column's average, or near "
-            "it: these data points count nothing there (fewer components may avoid it)"
+            f"it: these data points count nothing there (fewer {self.word}s may avoid it)"
         )

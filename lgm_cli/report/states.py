@@ -13,6 +13,7 @@ from lgm_cli.models.composed_chain import ComposedChain
 from lgm_cli.models.hidden_markov import HiddenMarkov
 from lgm_cli.report.learned import Learned, Picture
 from lgm_cli.report.results.components import likeliest
+from lgm_cli.report.text import number
 
 MOST_VALUES = 3  # columns that are named with a state
 
@@ -64,7 +65,7 @@ def meanings(model: HiddenMarkov, learned: Learned) -> list[str]:
     classes, found = model.observations.class_names, []
     for state in range(len(means)):
         values = [
-            called[column][state] if column in called else f"{means[state, column]:.3g}"
+            called[column][state] if column in called else number(means[state, column])
             for column in range(min(means.shape[1], MOST_VALUES))
         ]
         if means.shape[1] > 1:

@@ -79,7 +79,8 @@ def predicted(data: Data, mean: np.ndarray, deviation: np.ndarray) -> tuple[list
     away = distance(data.table, data.test_values, mean, deviation)
     errors = {unit: error}
     if not data.table.common_unit and data.shape[1] > 1:
-        errors = {DEVIATIONS: error / standardisation(data)[1][columns], "in the data's own units": error}
+        own = standardisation(data)[1][columns]
+        errors = {DEVIATIONS: error / np.where(own > 0, own, 1.0), "in the data's own units": error}
     groups = []
     for name, chosen in (("hidden entries", ~data.ahead), ("forecasts", data.ahead)):
         if chosen.any():
