@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from lgm_cli.models.base.column_mixture import ColumnMixture, near_floor
 from lgm_cli.models.base.parameters import Parameters
-from lgm_cli.models.base.whole_mixture import WholeMixture, near_floor
 from lgm_cli.models.families.binary import Binary, log_mass
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 
 
-class BernoulliMixture(WholeMixture):
+class BernoulliMixture(ColumnMixture):
     """k_n ~ weights,  y_nm | k_n ~ Bernoulli(probabilities_km).
 
     Identifiable up to the order of the components for almost all parameters where M >= 2 ceil(log2 K) + 1: Allman,

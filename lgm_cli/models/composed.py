@@ -14,12 +14,13 @@ from lgm_cli.data.base.categories import MOST
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
+from lgm_cli.models.base.column_mixture import ColumnMixture
 from lgm_cli.models.base.mixture import Mixture
 from lgm_cli.models.base.naming import axes_of_components
 from lgm_cli.models.base.parameters import Parameters, Statistics
-from lgm_cli.models.base.whole_mixture import WholeMixture
 from lgm_cli.models.bernoulli_mixture import BernoulliMixture
 from lgm_cli.models.families.joined import OWN, Block, Joined, JoinedPredictive
+from lgm_cli.models.gamma_mixture import GammaMixture
 from lgm_cli.models.gaussian_mixture import GaussianMixture
 from lgm_cli.models.multinoulli_mixture import MultinoulliMixture
 from lgm_cli.models.negative_multinomial_mixture import NegativeMultinomialMixture
@@ -31,16 +32,18 @@ from lgm_cli.posteriors.responsibilities import Responsibilities
 
 PARAMETERS = {  # of each family, besides the weights
     "normal": ("means", "covariances"),
+    "gamma": ("means", "shapes"),
     "bernoulli": ("probabilities",),
     "categorical": ("probabilities",),
     "poisson": ("rates",),
     "negative_multinomial": ("rates", "shapes"),
 }
-WHOLE = {
+MODELS = {  # of columns that are not normal
     "bernoulli": BernoulliMixture,
     "categorical": MultinoulliMixture,
     "poisson": PoissonMixture,
     "negative_multinomial": NegativeMultinomialMixture,
+    "gamma": GammaMixture,
 }
 
 
@@ -49,6 +52,7 @@ class Composed(Mixture):
 
         normal       N(means_k, covariances_k)          bernoulli    P(y_m = 1) = probabilities_km
         categorical  P(y_m = c) = probabilities_kmc      poisson      Poisson(rates_km)
+        gamma        gamma of mean means_km and shape shapes_km
         negative_multinomial   Poisson(z rates_km), z ~ gamma(shapes_k, shapes_k) common to the columns of the block
 
     Columns of one normal block may be correlated given the component; all others are independent. Hidden entries drop
@@ -58,8 +62,9 @@ class Composed(Mixture):
     blocks: {"family": .., "columns": [..]} each; one without columns has all that no other has. auto: columns whose
     categories have names (data.categories) are categorical, all others normal. A parameter of a second block that has
     one of the same name is called by the number of the block, such as rates_2.
-    covariance, noise_floor: of normal blocks, as in model=gaussian_mixture. floor: of probabilities, and of rates in
-    averages of their column. prior_weights: imaginary data points of each component, w ~ Dirichlet(1 + this).
+    covariance: of normal blocks. noise_floor: of normal and gamma blocks, as in model=gaussian_mixture and
+    model=gamma_mixture. floor: of probabilities, and of rates in averages of their column.
+    prior_weights: imaginary data points of each component, w ~ Dirichlet(1 + this).
     """
 
     standardise = False  # each block has units of its own
@@ -91,11 +96,11 @@ class Composed(Mixture):
     def _places(self, labels: Sequence[str], categories: Sequence[int]) -> list[tuple[str, list[int]]]:
         return places_of(self._asked, labels, categories)
 
-    def _unbound(self, family: str) -> GaussianMixture | WholeMixture:
+    def _unbound(self, family: str) -> GaussianMixture | ColumnMixture:
         k = self.num_components
         if family == "normal":
             return GaussianMixture(k, self.covariance, self.noise_floor)
-        return WHOLE[family](k, self.floor)
+        return MODELS[family](k, self.noise_floor if family == "gamma" else self.floor)
 
     def _named(self, places: Sequence[tuple[str, Sequence[int]]]) -> list[dict[str, str]]:
         """What the parameters of each block are called."""
@@ -152,7 +157,7 @@ class Composed(Mixture):
         self._log_scale = scale.log()
         self.intervals = np.zeros(len(labels), bool)
         for each in self.parts:
-            self.intervals[each.columns.cpu().numpy()] = "means" in each.names
+            self.intervals[each.columns.cpu().numpy()] = "covariances" in each.names
         self.blocks = (("weights",), *((here,) for each in self.parts for here in each.names.values()))
         normal = tuple(each.names["covariances"] for each in self.parts if "covariances" in each.names)
         self.held_when_tempered = normal  # pyright: ignore[reportAttributeAccessIssue]  # of these blocks
@@ -317,7 +322,7 @@ class Composed(Mixture):
         for each in self.parts:
             own = [names[m] for m in each.columns.tolist()]
             model, inside = each.model, each.own(parameters)
-            told = model.warnings(inside, own) if "means" in inside else model.floor_warnings(inside, own)
+            told = model.warnings(inside, own) if "covariances" in inside else model.floor_warnings(inside, own)
             found += [warning for warning in told if warning not in found]
         return found
 

@@ -11,8 +11,8 @@ from torch.nn.functional import one_hot
 
 from lgm_cli.data.base.categories import MOST
 from lgm_cli.data.base.table import Table
+from lgm_cli.models.base.column_mixture import ColumnMixture, near_floor
 from lgm_cli.models.base.parameters import ANY, Parameters
-from lgm_cli.models.base.whole_mixture import WholeMixture, near_floor
 from lgm_cli.models.families.categories import Categories, log_mass
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
@@ -21,7 +21,7 @@ MOST_CATEGORIES = 1000
 SIMULATED = 4  # categories of a column that is drawn
 
 
-class MultinoulliMixture(WholeMixture):
+class MultinoulliMixture(ColumnMixture):
     """k_n ~ weights,  P(y_nm = c | k_n) = probabilities_kmc, with the numbers of categories, from 0 on, as values.
 
     Goodman, Biometrika 61 (1974) 215-231 (latent class analysis). A column has the categories from the lowest to the

@@ -11,10 +11,11 @@ import torch
 from torch import Generator, Tensor
 
 from lgm_cli.data.base.table import Table
+from lgm_cli.models.base.column_mixture import POOLED
 from lgm_cli.models.base.parameters import Parameters, Statistics
-from lgm_cli.models.base.whole_mixture import POOLED
-from lgm_cli.models.families.overdispersed_counts import SHAPES, OverdispersedCounts, standard_gamma
-from lgm_cli.models.families.predictive import MixturePredictive
+from lgm_cli.models.families.gamma_shapes import standard_gamma
+from lgm_cli.models.families.overdispersed_counts import SHAPES, OverdispersedCounts, log_mass
+from lgm_cli.models.families.predictive import Density, MixturePredictive
 from lgm_cli.models.poisson_mixture import PoissonMixture
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.posteriors.responsibilities import Responsibilities
@@ -73,25 +74,6 @@ class NegativeMultinomialMixture(PoissonMixture):
     def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
         return super().exported_shapes(table) | {"shapes": (self.num_components,)}
 
-    def maximise(
-        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
-    ) -> Parameters:
-        """Shares of the responsibilities; rates and shapes one after the other, which their sums do not bind."""
-        names, new = block or tuple(parameters), dict(parameters)
-        if "weights" in names:
-            new["weights"] = statistics["components"] / statistics["components"].sum()
-        for name in ("rates", "shapes"):
-            if name in names:
-                new |= self.family.maximise(new, statistics, name)
-        return new
-
-    @property
-    def has_prior(self) -> bool:
-        return bool(self.prior_weights)
-
-    def imagined(self, like: Tensor) -> Statistics:
-        return {}
-
     def simulated_values(self, theta: Tensor, draw: Generator) -> Tensor:
         """Rates (N, M); levels of variance a half."""
         return torch.poisson(theta * standard_gamma(torch.full_like(theta[:, :1], 2.0), draw) / 2.0, generator=draw)
@@ -112,6 +94,11 @@ class NegativeMultinomialMixture(PoissonMixture):
         rates = exported["rates"]
         return torch.diag_embed(rates) + rates[:, :, None] * rates[:, None] / exported["shapes"][:, None, None]
 
+    def densities(self, inside: Parameters, index: Tensor) -> Density:
+        """Of rows of which nothing else was observed: negative binomial."""
+        rates, a = inside["rates"][:, index].transpose(0, 1), inside["shapes"][:, None]
+        return lambda values: log_mass(a, a, rates, values)
+
     def predict(self, parameters: Parameters, posterior: Responsibilities, index: Tensor) -> MixturePredictive:
         """A mixture of negative binomials, given what was observed of the row."""
         emissions: Any = posterior.emissions
@@ -121,10 +108,6 @@ class NegativeMultinomialMixture(PoissonMixture):
             weights, mean, variance,
             lambda values: emissions.log_mass(index, values.to(index.device)).detach().cpu().double(),
         )  # fmt: skip
-
-    def parameter_error(self, parameters: Parameters, truth: Mapping[str, np.ndarray]) -> float:
-        """As of a Poisson mixture, of the weights and rates."""
-        return super().parameter_error(parameters, {name: truth[name] for name in ("weights", "rates")})
 
     def warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         found = super().warnings(parameters, names)

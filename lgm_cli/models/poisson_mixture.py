@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from lgm_cli.models.base.column_mixture import ColumnMixture, near_floor
 from lgm_cli.models.base.parameters import Parameters
-from lgm_cli.models.base.whole_mixture import WholeMixture, near_floor
 from lgm_cli.models.families.counts import Counts, log_mass
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 
 
-class PoissonMixture(WholeMixture):
+class PoissonMixture(ColumnMixture):
     """k_n ~ weights,  y_nm | k_n ~ Poisson(rates_km).
 
     Identifiable up to the order of the components: Teicher, Ann. Math. Statist. 32 (1961) 244-248. floor: lower bound

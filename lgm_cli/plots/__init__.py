@@ -10,7 +10,7 @@ from lgm_cli.plots.factors import factor_extremes, latent_scatter, loadings_tabl
 from lgm_cli.plots.free_energy import free_energy
 from lgm_cli.plots.gaps import Column, filled
 from lgm_cli.plots.hidden import Group, predictions
-from lgm_cli.plots.mixtures import component_densities, component_means, component_regions
+from lgm_cli.plots.mixtures import component_curves, component_densities, component_means, component_regions
 from lgm_cli.plots.profiles import component_categories, component_profiles, count_components, responsibilities
 from lgm_cli.plots.run import convergence
 from lgm_cli.plots.series import channels, first_drawn, states
@@ -29,6 +29,7 @@ __all__ = [
     "bound",
     "channels",
     "component_categories",
+    "component_curves",
     "component_densities",
     "component_means",
     "component_profiles",

@@ -84,12 +84,28 @@ def component_densities(
     path: Path,
     classes: Sequence[str] = (),
 ) -> Figure:
-    """A histogram of values (n,), the density of the mixture and those of its components: means, variances (K,)."""
+    """A histogram of values (n,), the density of the mixture and those of its normal components: means, variances
+    (K,)."""
     reach = 3 * np.sqrt(variances)
     low, high = min(values.min(), (means - reach).min()), max(values.max(), (means + reach).max())
     grid = np.union1d(np.linspace(low, high, 600), (means[:, None] + np.linspace(-1, 1, 41) * reach[:, None]).ravel())
     each = weights[:, None] * np.exp(-0.5 * (grid - means[:, None]) ** 2 / variances[:, None])
     each = each / np.sqrt(2 * np.pi * variances[:, None])
+    return component_curves(values, grid, each, weights, name, path, classes)
+
+
+def component_curves(
+    values: np.ndarray,
+    grid: np.ndarray,
+    each: np.ndarray,
+    weights: np.ndarray,
+    name: str,
+    path: Path,
+    classes: Sequence[str] = (),
+    word: str = "component",
+) -> Figure:
+    """A histogram of values (n,), the densities of the components at grid (G,), each (K, G) times its weight, and their
+    sum. word: what the components are called."""
     with matplotlib.rc_context(STYLE):
         figure = Figure((6.8, 3.8), layout="constrained")
         axes = figure.subplots()
@@ -102,8 +118,8 @@ def component_densities(
         axes.set_ylim(0, 1.15 * max(np.max(heights), np.quantile(each.sum(0), 0.98)))
         axes.set_xlabel(shorten(name, 60))
         axes.set_ylabel("density")
-        _legend(figure, weights, False, classes)
-        return save(figure, path, "Components and their sum, beside the data")
+        _legend(figure, weights, False, classes, word)
+        return save(figure, path, f"{word.capitalize()}s and their sum, beside the data")
 
 
 def component_means(

@@ -39,8 +39,8 @@ def component_profiles(
         for place in np.ndindex(part.shape):
             shade = part[place]
             dark = abs(shade - middle) > 0.65 * reach if limits[0] < 0 else shade > middle + 0.2 * reach
-            word = str(words[:components, shown].T[place])
-            axes.annotate(word, place[::-1], ha="center", va="center", fontsize=7, color="white" if dark else INK)
+            said = str(words[:components, shown].T[place])
+            axes.annotate(said, place[::-1], ha="center", va="center", fontsize=7, color="white" if dark else INK)
         _label(axes, weights[:components], word)
         axes.set_yticks(range(len(shown)), [shorten(names[column], 34) for column in shown])
         axes.grid(False)

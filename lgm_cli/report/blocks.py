@@ -28,13 +28,12 @@ def pictures(model: Composed | ComposedChain, learned: Learned) -> dict[str, Pic
     columns, means, deviations = [], [], []
     for each in model.parts:
         own, at = each.own(exported), each.columns.cpu().numpy()
-        if "means" in own:
+        if "covariances" in own:
             columns.append(at)
             means.append((own["means"].numpy() - center[at]) / scale[at])
             deviations.append(own["covariances"].diagonal(dim1=1, dim2=2).sqrt().numpy() / scale[at])
         else:
-            theta = each.model.theta
-            found[each.names[theta]] = components(each.model, own[theta], weights, data, at)
+            found[each.names[each.model.theta]] = components(each.model, own, weights, data, at)
     if columns:
         names = [str(data.table.titles_of_columns[m]) for m in np.concatenate(columns)]
         center, spread = np.concatenate(means, 1), np.concatenate(deviations, 1)

@@ -1,6 +1,8 @@
-"""Components of a mixture of whole numbers: what they are like, and how surely rows belong to them."""
+"""Components of a mixture of whole or positive numbers: what they are like, and how surely rows belong to them."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -9,29 +11,31 @@ from torch import Tensor
 from lgm_cli import plots
 from lgm_cli.data.base.categories import names_of, titles_of_ones
 from lgm_cli.data.base.data import Data
-from lgm_cli.models.base.whole_mixture import WholeMixture
+from lgm_cli.models.base.column_mixture import ColumnMixture
 from lgm_cli.report.learned import Learned, Picture
 
 LEAST_RATIO = 3.0  # doublings at either end of the colours of rates
 
 
-def pictures(model: WholeMixture, learned: Learned) -> dict[str, Picture]:
-    """Probabilities, or rates, of each component by column; of a single column of counts, shares of the counts;
+def pictures(model: ColumnMixture, learned: Learned) -> dict[str, Picture]:
+    """Probabilities, rates or means of each component by column; of a single column of numbers, their distribution;
     responsibilities of all rows."""
     data = learned.data
-    weights, theta = learned.exported["weights"].numpy(), learned.exported[model.theta]
+    weights = learned.exported["weights"].numpy()
     return {
         "responsibilities": lambda path: plots.responsibilities(
             learned.inferred()["responsibilities"].cpu().double().numpy(), weights, path
         ),
-        "components": components(model, theta, weights, data, np.arange(data.shape[1])),
+        "components": components(model, learned.exported, weights, data, np.arange(data.shape[1])),
     }
 
 
-def components(model: WholeMixture, theta: Tensor, weights: np.ndarray, data: Data, columns: np.ndarray) -> Picture:
-    """Theta of some columns (m,) of the data, which are those of the model."""
+def components(
+    model: ColumnMixture, inside: Mapping[str, Tensor], weights: np.ndarray, data: Data, columns: np.ndarray
+) -> Picture:
+    """Theta of some columns (m,) of the data, which are those of the model, whose parameters are `inside`."""
     titles, called = list(map(str, data.table.titles_of_columns)), names_of(data.table)
-    names, shown = [titles[m] for m in columns], theta.numpy()
+    names, shown = [titles[m] for m in columns], inside[model.theta].numpy()
     if shown.ndim == 3:  # of each category of a column
         possible = shown > 0
         first = int(possible.any((0, 1)).argmax())
@@ -46,11 +50,16 @@ def components(model: WholeMixture, theta: Tensor, weights: np.ndarray, data: Da
         return lambda path: plots.component_profiles(shown, words, weights, names, label, (0.0, 1.0), path, model.word)
     if shown.shape[1] == 1:
         values = data.train_values[data.train_columns == columns[0]]
-        grid = torch.arange(int(values.max()) + 1, dtype=torch.float64)
-        masses = model.log_mass(theta[None], grid[None]).exp()[0].numpy()
-        return lambda path: plots.count_components(values, masses, weights, names[0], path, model.word)
+        high = float(values.max())
+        grid = torch.arange(high + 1) if model.whole else torch.linspace(0, high, 800)[1:]
+        index = torch.zeros(1, len(grid), dtype=torch.long)
+        each = model.densities(dict(inside), index)(grid.double()[None]).exp()[0].numpy()
+        if model.whole:
+            return lambda path: plots.count_components(values, each, weights, names[0], path, model.word)
+        line = values, grid.numpy(), weights[:, None] * each, weights, names[0]
+        return lambda path: plots.component_curves(*line, path, word=model.word)
     ratio = np.log2(shown / (weights @ shown))
     words = np.vectorize(lambda value: f"{value:.3g}")(shown)
     reach = max(1.0, min(LEAST_RATIO, float(np.abs(ratio).max())))
-    label = "rate, in doublings of the average"
+    label = f"{'rate' if model.theta == 'rates' else 'mean'}, in doublings of the average"
     return lambda path: plots.component_profiles(ratio, words, weights, names, label, (-reach, reach), path, model.word)

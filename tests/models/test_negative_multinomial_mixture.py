@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.integrate import quad
 from scipy.special import logsumexp
 
-from lgm_cli.models.families.overdispersed_counts import _shapes
+from lgm_cli.models.families.gamma_shapes import shapes_of
 from lgm_cli.models.negative_multinomial_mixture import NegativeMultinomialMixture
 from lgm_cli.models.poisson_mixture import PoissonMixture
 from tests import cases
@@ -107,7 +107,7 @@ def test_large_shapes_are_a_poisson_mixture() -> None:
 @pytest.mark.parametrize("shape", [2e-3, 0.1, 1.0, 7.0, 3e3])
 def test_shapes_solve_their_equation(shape: float) -> None:
     gap = 1 + float(torch.tensor(shape, dtype=torch.float64).log() - torch.digamma(torch.tensor(shape).double()))
-    assert float(_shapes(torch.tensor([gap], dtype=torch.float64))) == pytest.approx(shape, rel=1e-6)
+    assert float(shapes_of(torch.tensor([gap], dtype=torch.float64))) == pytest.approx(shape, rel=1e-6)
 
 
 def test_the_covariance_is_that_of_draws() -> None:
@@ -119,3 +119,12 @@ def test_the_covariance_is_that_of_draws() -> None:
     drawn = random.poisson(random.gamma(shapes[kind], 1 / shapes[kind])[:, None] * rates[kind])
     implied = model.implied_covariance(exported).numpy()
     np.testing.assert_allclose(np.cov(drawn.T), implied, atol=0.02 * implied.max())
+
+
+def test_a_row_without_values_is_negative_binomial() -> None:
+    model = cases.bind(NegativeMultinomialMixture(2, 1e-6), table())
+    exported, grid = model.export(model.start(0)), torch.arange(30.0, dtype=torch.float64)
+    found = model.densities(exported, torch.ones(1, 30, dtype=torch.long))(grid[None]).numpy()
+    for k, (rate, shape) in enumerate(zip(exported["rates"][:, 1], exported["shapes"], strict=True)):
+        expected = stats.nbinom.logpmf(grid.numpy(), float(shape), float(shape / (shape + rate)))
+        np.testing.assert_allclose(found[0, k], expected, rtol=1e-9)

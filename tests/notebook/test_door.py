@@ -212,6 +212,7 @@ def test_the_process_is_left_as_it_was(tmp_path, monkeypatch, capfd):
         torch.set_default_dtype(torch.float32)
         torch.set_num_threads(threads)
         root.removeHandler(stream)
+        stream.close()
 
 
 def test_the_log_is_shown_when_it_is_asked_for(monkeypatch, capsys):

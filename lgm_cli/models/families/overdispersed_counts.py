@@ -6,11 +6,11 @@ import torch
 from torch import Generator, Tensor
 
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
+from lgm_cli.models.families.gamma_shapes import SMALLEST, shapes_of, standard_gamma
 from lgm_cli.models.families.normal import EMPTY
 from lgm_cli.observations.chunk import Chunk
 
-SHAPES = (1e-3, 1e6)  # bounds of shapes: a larger one is Poisson to within single precision
-NEWTON = 50  # steps at most
+SHAPES = (SMALLEST, 1e6)  # bounds of shapes: a larger one is Poisson to within single precision
 LEAST_LEVEL = 1e-30  # of a row that was drawn, whose logarithm is taken
 
 
@@ -69,7 +69,7 @@ class OverdispersedCounts:
             points = statistics["points"]
             few = points <= EMPTY * points.sum()
             share = points.masked_fill(few, 1.0)
-            found = _shapes((statistics["level"] - statistics["log_level"]) / share)
+            found = shapes_of((statistics["level"] - statistics["log_level"]) / share).clamp_max(SHAPES[1])
             shapes = torch.where(few, shapes, found.to(shapes))
         return {"rates": rates, "shapes": shapes}
 
@@ -119,13 +119,9 @@ class OverdispersedEmissions:
         return mean, mean * (1 + rates / self._b[:, :, None])
 
     def log_mass(self, index: Tensor, values: Tensor) -> Tensor:
-        """log p(y = values | observed entries of the row, k) of hidden entries index (n, t): negative binomial."""
-        rates = self.rates.to(self._a)[:, index].transpose(0, 1)  # (n, K, t)
-        a, b, y = self._a[:, :, None], self._b[:, :, None], values.to(rates)[:, None].clamp_min(0)
-        found = torch.lgamma(a + y) - torch.lgamma(a) - torch.lgamma(y + 1) + a * (b / (b + rates)).log()
-        found = found + y * (rates / (b + rates)).log()
-        right = (values >= 0) & (values == values.round())
-        return torch.where(right[:, None], found, -torch.inf)
+        """log p(y = values | observed entries of the row, k) of hidden entries index (n, t), (n, K, t)."""
+        rates = self.rates.to(self._a)[:, index].transpose(0, 1)
+        return log_mass(self._a[:, :, None], self._b[:, :, None], rates, values)
 
     def drawn(self, component: Tensor, generator: Generator) -> OverdispersedEmissions:
         everyone = torch.arange(len(component), device=component.device)
@@ -134,24 +130,10 @@ class OverdispersedEmissions:
         return OverdispersedEmissions(self.rates, self.shapes, self._chunk, level.clamp_min(LEAST_LEVEL))
 
 
-def standard_gamma(shapes: Tensor, generator: Generator) -> Tensor:
-    """Draws of gamma variables of these shapes and scale one. (torch.distributions takes no generator.)"""
-    return torch._standard_gamma(shapes, generator=generator)  # pyright: ignore[reportPrivateImportUsage]
-
-
-@torch.no_grad()
-def _shapes(gap: Tensor) -> Tensor:
-    """Where a log a - log G(a) - a gap is highest, gap = E[z - log z] (K,): there log a - digamma(a) = gap - 1.
-
-    Newton's steps in log a, from the start of Minka, Estimating a gamma distribution (2002).
-    """
-    right = (gap.double() - 1).clamp(1e-12, 1e6)
-    log_a = ((3 - right + ((right - 3).square() + 24 * right).sqrt()) / (12 * right)).log()
-    for _ in range(NEWTON):
-        a = log_a.exp()
-        slope = 1 - a * torch.polygamma(1, a)
-        step = (log_a - torch.digamma(a) - right) / torch.where(slope < 0, slope, -1e-12)
-        log_a = log_a - step.clamp(-2, 2)
-        if float(step.abs().max()) < 1e-12:
-            break
-    return log_a.exp().clamp(*SHAPES)
+def log_mass(a: Tensor, b: Tensor, rates: Tensor, values: Tensor) -> Tensor:
+    """log P(values) of counts (n, t) of Poisson(z rates) with z ~ gamma(a, b): negative binomial, (n, K, t); minus
+    infinity where a value is no count."""
+    y = values.to(rates)[:, None].clamp_min(0)
+    found = torch.lgamma(a + y) - torch.lgamma(a) - torch.lgamma(y + 1) + a * (b / (b + rates)).log()
+    right = (values >= 0) & (values == values.round())
+    return torch.where(right[:, None], found + y * (rates / (b + rates)).log(), -torch.inf)

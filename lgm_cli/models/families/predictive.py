@@ -11,6 +11,8 @@ from torch import Tensor
 
 from lgm_cli.models.base.predictive import Predictive
 
+Density = Callable[[Tensor], Tensor]  # from values (n, t) to log p_k(values), (n, K, t)
+
 
 @dataclass(frozen=True)
 class NormalMixturePredictive(Predictive):
@@ -45,12 +47,10 @@ class MixturePredictive(Predictive):
     """
 
     weights: Tensor
-    log_component: Callable[[Tensor], Tensor]
+    log_component: Density
 
     @classmethod
-    def of(
-        cls, weights: Tensor, means: Tensor, variances: Tensor, log_component: Callable[[Tensor], Tensor]
-    ) -> MixturePredictive:
+    def of(cls, weights: Tensor, means: Tensor, variances: Tensor, log_component: Density) -> MixturePredictive:
         """From the means and variances (n, K, t) of the components."""
         mean = (weights[:, :, None] * means).sum(1)
         variance = (weights[:, :, None] * (variances + (means - mean[:, None]).square())).sum(1)

@@ -19,7 +19,7 @@ from lgm_cli.models.base.mixture import Mixture, error_of_components
 from lgm_cli.models.base.naming import axes_of_components
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.base.tuning import Tuning
-from lgm_cli.models.families.predictive import MixturePredictive
+from lgm_cli.models.families.predictive import Density, MixturePredictive
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.posteriors.costs import exact_part_size
 from lgm_cli.posteriors.responsibilities import Responsibilities
@@ -31,12 +31,14 @@ ALIKE = 1e-3  # largest difference of components that are called one
 SHOWN = 5  # columns that a warning names
 
 
-class WholeMixture(Mixture):
-    """k_n ~ weights,  y_nm | k_n ~ a distribution of whole numbers, independent over columns m given the component.
+class ColumnMixture(Mixture):
+    """k_n ~ weights,  y_nm | k_n ~ a distribution of whole or positive numbers, independent over columns m given the
+    component.
 
     Hidden entries drop out: log p(y_n | k) is a sum over the observed ones. Responsibilities are
     r_nk = p(k | observed entries of y_n). A subclass says what its columns may hold, what family of
-    lgm_cli/models/families they have, and how its one parameter, `theta`, starts, is drawn and is read.
+    lgm_cli/models/families they have, and how `theta`, the parameter by which its components are told apart, starts, is
+    drawn and is read.
 
     floor: how near to the edge of its domain theta may come, in the units of the family.
     prior_weights: imaginary data points that each component has before any is seen, w ~ Dirichlet(1 + this).
@@ -44,7 +46,7 @@ class WholeMixture(Mixture):
     of the family.
     """
 
-    standardise = False  # whole numbers are learned from as they are
+    standardise = False  # values are learned from as they are
     pictures: ClassVar = ("profiles",)
     results: ClassVar = ("components",)
     axes: ClassVar = axes_of_components("component")
@@ -188,6 +190,8 @@ class WholeMixture(Mixture):
         return bool(self.prior_weights or self.prior_theta)
 
     def imagined(self, like: Tensor) -> Statistics:
+        if not self.prior_theta:
+            return {}
         whole = self.overall().to(like)
         return self.family.imagined(self.prior_theta, whole.expand(self.num_components, *whole.shape))
 
@@ -196,12 +200,14 @@ class WholeMixture(Mixture):
     def maximise(
         self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
     ) -> Parameters:
-        """Shares of the responsibilities, and the family's weighted maxima within their floor."""
+        """Shares of the responsibilities, and the family's weighted maxima within their bounds, one parameter after the
+        other."""
         names, new = block or tuple(parameters), dict(parameters)
         if "weights" in names:
             new["weights"] = statistics["components"] / statistics["components"].sum()
-        if self.theta in names:
-            new |= self.family.maximise(parameters, statistics)
+        for name in self.family.names:
+            if name in names:
+                new |= self.family.maximise(new, statistics, name)
         return new
 
     # What is reported ------------------------------------------------------------------------------------------
@@ -214,13 +220,17 @@ class WholeMixture(Mixture):
     def log_mass(self, theta: Tensor, values: Tensor) -> Tensor:
         """log P(values | k) of entries (n, t), from their theta (n, K, t, ..); (n, K, t)."""
 
+    def densities(self, inside: Parameters, index: Tensor) -> Density:
+        """log p(values | k) of entries index (n, t), as a function of values (n, t); (n, K, t)."""
+        theta = inside[self.theta][:, index].transpose(0, 1)
+        return lambda values: self.log_mass(theta, values)
+
     def predict(self, parameters: Parameters, posterior: Responsibilities, index: Tensor) -> MixturePredictive:
         """A mixture of the components' distributions of the entry, by what was observed of its row."""
         inside, index = self.export(parameters), index.cpu()
-        theta = inside[self.theta][:, index].transpose(0, 1)
         weights = posterior.responsibilities.detach().cpu().double()
         means, variances = (part[:, index].transpose(0, 1) for part in self.moments(inside))
-        return MixturePredictive.of(weights, means, variances, lambda values: self.log_mass(theta, values))
+        return MixturePredictive.of(weights, means, variances, self.densities(inside, index))
 
     def implied_covariance(self, exported: Parameters) -> Tensor:
         weights, (means, _) = exported["weights"], self.moments(exported)
@@ -234,7 +244,7 @@ class WholeMixture(Mixture):
     def parameter_error(self, parameters: Parameters, truth: Mapping[str, np.ndarray]) -> float:
         """|A - A0| / |A0| (Frobenius) over A_k = weight_k (1, theta_k), under the best order of the components, theta
         in averages of its column. A component too many, or missing, is compared with zero."""
-        true = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in truth.items()}
+        true = {name: torch.as_tensor(truth[name], dtype=torch.float64) for name in ("weights", self.theta)}
         unit = torch.einsum("k,km...->m...", true["weights"], true[self.theta]).clamp_min(1e-12)
 
         def parts(exported: Parameters) -> Tensor:
@@ -245,6 +255,7 @@ class WholeMixture(Mixture):
         return error_of_components(parts(self.export(parameters)), parts(true))
 
     scaled = False  # whether theta has the unit of its column
+    whole = True  # whether values are whole numbers
 
     @abstractmethod
     def at_floor(self, theta: Tensor) -> Tensor:
@@ -256,7 +267,11 @@ class WholeMixture(Mixture):
 
     def floor_warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         """Of theta at their floors."""
-        low = torch.nonzero(self.at_floor(self.export(parameters)[self.theta]))
+        return self.warnings_of(self.at_floor(self.export(parameters)[self.theta]), names)
+
+    def warnings_of(self, low: Tensor, names: list[str]) -> list[str]:
+        """Of parameters (K, M) that are so low, if any are."""
+        low = torch.nonzero(low)
         if not len(low):
             return []
         components, columns = (part.unique().tolist() for part in low.T)
