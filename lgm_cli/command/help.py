@@ -54,7 +54,8 @@ Only these three and device.threads may be given: limits to be raised, a toleran
 With apply=RUN_DIR data.path=FILE a finished run is put to new data with the same columns: their posterior and
 likelihood, gaps filled, responses predicted, a series forecast, in a folder of its own in outputs/applied.
 Only data.index, data.series, data.separator, data.decimal, data.encoding, data.missing, data.forecast,
-device, device.*, save_posterior and hydra.run.dir may be given besides.
+device, device.*, save_posterior and hydra.run.dir may be given besides; of images data.measurements,
+data.mask_file and data.slice in place of data.path.
 
 results: every run gets a folder of its own in outputs/runs, a sweep in outputs/sweeps; hydra.run.dir=DIR and
 hydra.sweep.dir=DIR choose another. A folder that holds a run already is refused: nothing is overwritten.

@@ -30,15 +30,7 @@ from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from lgm_cli.posteriors.responsibilities import Responsibilities
 
-PARAMETERS = {  # of each family, besides the weights
-    "normal": ("means", "covariances"),
-    "gamma": ("means", "shapes"),
-    "bernoulli": ("probabilities",),
-    "categorical": ("probabilities",),
-    "poisson": ("rates",),
-    "negative_multinomial": ("rates", "shapes"),
-}
-MODELS = {  # of columns that are not normal
+MODELS: dict[str, type[ColumnMixture]] = {  # by family, of columns that are not normal
     "bernoulli": BernoulliMixture,
     "categorical": MultinoulliMixture,
     "poisson": PoissonMixture,
@@ -100,14 +92,18 @@ class Composed(Mixture):
         k = self.num_components
         if family == "normal":
             return GaussianMixture(k, self.covariance, self.noise_floor)
-        return MODELS[family](k, self.noise_floor if family == "gamma" else self.floor)
+        model: Any = MODELS[family]
+        return model(k, getattr(self, model.bounded_by))
+
+    def _shapes(self, family: str, columns: int) -> dict[str, tuple[int, ...]]:
+        return self._unbound(family).exported_shapes(cast(Any, SimpleNamespace(shape=(0, columns))))
 
     def _named(self, places: Sequence[tuple[str, Sequence[int]]]) -> list[dict[str, str]]:
         """What the parameters of each block are called."""
         found: list[dict[str, str]] = []
         for number, (family, _) in enumerate(places):
             taken = {here for each in found for here in each.values()}
-            own = PARAMETERS[family]
+            own = [name for name in self._shapes(family, 1) if name != "weights"]
             found.append({name: f"{name}_{number + 1}" if name in taken else name for name in own})
         return found
 
@@ -237,7 +233,7 @@ class Composed(Mixture):
         places = self._places(labels, [len((table.categories or {}).get(label, ())) for label in labels])
         found: dict[str, tuple[int, ...]] = {}
         for (family, own), names in zip(places, self._named(places), strict=True):
-            shapes = self._unbound(family).exported_shapes(cast(Any, SimpleNamespace(shape=(0, len(own)))))
+            shapes = self._shapes(family, len(own))
             found |= {"weights": shapes["weights"]} | {here: shapes[name] for name, here in names.items()}
         return found
 

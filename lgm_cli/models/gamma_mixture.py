@@ -34,7 +34,7 @@ class GammaMixture(ColumnMixture):
     without one the likelihood has no maximum.
     """
 
-    one_column = True
+    one_column, bounded_by = True, "noise_floor"
     theta, what, scaled, whole = "means", "positive numbers", True, False
     axes: ClassVar = {"weights": ("component",)} | dict.fromkeys(("means", "shapes"), ("component", "column"))
 

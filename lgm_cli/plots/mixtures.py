@@ -72,7 +72,7 @@ def component_regions(
         axes.set_xlabel(shorten(names[0], 80))
         axes.set_ylabel(shorten(names[1], 60))
         _legend(figure, weights, True, classes)
-        return save(figure, path, "Components: each ellipse holds 90% of one; paler data points may be of another")
+        return save(figure, path, "Components: each ellipse holds 90% of one; pale points may be of another")
 
 
 def component_densities(

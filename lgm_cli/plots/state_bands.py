@@ -81,6 +81,7 @@ def state_bands(
                 some = range(0, len(called), -(-len(called) // MOST_CATEGORIES))
                 axes.set_yticks(some, [shorten(called[number], 10) for number in some], fontsize=7)
                 axes.set_ylim(-0.4, len(called) - 0.6)
+            time_axis(axes, labels, begin, steps)
             axes.tick_params(labelbottom=False)
             divide(axes, known, steps)
             _part(axes, series, begin, steps, titled=channel == 0)
@@ -94,7 +95,11 @@ def state_bands(
         if begin:
             middles, averages = _averaged(probabilities)
             _stack(grid[-1], averages, middles, "all steps", known, steps)
-            time_axis(grid[-1], labels, 0, steps)
+            if series:  # whose times begin anew: their names say more
+                grid[-1].set(xticks=[], xlim=(-0.5, steps - 0.5))
+                _part(grid[-1], series, 0, steps, titled=True)
+            else:
+                time_axis(grid[-1], labels, 0, steps)
         _explain(figure, meanings, bool(np.isfinite(hidden).any()), bool(coming.any()))
         more = f", {len(shown)} of {given.shape[1]} channels" if given.shape[1] > len(shown) else ""
         return save(figure, path, f"States over time{more}, on the most probable path of states")

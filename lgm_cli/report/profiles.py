@@ -13,6 +13,7 @@ from lgm_cli.data.base.categories import names_of, titles_of_ones
 from lgm_cli.data.base.data import Data
 from lgm_cli.models.base.column_mixture import ColumnMixture
 from lgm_cli.report.learned import Learned, Picture
+from lgm_cli.report.text import number
 
 LEAST_RATIO = 3.0  # doublings at either end of the colours of rates
 
@@ -59,7 +60,7 @@ def components(
         line = values, grid.numpy(), weights[:, None] * each, weights, names[0]
         return lambda path: plots.component_curves(*line, path, word=model.word)
     ratio = np.log2(shown / (weights @ shown))
-    words = np.vectorize(lambda value: f"{value:.3g}")(shown)
+    words = np.vectorize(lambda value: number(float(value)))(shown)
     reach = max(1.0, min(LEAST_RATIO, float(np.abs(ratio).max())))
     label = f"{'rate' if model.theta == 'rates' else 'mean'}, in doublings of the average"
     return lambda path: plots.component_profiles(ratio, words, weights, names, label, (-reach, reach), path, model.word)

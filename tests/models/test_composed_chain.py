@@ -13,14 +13,20 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file
+from scipy import stats
 from scipy.special import logsumexp
 
 from lgm_cli.command.cli import main
 from lgm_cli.data.base.data import Data
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.parameters import Parameters
+from lgm_cli.models import composed
+from lgm_cli.models.base.parameters import Parameters, Statistics
 from lgm_cli.models.composed_chain import ComposedChain
+from lgm_cli.models.families.counts import CountEmissions, Counts
 from lgm_cli.models.hidden_markov import HiddenMarkov
+from lgm_cli.models.poisson_mixture import PoissonMixture
+from lgm_cli.observations.blocks import Observations
+from lgm_cli.observations.chunk import Chunk
 from tests import cases
 from tests.models.test_composed import BLOCKS, log_density, numpy_of, table
 
@@ -273,3 +279,69 @@ def test_a_mistake_is_one_line(days: Path, more: list[str], said: str, capsys: p
     assert main([*keys, *more, f"hydra.run.dir={days / 'run'}"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("lgm-run: error: ") and said in line
+
+
+class Geometric(Counts):
+    """P(y | k) = rate^y / (1 + rate)^(y + 1): counts of mean rate. A family that the program does not have."""
+
+    def emissions(self, parameters: Parameters, chunk: Chunk) -> CountEmissions:
+        found, rates = super().emissions(parameters, chunk), parameters["rates"]
+        seen, values = chunk.scattered(rates.shape[1])
+        found.log_density = values @ rates.log().mT - (values + seen) @ rates.log1p().mT
+        return found
+
+    def expected_loss(self, parameters: Parameters, statistics: Statistics) -> torch.Tensor:
+        rates, first = parameters["rates"], statistics["first"]
+        return ((first + statistics["count"]) * rates.log1p() - first * rates.log()).sum()
+
+
+class GeometricMixture(PoissonMixture):
+    def learned_from(self, observations: Observations) -> None:
+        super().learned_from(observations)
+        self.family = Geometric(self.family.floor)
+
+    def log_mass(self, theta: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        y = values[:, None]
+        return y * theta.log() - (y + 1) * theta.log1p()
+
+
+def test_a_family_of_a_test_works_in_a_mixture_and_in_a_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given to the table of families; nothing else knows of it. Likelihood, gaps, EM, hidden entries."""
+    monkeypatch.setitem(composed.MODELS, "geometric", GeometricMixture)
+    values = table(rows=7)[:, [0, 2, 4]]
+    values[1] = np.nan
+    blocks = [{"family": "normal", "columns": ["y0"]}, {"family": "geometric"}]
+    model = bound(values, chain(blocks))
+    mixture = cases.bind(composed.Composed(2, blocks, "full", 1e-3, 1e-6), values)
+
+    def each(values: np.ndarray, exported: dict[str, np.ndarray]) -> np.ndarray:
+        found = np.zeros((len(values), 2))
+        for k in range(2):
+            spread = exported["covariances"][k, 0, 0] ** 0.5
+            found[:, k] += np.nan_to_num(stats.norm.logpdf(values[:, 0], exported["means"][k, 0], spread))
+            mass = stats.geom.logpmf(values[:, 1:] + 1, 1 / (1 + exported["rates"][k]))
+            found[:, k] += np.where(np.isnan(values[:, 1:]), 0, mass).sum(1)
+        return found
+
+    parameters = cases.moved(model, model.start(0))
+    exported = numpy_of(model.export(parameters))
+    _, joint = paths(each(values, exported), exported)
+    assert likelihood(model, parameters) == pytest.approx(logsumexp(joint), abs=1e-9)
+    ((chunk,),) = model.observations.blocks
+    found = model.predict(parameters, model.posterior(parameters, chunk), torch.arange(values.size)[None])
+    t, m = np.argwhere(np.isnan(values[:, 1:]))[0] + [0, 1]
+    filled = values.copy()
+    filled[t, m] = 3
+    more = logsumexp(paths(each(filled, exported), exported)[1]) - logsumexp(joint)
+    given = torch.full((1, values.size), 3.0, dtype=torch.float64)
+    assert float(found.log_density(given)[0, 3 * t + m]) == pytest.approx(more, abs=1e-9)
+    before = likelihood(model, parameters)
+    for _ in range(5):
+        parameters = model.maximise(parameters, model.statistics(chunk, model.posterior(parameters, chunk)))
+        now = likelihood(model, parameters)
+        assert now >= before - 1e-9
+        before = now
+    own = cases.moved(mixture, mixture.start(0))
+    exported = numpy_of(mixture.export(own))
+    expected = logsumexp(np.log(exported["weights"]) + each(values, exported), 1)
+    assert float(cases.log_likelihood(mixture, own)) == pytest.approx(expected.sum(), abs=1e-9)

@@ -51,6 +51,7 @@ class ColumnMixture(Mixture):
     results: ClassVar = ("components",)
     axes: ClassVar = axes_of_components("component")
 
+    bounded_by = "floor"  # what its second argument is called
     theta: ClassVar[str]  # name of the parameter of the components
     what: ClassVar[str]  # what a column holds, in words
     start_numbers = 1 << 22
