@@ -54,6 +54,8 @@ def label(name: str, options: Options) -> str:
 
 def model_options(name: str, options: Mapping[str, Any]) -> Options:
     found = defaults(f"model/{name}")
+    if {"latent_dim", "num_components"} <= found.keys():  # few rows tell little of each component's factors
+        return found | {"latent_dim": 1, "num_components": 2} | dict(options)
     return found | {key: value for key, value in SMALL.items() if key in found} | dict(options)
 
 

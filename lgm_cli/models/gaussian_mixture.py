@@ -267,7 +267,11 @@ class GaussianMixture(Mixture):
     def implied_covariance(self, exported: Parameters) -> Tensor:
         weights, means = exported["weights"], exported["means"]
         apart = means - weights @ means
-        return torch.einsum("k,kij->ij", weights, exported["covariances"]) + (weights[:, None] * apart).mT @ apart
+        return torch.einsum("k,kij->ij", weights, self.covariances_of(exported)) + (weights[:, None] * apart).mT @ apart
+
+    def covariances_of(self, exported: Parameters) -> Tensor:
+        """Those of the components, (K, M, M)."""
+        return exported["covariances"]
 
     def parameter_error(self, parameters: Parameters, truth: Mapping[str, np.ndarray]) -> float:
         """|A - A0| / |A0| (Frobenius) over the components' moments A_k = weight_k E[u u^T | k] of u = (1, y), y in
@@ -279,7 +283,9 @@ class GaussianMixture(Mixture):
         def moments(exported: Parameters) -> Tensor:
             mean = (exported["means"] - center) / deviation
             u = torch.cat([torch.ones(len(mean), 1, dtype=torch.float64), mean], dim=1)
-            spread = torch.nn.functional.pad(exported["covariances"] / deviation / deviation[:, None], (1, 0, 1, 0))
+            spread = torch.nn.functional.pad(
+                self.covariances_of(exported) / deviation / deviation[:, None], (1, 0, 1, 0)
+            )
             return (exported["weights"][:, None, None] * (u[:, :, None] * u[:, None] + spread)).flatten(1)
 
         return error_of_components(moments(self.export(parameters)), moments(true))

@@ -18,7 +18,8 @@ def pictures(model: GaussianMixture, learned: Learned) -> dict[str, Picture]:
     data, (center, scale, unit) = learned.data, drawn_units(learned.data)
     names = list(map(str, data.table.titles_of_columns))
     classes = [] if data.table.class_names is None else list(map(str, data.table.class_names))
-    weights, means, covariances = (learned.exported[name].numpy() for name in ("weights", "means", "covariances"))
+    weights, means = (learned.exported[name].numpy() for name in ("weights", "means"))
+    covariances = model.covariances_of(learned.exported).numpy()
     if data.shape[1] == 1:
         line = data.train_values, weights, means[:, 0], covariances[:, 0, 0], names[0]
         return {"components": lambda path: plots.component_densities(*line, path, classes)}

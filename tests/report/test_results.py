@@ -47,6 +47,11 @@ def test_the_coefficients_of_a_regression(tmp_path: Path) -> None:
         )
     share = r2_score(y, found["intercept"] + centred @ weights)
     assert any(line.startswith(f"R^2 {share:.4f} of what was learned from") for line in lines)
+    size = psi * np.linalg.eigvalsh(centred.T @ centred)
+    assert (
+        f"{(size / (size + alpha)).sum():.2f} of 3 coefficients are determined by the data, the rest by their prior"
+        in lines
+    )
 
 
 def test_standard_errors_stand_beside_the_coefficients_of_an_autoregression(tmp_path: Path) -> None:

@@ -20,9 +20,8 @@ from tests import cases
 
 @pytest.mark.parametrize("model", sorted(choices.choices("model")))
 def test_the_table_has_every_number_once(model: str, tmp_path: Path) -> None:
-    cli.in_python(
-        [f"model={model}", "data=simulated", "max_steps=1", "device=cpu", f"hydra.run.dir={tmp_path / 'run'}"]
-    )
+    small = ("data=simulated", "data.num_points=90", "data.num_dimensions=6", "data.latent_dim=2", "max_steps=1")
+    cli.in_python([f"model={model}", *small, "device=cpu", f"hydra.run.dir={tmp_path / 'run'}"])
     frame = pd.read_csv(tmp_path / "run" / "parameters.csv", keep_default_na=False)
     assert list(frame) == ["name", "row", "column", "value"]
     found = load_file(tmp_path / "run" / "parameters.safetensors")

@@ -147,7 +147,7 @@ class DenseNormalFamily(Normal):
 
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         means, factor = parameters["means"], torch.linalg.cholesky(self._stacked(parameters["covariances"]))
-        spread = _spread(means, statistics)
+        spread = spread_about(means, statistics)
         if self.shared:
             spread = spread.sum(0, keepdim=True)
         quadratic = torch.cholesky_solve(spread, factor).diagonal(dim1=-2, dim2=-1).sum()
@@ -157,7 +157,7 @@ class DenseNormalFamily(Normal):
     def _covariances(self, means: Tensor, covariances: Tensor, statistics: Statistics) -> Tensor:
         """Average second moments about the means; eigenvalues below the floor are raised to it, which is the minimum
         of tr(S^-1 A) + log det S over S >= floor I."""
-        spread, count = _spread(means, statistics), statistics["normaliser"]
+        spread, count = spread_about(means, statistics), statistics["normaliser"]
         if self.shared:
             return raised(spread.sum(0) / count.sum(), self.floor)
         few = (count <= EMPTY * count.sum())[:, None, None]
@@ -251,7 +251,7 @@ class DiagonalNormalFamily(Normal):
         return covariances if self.shared else covariances.amin(1)
 
 
-def _spread(means: Tensor, statistics: Statistics) -> Tensor:
+def spread_about(means: Tensor, statistics: Statistics) -> Tensor:
     """sum r E[(y - mean_k) (y - mean_k)^T], (K, M, M)."""
     crossed = means[:, :, None] * statistics["first"][:, None]
     square = statistics["count"][:, None, None] * means[:, :, None] * means[:, None]

@@ -16,7 +16,10 @@ def result(model: LinearRegression, learned: Learned) -> Result:
     """Posterior means of the weights with their deviations and 90% intervals, those first that are farthest from zero
     in deviations; the intercept, the noise and the share of the variance that is explained,
 
-        R^2 = 1 - sum (y - E[y])^2 / sum (y - mean y)^2,  over the responses that were learned from.
+        R^2 = 1 - sum (y - E[y])^2 / sum (y - mean y)^2,  over the responses that were learned from;
+
+    and the effective number of coefficients, p - alpha tr Var(w), of prior precision alpha: how many are determined by
+    the data and not by their prior (MacKay, Neural Computation 4 (1992) 415-447, section 4).
     """
     data, table = learned.data, learned.data.table
     mean, deviation = (value[0].double().numpy() for value in learned.inferred().values())
@@ -44,4 +47,7 @@ def result(model: LinearRegression, learned: Learned) -> Result:
     ]
     at_mean = number(float(learned.exported["intercept"]))
     lines.append(f"R^2 {share:.4f} of what was learned from; deviation of the noise {number(noise)}")
-    return Result([*lines, f"at the means of all columns the response is {at_mean}"])
+    lines.append(f"at the means of all columns the response is {at_mean}")
+    effective = len(mean) - float(learned.exported["weight_precision"]) * float(np.square(deviation).sum())
+    lines.append(f"{effective:.2f} of {len(mean):,} coefficients are determined by the data, the rest by their prior")
+    return Result(lines)
