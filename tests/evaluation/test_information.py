@@ -135,7 +135,7 @@ def test_the_noise_and_the_mean_of_ppca_have_closed_forms() -> None:
 # Second differences of dense likelihoods ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("offset", [False, True])
+@pytest.mark.parametrize("offset", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_factor_analysis_with_gaps(offset: bool) -> None:
     """With lower triangular loadings instead of the canonical axes the mean and the noise have the same errors, and the
     delta method leads to those of the canonical loadings."""

@@ -110,6 +110,7 @@ def test_what_does_not_fit_is_refused_with_what_helps(name: str, mend: str, monk
     assert refused.value.mend == mend and "0.00 GB are free" in refused.value.what
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process cannot be set back")
 def test_estimates_of_memory_are_within_30_percent_of_the_peak() -> None:
     environment = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
