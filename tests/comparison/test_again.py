@@ -11,6 +11,7 @@ import pytest
 from lgm_cli.command.cli import main
 
 
+@pytest.mark.slow
 def test_a_sweep_given_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--multirun", "model=ppca", "data=penguins", "method=em", "model.latent_dim=1,nope,2,3", "max_steps=2"]
     words.append(f"hydra.sweep.dir={tmp_path}")

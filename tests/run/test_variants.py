@@ -282,10 +282,10 @@ METHODS = {
 }
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in METHODS if name not in ("online_em", "stochastic_em")]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in METHODS if name != "stochastic_em"]
 
 
-@pytest.mark.parametrize("method", ["online_em", "stochastic_em", *SLOW])
+@pytest.mark.parametrize("method", ["stochastic_em", *SLOW])
 def test_a_variant_runs_stops_and_goes_on_as_if_it_had_not(method: str, tmp_path: Path) -> None:
     arguments = [f"method={method}", *METHODS[method], "tolerance=0", "eval_every=4"]
     whole = run(tmp_path / "whole", *arguments, "max_steps=12")

@@ -128,6 +128,7 @@ def test_a_run_is_applied_to_other_k_space(base: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(found.ravel(), expected, atol=1e-6 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_a_complex_image_is_resumed_as_if_it_had_not_been_stopped(tmp_path: Path) -> None:
     x = phantom()[::2, ::2] * np.exp(1j * np.linspace(0, 2, SIZE // 2))[:, None]
     mask = np.random.default_rng(0).random(x.shape) < 0.5
@@ -155,6 +156,7 @@ def test_a_complex_image_is_resumed_as_if_it_had_not_been_stopped(tmp_path: Path
     assert code == 2
 
 
+@pytest.mark.slow
 def test_several_images_are_reconstructed_by_em_and_by_unrolling(tmp_path: Path) -> None:
     """Each with a mask of its own: the same likelihood to a tenth, all images in reconstruction.npy."""
     stack = np.stack([phantom()[::2, ::2], phantom()[::-2, ::2], phantom()[::2, ::-2]])
