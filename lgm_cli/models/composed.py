@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgm_cli.data.base.categories import MOST
+from lgm_cli.data.base.categories import MOST, sizes
 from lgm_cli.data.base.data import Data
 from lgm_cli.data.base.table import Table
 from lgm_cli.errors import UserError
@@ -85,9 +85,6 @@ class Composed(Mixture):
 
     # Blocks ----------------------------------------------------------------------------------------------------
 
-    def _places(self, labels: Sequence[str], categories: Sequence[int]) -> list[tuple[str, list[int]]]:
-        return places_of(self._asked, labels, categories)
-
     def _unbound(self, family: str) -> GaussianMixture | ColumnMixture:
         k = self.num_components
         if family == "normal":
@@ -114,9 +111,9 @@ class Composed(Mixture):
     def require_blocks(self, table: Table) -> None:
         """Raise UserError for columns or values that the blocks cannot have."""
         labels = list(map(str, table.column_labels))
-        sizes = [len((table.categories or {}).get(label, ())) for label in labels]
-        for family, places in self._places(labels, sizes):
-            if named := [labels[m] for m in places if sizes[m] and family not in ("categorical", "bernoulli")]:
+        number = sizes(table).tolist()
+        for family, places in places_of(self._asked, labels, number):
+            if named := [labels[m] for m in places if number[m] and family not in ("categorical", "bernoulli")]:
                 raise UserError(
                     f"the column {named[0]!r} holds categories, and its block of model.blocks is {family}",
                     "family=categorical for it",
@@ -130,7 +127,7 @@ class Composed(Mixture):
 
     def prepare(self, observations: Observations) -> None:
         labels = list(observations.column_labels)
-        places = self._places(labels, observations.categories or (0,) * len(labels))
+        places = places_of(self._asked, labels, observations.categories or (0,) * len(labels))
         center, scale = _units(observations)
         blocks = []
         for (family, own), names in zip(places, self._named(places), strict=True):
@@ -230,7 +227,7 @@ class Composed(Mixture):
 
     def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
         labels = list(map(str, table.column_labels))
-        places = self._places(labels, [len((table.categories or {}).get(label, ())) for label in labels])
+        places = places_of(self._asked, labels, sizes(table).tolist())
         found: dict[str, tuple[int, ...]] = {}
         for (family, own), names in zip(places, self._named(places), strict=True):
             shapes = self._shapes(family, len(own))

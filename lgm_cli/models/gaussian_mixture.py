@@ -52,6 +52,7 @@ class GaussianMixture(Mixture):
     results: ClassVar = ("components",)
     axes: ClassVar = axes_of_components("component")
     one_column = True
+    turns = ("means", "covariances")  # covariances about the new means
 
     family: Normal
     start_numbers = 1 << 24
@@ -238,22 +239,6 @@ class GaussianMixture(Mixture):
     def imagined(self, like: Tensor) -> Statistics:
         means = like.new_zeros(self.num_components, self.observations.shape[1])
         return self.family.imagined(self.prior_covariance, means)
-
-    # Learning --------------------------------------------------------------------------------------------------
-
-    def maximise(
-        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
-    ) -> Parameters:
-        """Shares of the responsibilities; weighted means and covariances under their floor. A component that has
-        almost no weight keeps its mean and covariance."""
-        names = block or tuple(parameters)
-        new = dict(parameters)
-        if "weights" in names:
-            new["weights"] = statistics["components"] / statistics["components"].sum()
-        for name in ("means", "covariances"):  # covariances about the new means
-            if name in names:
-                new |= self.family.maximise(new, statistics, name)
-        return new
 
     # What is reported ------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from lgm_cli.models.base.tuning import Tuning
 from lgm_cli.models.families.categories import above_floor, centred_logs, shares
 from lgm_cli.models.families.mixed import Mixed
 from lgm_cli.models.families.normal import EMPTY
-from lgm_cli.models.parts.chains import Chains, apart
+from lgm_cli.models.parts.chains import Chains, apart, by_step
 from lgm_cli.models.parts.hidden_markov_moments import RESTART, error_of_chains, lagged_covariance, stationary
 from lgm_cli.models.parts.hidden_markov_simulation import simulated_chain
 from lgm_cli.models.parts.state_emissions import NormalEmissions, StateEmissions
@@ -312,11 +312,8 @@ class HiddenMarkov(LatentVariableModel):
         self, inside: Parameters, posterior: StatePath, step: Tensor, column: Tensor, known: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Means and variances (K, t) of entries by their states, given the others of their step."""
-        where, turn = step[known], torch.zeros_like(step[known])
-        order = where.argsort(stable=True)
-        turn[order] = torch.arange(len(where)) - torch.searchsorted(where[order], where[order])
-        index = torch.zeros(self.steps, int(turn.max()) + 1, dtype=torch.long)
-        index[where, turn] = column[known]
+        where = step[known]
+        index, turn = by_step(where, column[known], self.steps)
         parts = posterior.emissions.conditional(index.to(posterior.state_probabilities.device))
         written = self.emissions.moments(self.emissions.export(inside))
         scale = self.emissions.scale

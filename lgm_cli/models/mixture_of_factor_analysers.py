@@ -41,6 +41,7 @@ class MixtureOfFactorAnalysers(GaussianMixture):
     """
 
     blocks = (("weights",), ("means",), ("loadings", "noise_variance"))
+    turns = ("means", "loadings")  # loadings with the noise variances, about the new means
     held_when_tempered = ("loadings", "noise_variance")
     axes: ClassVar = {"weights": ("component",), "loadings": ("component", "column", "factor")} | dict.fromkeys(
         ("means", "noise_variance"), ("component", "column")
@@ -154,20 +155,6 @@ class MixtureOfFactorAnalysers(GaussianMixture):
 
     def covariances_of(self, exported: Parameters) -> Tensor:
         return covariances_of(exported["loadings"], exported["noise_variance"])
-
-    # Learning --------------------------------------------------------------------------------------------------
-
-    def maximise(
-        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
-    ) -> Parameters:
-        """Shares of the responsibilities; weighted means; the best loadings and noise variances."""
-        names, new = block or tuple(parameters), dict(parameters)
-        if "weights" in names:
-            new["weights"] = statistics["components"] / statistics["components"].sum()
-        for name in ("means", "loadings"):  # loadings with the noise, about the new means
-            if name in names:
-                new |= self.family.maximise(new, statistics, name)
-        return new
 
     # What is reported ------------------------------------------------------------------------------------------
 

@@ -96,6 +96,10 @@ class ColumnMixture(Mixture):
         self.dim = self.num_components
         self.learned_from(observations)
 
+    @property
+    def turns(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]  # those of the family
+        return self.family.names
+
     @abstractmethod
     def learned_from(self, observations: Observations) -> None:
         """Set `family`, with its floor, and the averages that `start` needs."""
@@ -195,21 +199,6 @@ class ColumnMixture(Mixture):
             return {}
         whole = self.overall().to(like)
         return self.family.imagined(self.prior_theta, whole.expand(self.num_components, *whole.shape))
-
-    # Learning --------------------------------------------------------------------------------------------------
-
-    def maximise(
-        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
-    ) -> Parameters:
-        """Shares of the responsibilities, and the family's weighted maxima within their bounds, one parameter after the
-        other."""
-        names, new = block or tuple(parameters), dict(parameters)
-        if "weights" in names:
-            new["weights"] = statistics["components"] / statistics["components"].sum()
-        for name in self.family.names:
-            if name in names:
-                new |= self.family.maximise(new, statistics, name)
-        return new
 
     # What is reported ------------------------------------------------------------------------------------------
 

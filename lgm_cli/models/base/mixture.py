@@ -37,6 +37,7 @@ class Mixture(LatentVariableModel):
     num_components: int
     prior_weights: float  # imaginary data points of each component
     family: Any  # once it is bound
+    turns: tuple[str, ...]  # what an M-step maximises besides the weights, in this order
     start_numbers: ClassVar[int]  # of the table's, of which a start is drawn; of a larger table, of some rows
 
     def check(self, data: Data) -> None:
@@ -173,6 +174,19 @@ class Mixture(LatentVariableModel):
 
     def at_bounds(self, parameters: Parameters) -> dict[str, Tensor]:
         return {"weights": parameters["weights"] <= NEAR_ZERO} | self.family.at_bounds(parameters)
+
+    def maximise(
+        self, parameters: Parameters, statistics: Statistics, block: tuple[str, ...] | None = None
+    ) -> Parameters:
+        """Shares of the responsibilities, and the family's weighted maxima within their bounds, a parameter of `turns`
+        after the other. A component that has almost no weight keeps its own."""
+        names, new = block or tuple(parameters), dict(parameters)
+        if "weights" in names:
+            new["weights"] = statistics["components"] / statistics["components"].sum()
+        for name in self.turns:
+            if name in names:
+                new |= self.family.maximise(new, statistics, name)
+        return new
 
     def expected_loss(self, parameters: Parameters, statistics: Statistics) -> Tensor:
         component = torch.special.xlogy(statistics["components"], parameters["weights"]).sum()

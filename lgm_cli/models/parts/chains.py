@@ -91,3 +91,13 @@ def apart(observations: Observations, chains: Chains, table: Chunk, seed: int, s
     size = min(size or count, count)
     blocks = [block(order[first : first + size]) for first in range(0, count, size)]
     return replace(observations, shape=(count, width), blocks=blocks)
+
+
+def by_step(step: Tensor, column: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """The columns of entries (t,) in a row for each step, (steps, most of one step), zero where there is none; and the
+    place of each entry in its row, (t,)."""
+    turn, order = torch.zeros_like(step), step.argsort(stable=True)
+    turn[order] = torch.arange(len(step)) - torch.searchsorted(step[order], step[order])
+    index = torch.zeros(steps, int(turn.max()) + 1, dtype=torch.long)
+    index[step, turn] = column
+    return index, turn

@@ -18,6 +18,7 @@ from lgm_cli.models.base.parameters import Parameters, Statistics
 from lgm_cli.models.base.predictive import Predictive
 from lgm_cli.models.composed import Composed
 from lgm_cli.models.families.mixed import Mixed
+from lgm_cli.models.parts.chains import by_step
 from lgm_cli.models.parts.hidden_markov_moments import stationary
 from lgm_cli.models.parts.state_emissions import NormalEmissions, StateEmissions
 from lgm_cli.observations.blocks import Observations
@@ -123,11 +124,7 @@ class MixtureEmissions(StateEmissions):
     ) -> StepwisePredictive:
         """The distribution of entries (t,) of these rows and columns, given the others of their step. rows: steps with
         the probabilities (R, K) of their states."""
-        turn = torch.zeros_like(row)
-        order = row.argsort(stable=True)
-        turn[order] = torch.arange(len(row)) - torch.searchsorted(row[order], row[order])
-        index = torch.zeros(len(chances), int(turn.max()) + 1, dtype=torch.long)
-        index[row, turn] = column
+        index, turn = by_step(row, column, len(chances))
         emissions = self.family.emissions(parameters, rows)
         own = cast(Any, SimpleNamespace(responsibilities=chances.to(rows.values), emissions=emissions))
         found = self.mixture.predict(self._whole(parameters), own, index.to(rows.values.device))

@@ -18,8 +18,8 @@ def result(model: Composed | ComposedChain, learned: Learned) -> Result:
     """Weights, or shares of the time and mean stays, and by column the mean, the rate, the probability of a one or the
     likeliest category. Of each block the columns that differ most between components, the blocks by turns."""
     exported = {name: value.double().numpy() for name, value in learned.exported.items()}
-    chain, table = isinstance(model, ComposedChain), learned.data.table
-    share = model.shares(learned.exported).numpy() if isinstance(model, ComposedChain) else exported["weights"]
+    chain = isinstance(model, ComposedChain)
+    table, share = learned.data.table, model.shares(learned.exported).numpy() if chain else exported["weights"]
     titles, categories = list(map(str, table.titles_of_columns)), names_of(table)
     order = np.argsort(-share, kind="stable")[:ROWS]
     blocks, kinds = [], []

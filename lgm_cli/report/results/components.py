@@ -19,7 +19,7 @@ def result(model: LatentVariableModel, learned: Learned) -> Result:
     and its share of the time. Columns are those that differ most between components, beside their own spread."""
     exported = {name: value.double().numpy() for name, value in learned.exported.items()}
     chain = isinstance(model, HiddenMarkov)
-    share = model.shares(learned.exported).numpy() if isinstance(model, HiddenMarkov) else exported["weights"]
+    share = model.shares(learned.exported).numpy() if chain else exported["weights"]
     emission = next(name for name in WHAT if name in exported)
     values, words = exported[emission], WHAT[emission]
     table = learned.data.table
