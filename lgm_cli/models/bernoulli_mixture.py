@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from lgm_cli.models.base.column_mixture import ColumnMixture, near_floor
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.families.binary import Binary, log_mass
+from lgm_cli.models.families.predictive import Density
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 
@@ -58,8 +59,9 @@ class BernoulliMixture(ColumnMixture):
         mean = exported["probabilities"]
         return mean, mean * (1 - mean)
 
-    def log_mass(self, theta: Tensor, values: Tensor) -> Tensor:
-        return log_mass(theta, values[:, None])
+    def densities(self, inside: Parameters, index: Tensor) -> Density:
+        probabilities = inside["probabilities"][:, index].transpose(0, 1)
+        return lambda values: log_mass(probabilities, values[:, None])
 
     def restore(self, exported: Parameters) -> Parameters:
         """Within what the precision can tell from zero and one."""
@@ -78,7 +80,8 @@ class BernoulliMixture(ColumnMixture):
     def simulated_values(self, theta: Tensor, draw: Generator) -> Tensor:
         return torch.bernoulli(theta, generator=draw)
 
-    def at_floor(self, theta: Tensor) -> Tensor:
+    def at_floor(self, inside: Parameters) -> Tensor:
+        theta = inside["probabilities"]
         return near_floor(torch.minimum(theta, 1 - theta), self.family.floor)
 
     def floor_warning(self, components: str, columns: str, number: int) -> str:

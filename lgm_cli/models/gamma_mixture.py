@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from lgm_cli.data.base.table import Table
-from lgm_cli.models.base.column_mixture import POOLED, ColumnMixture, near_floor
+from lgm_cli.models.base.column_mixture import POOLED, ColumnMixture
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
 from lgm_cli.models.families.gamma_shapes import SMALLEST, shapes_of, standard_gamma
 from lgm_cli.models.families.positive import Positive, log_density
@@ -90,15 +90,11 @@ class GammaMixture(ColumnMixture):
         return {"weights": weights} | mixed
 
     def free(self, parameters: Parameters) -> Parameters:
-        floor = self.family.floor.to(parameters["means"])
-        means = torch.maximum(parameters["means"] - floor, 1e-3 * floor).log()
-        weights = parameters["weights"].clamp_min(1e-30).log()
-        return {"weights": weights, "means": means, "shapes": parameters["shapes"].log()}
+        return super().free(parameters) | {"shapes": parameters["shapes"].log()}
 
     def constrain(self, free: Parameters) -> Parameters:
-        means = self.family.floor.to(free["means"]) + free["means"].exp()
         shapes = free["shapes"].clamp(math.log(SMALLEST), math.log(self.family.largest)).exp()
-        return {"weights": free["weights"].softmax(0), "means": means, "shapes": shapes}
+        return super().constrain(free) | {"shapes": shapes}
 
     def restore(self, exported: Parameters) -> Parameters:
         shapes = exported["shapes"].clamp(SMALLEST, self.family.largest)
@@ -106,12 +102,6 @@ class GammaMixture(ColumnMixture):
 
     def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
         return super().exported_shapes(table) | {"shapes": (self.num_components, table.shape[1])}
-
-    def simulated_theta(self, components: int, columns: int, share: float, draw: Generator) -> Tensor:
-        """Log means whose variance is in this share the component's."""
-        like: Any = {"dtype": torch.float64, "generator": draw}
-        own = (0.5 * share) ** 0.5 * torch.randn(components, columns, **like)
-        return (1.0 + (0.5 * (1 - share)) ** 0.5 * torch.randn(columns, **like) + own).exp()
 
     def simulated_values(self, theta: Tensor, draw: Generator) -> Tensor:
         return theta * standard_gamma(torch.full_like(theta, DRAWN), draw) / DRAWN
@@ -126,15 +116,12 @@ class GammaMixture(ColumnMixture):
     def moments(self, exported: Parameters) -> tuple[Tensor, Tensor]:
         return exported["means"], exported["means"].square() / exported["shapes"]
 
-    def log_mass(self, theta: Tensor, values: Tensor) -> Tensor:
-        raise TypeError("a density depends on shapes, too: ask `densities`")
-
     def densities(self, inside: Parameters, index: Tensor) -> Density:
         means, shapes = (inside[name][:, index].transpose(0, 1) for name in ("means", "shapes"))
         return lambda values: log_density(means, shapes, values[:, None])
 
-    def at_floor(self, theta: Tensor) -> Tensor:
-        return near_floor(theta, self.family.floor.cpu())
+    def at_floor(self, inside: Parameters) -> Tensor:
+        return inside["shapes"] >= self.family.largest / NEAR_FLOOR
 
     def floor_warning(self, components: str, columns: str, number: int) -> str:
         return (
@@ -142,7 +129,3 @@ class GammaMixture(ColumnMixture):
             f"just above: values hardly differ there ({self.lower_floor} lets it fall further; fewer {self.word}s "
             "avoid it)"
         )
-
-    def floor_warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
-        """Of shapes at their upper bound."""
-        return self.warnings_of(parameters["shapes"] >= self.family.largest / NEAR_FLOOR, names)

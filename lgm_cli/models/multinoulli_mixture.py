@@ -14,6 +14,7 @@ from lgm_cli.data.base.table import Table
 from lgm_cli.models.base.column_mixture import ColumnMixture, near_floor
 from lgm_cli.models.base.parameters import ANY, Parameters
 from lgm_cli.models.families.categories import Categories, log_mass
+from lgm_cli.models.families.predictive import Density
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 
@@ -83,9 +84,10 @@ class MultinoulliMixture(ColumnMixture):
         mean = exported["probabilities"] @ number
         return mean, exported["probabilities"] @ number.square() - mean.square()
 
-    def log_mass(self, theta: Tensor, values: Tensor) -> Tensor:
+    def densities(self, inside: Parameters, index: Tensor) -> Density:
         """A category that was not seen in learning has the least probability."""
-        return log_mass(theta, values[:, None]).clamp_min(math.log(self.family.floor))
+        probabilities, least = inside["probabilities"][:, index].transpose(0, 1), math.log(self.family.floor)
+        return lambda values: log_mass(probabilities, values[:, None]).clamp_min(least)
 
     def exported_shapes(self, table: Table) -> dict[str, tuple[int, ...]]:
         size = ANY if self.possible is None else self.possible.shape[1]
@@ -100,9 +102,9 @@ class MultinoulliMixture(ColumnMixture):
     def simulated_values(self, theta: Tensor, draw: Generator) -> Tensor:
         return torch.multinomial(theta.flatten(0, 1), 1, generator=draw).view(len(theta), -1).double()
 
-    def at_floor(self, theta: Tensor) -> Tensor:
+    def at_floor(self, inside: Parameters) -> Tensor:
         assert self.possible is not None
-        return (near_floor(theta, self.family.floor) & self.possible).any(2)
+        return (near_floor(inside["probabilities"], self.family.floor) & self.possible).any(2)
 
     def floor_warning(self, components: str, columns: str, number: int) -> str:
         return (

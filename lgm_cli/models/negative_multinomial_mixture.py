@@ -56,15 +56,11 @@ class NegativeMultinomialMixture(PoissonMixture):
         return {"weights": weights, "rates": rates, "shapes": first["shapes"]}
 
     def free(self, parameters: Parameters) -> Parameters:
-        floor = self.family.floor.to(parameters["rates"])
-        rates = torch.maximum(parameters["rates"] - floor, 1e-3 * floor).log()
-        weights = parameters["weights"].clamp_min(1e-30).log()
-        return {"weights": weights, "rates": rates, "shapes": parameters["shapes"].log()}
+        return super().free(parameters) | {"shapes": parameters["shapes"].log()}
 
     def constrain(self, free: Parameters) -> Parameters:
-        rates = self.family.floor.to(free["rates"]) + free["rates"].exp()
         low, high = map(math.log, SHAPES)
-        return {"weights": free["weights"].softmax(0), "rates": rates, "shapes": free["shapes"].clamp(low, high).exp()}
+        return super().constrain(free) | {"shapes": free["shapes"].clamp(low, high).exp()}
 
     def restore(self, exported: Parameters) -> Parameters:
         return super().restore(exported) | {

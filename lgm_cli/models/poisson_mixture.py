@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Generator, Tensor
 
 from lgm_cli.models.base.column_mixture import ColumnMixture, near_floor
 from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.families.counts import Counts, log_mass
+from lgm_cli.models.families.predictive import Density
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 
@@ -53,24 +52,19 @@ class PoissonMixture(ColumnMixture):
     def moments(self, exported: Parameters) -> tuple[Tensor, Tensor]:
         return exported["rates"], exported["rates"]
 
-    def log_mass(self, theta: Tensor, values: Tensor) -> Tensor:
-        return log_mass(theta, values[:, None])
+    def densities(self, inside: Parameters, index: Tensor) -> Density:
+        rates = inside["rates"][:, index].transpose(0, 1)
+        return lambda values: log_mass(rates, values[:, None])
 
     def restore(self, exported: Parameters) -> Parameters:
         inside = super().restore(exported)
         return inside | {"rates": torch.maximum(inside["rates"], self.family.floor.to(inside["rates"]))}
 
-    def simulated_theta(self, components: int, columns: int, share: float, draw: Generator) -> Tensor:
-        """Log rates whose variance is in this share the component's."""
-        like: Any = {"dtype": torch.float64, "generator": draw}
-        own = (0.5 * share) ** 0.5 * torch.randn(components, columns, **like)
-        return (1.0 + (0.5 * (1 - share)) ** 0.5 * torch.randn(columns, **like) + own).exp()
-
     def simulated_values(self, theta: Tensor, draw: Generator) -> Tensor:
         return torch.poisson(theta, generator=draw)
 
-    def at_floor(self, theta: Tensor) -> Tensor:
-        return near_floor(theta, self.family.floor.cpu())
+    def at_floor(self, inside: Parameters) -> Tensor:
+        return near_floor(inside["rates"], self.family.floor.cpu())
 
     def floor_warning(self, components: str, columns: str, number: int) -> str:
         each = "the rate" if number == 1 else f"{number:,} rates"

@@ -23,6 +23,7 @@ from lgm_cli.models import composed
 from lgm_cli.models.base.parameters import Parameters, Statistics
 from lgm_cli.models.composed_chain import ComposedChain
 from lgm_cli.models.families.counts import CountEmissions, Counts
+from lgm_cli.models.families.predictive import Density
 from lgm_cli.models.hidden_markov import HiddenMarkov
 from lgm_cli.models.poisson_mixture import PoissonMixture
 from lgm_cli.observations.blocks import Observations
@@ -300,9 +301,9 @@ class GeometricMixture(PoissonMixture):
         super().learned_from(observations)
         self.family = Geometric(self.family.floor)
 
-    def log_mass(self, theta: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        y = values[:, None]
-        return y * theta.log() - (y + 1) * theta.log1p()
+    def densities(self, inside: Parameters, index: torch.Tensor) -> Density:
+        rates = inside["rates"][:, index].transpose(0, 1)
+        return lambda values: values[:, None] * rates.log() - (values[:, None] + 1) * rates.log1p()
 
 
 def test_a_family_of_a_test_works_in_a_mixture_and_in_a_chain(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ class Told:
         return torch.zeros_like(weights[:, 0]) if self.hidden is None else (weights * self.hidden).sum(1)
 
     def conditional(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+        raise TypeError("these emissions know densities alone")
 
     def drawn(self, component: Tensor, generator: Generator) -> Told:
         return self

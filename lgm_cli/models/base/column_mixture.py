@@ -104,9 +104,12 @@ class ColumnMixture(Mixture):
     def learned_from(self, observations: Observations) -> None:
         """Set `family`, with its floor, and the averages that `start` needs."""
 
-    @abstractmethod
     def simulated_theta(self, components: int, columns: int, share: float, draw: Generator) -> Tensor:
-        """Theta of components that differ by about this share of what a column varies, float64."""
+        """Theta of components that differ by about this share of what a column varies, float64. Here theta is
+        positive, and its logarithm varies."""
+        like: Any = {"dtype": torch.float64, "generator": draw}
+        own = (0.5 * share) ** 0.5 * torch.randn(components, columns, **like)
+        return (1.0 + (0.5 * (1 - share)) ** 0.5 * torch.randn(columns, **like) + own).exp()
 
     @abstractmethod
     def simulated_values(self, theta: Tensor, draw: Generator) -> Tensor:
@@ -207,13 +210,8 @@ class ColumnMixture(Mixture):
         """Means and variances of the columns given the component, (K, M) each."""
 
     @abstractmethod
-    def log_mass(self, theta: Tensor, values: Tensor) -> Tensor:
-        """log P(values | k) of entries (n, t), from their theta (n, K, t, ..); (n, K, t)."""
-
     def densities(self, inside: Parameters, index: Tensor) -> Density:
         """log p(values | k) of entries index (n, t), as a function of values (n, t); (n, K, t)."""
-        theta = inside[self.theta][:, index].transpose(0, 1)
-        return lambda values: self.log_mass(theta, values)
 
     def predict(self, parameters: Parameters, posterior: Responsibilities, index: Tensor) -> MixturePredictive:
         """A mixture of the components' distributions of the entry, by what was observed of its row."""
@@ -248,8 +246,8 @@ class ColumnMixture(Mixture):
     whole = True  # whether values are whole numbers
 
     @abstractmethod
-    def at_floor(self, theta: Tensor) -> Tensor:
-        """Which theta ended at their floor, or just above, bool (K, M)."""
+    def at_floor(self, inside: Parameters) -> Tensor:
+        """Which parameters ended at their bound, or near it, bool (K, M)."""
 
     @abstractmethod
     def floor_warning(self, components: str, columns: str, number: int) -> str:
@@ -257,11 +255,7 @@ class ColumnMixture(Mixture):
 
     def floor_warnings(self, parameters: Parameters, names: list[str]) -> list[str]:
         """Of theta at their floors."""
-        return self.warnings_of(self.at_floor(self.export(parameters)[self.theta]), names)
-
-    def warnings_of(self, low: Tensor, names: list[str]) -> list[str]:
-        """Of parameters (K, M) that are so low, if any are."""
-        low = torch.nonzero(low)
+        low = torch.nonzero(self.at_floor(self.export(parameters)))
         if not len(low):
             return []
         components, columns = (part.unique().tolist() for part in low.T)

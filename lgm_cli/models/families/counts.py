@@ -6,11 +6,12 @@ import torch
 from torch import Generator, Tensor
 
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
+from lgm_cli.models.families.above_floor import AboveFloor
 from lgm_cli.models.families.normal import EMPTY
 from lgm_cli.observations.chunk import Chunk
 
 
-class Counts:
+class Counts(AboveFloor):
     """y_m | k ~ Poisson(rate_km), independent over columns m given the component k, hidden entries left out.
 
     Parameters are `rates` (K, M). Statistics are sums over rows with weights r_nk: `count` and `first` (K, M), those of
@@ -20,9 +21,6 @@ class Counts:
     """
 
     names = ("rates",)
-
-    def __init__(self, floor: Tensor) -> None:
-        self.floor = floor
 
     def emissions(self, parameters: Parameters, chunk: Chunk) -> CountEmissions:
         """What the rows of a chunk tell of the components."""
@@ -51,14 +49,6 @@ class Counts:
         few = count <= EMPTY * count.sum(0)
         found = statistics["first"] / count.masked_fill(few, 1.0)
         return {"rates": torch.where(few, rates, torch.maximum(found, self.floor.to(found)))}
-
-    def free(self, rates: Tensor) -> Tensor:
-        """Logarithms of what exceeds the floor."""
-        floor = self.floor.to(rates)
-        return torch.maximum(rates - floor, 1e-3 * floor).log()
-
-    def constrain(self, free: Tensor) -> Tensor:
-        return self.floor.to(free) + free.exp()
 
 
 class CountEmissions:

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
+from lgm_cli.models.families.above_floor import AboveFloor
 from lgm_cli.models.families.gamma_shapes import SMALLEST, shapes_of, standard_gamma
 from lgm_cli.models.families.normal import EMPTY
 from lgm_cli.observations.chunk import Chunk
@@ -14,7 +15,7 @@ SHAPES = (SMALLEST, 1e6)  # bounds of shapes: a larger one is Poisson to within 
 LEAST_LEVEL = 1e-30  # of a row that was drawn, whose logarithm is taken
 
 
-class OverdispersedCounts:
+class OverdispersedCounts(AboveFloor):
     """y_m | z, k ~ Poisson(z rate_km), independent over columns m,  z | k ~ gamma(shape_k, shape_k), of mean one.
 
     Over the seen columns o of a row, with S = sum_o y and R_k = sum_o rate_km, the counts are negative multinomial,
@@ -32,9 +33,6 @@ class OverdispersedCounts:
     """
 
     names = ("rates", "shapes")
-
-    def __init__(self, floor: Tensor) -> None:
-        self.floor = floor
 
     def emissions(self, parameters: Parameters, chunk: Chunk) -> OverdispersedEmissions:
         """What the rows of a chunk tell of the components."""

@@ -6,12 +6,13 @@ import torch
 from torch import Generator, Tensor
 
 from lgm_cli.models.base.parameters import NEAR_FLOOR, Parameters, Statistics
+from lgm_cli.models.families.above_floor import AboveFloor
 from lgm_cli.models.families.gamma_shapes import SMALLEST, shapes_of
 from lgm_cli.models.families.normal import EMPTY
 from lgm_cli.observations.chunk import Chunk
 
 
-class Positive:
+class Positive(AboveFloor):
     """y_m | k ~ gamma of mean mean_km and shape a_km, independent over columns m given the component k:
 
         log p(y | k) = a log a - a log mean - log G(a) + (a - 1) log y - a y / mean,
@@ -28,7 +29,8 @@ class Positive:
     names = ("means", "shapes")
 
     def __init__(self, floor: Tensor, largest: float) -> None:
-        self.floor, self.largest = floor, largest
+        super().__init__(floor)
+        self.largest = largest
 
     def emissions(self, parameters: Parameters, chunk: Chunk) -> PositiveEmissions:
         """What the rows of a chunk tell of the components."""
