@@ -160,3 +160,33 @@ def exact_gradient(model: LatentVariableModel, parameters: Parameters) -> Parame
 def flat(gradient: Parameters) -> Tensor:
     """All entries in one vector."""
     return torch.cat([value.detach().flatten().double() for value in gradient.values()])
+
+
+def numpy_of(exported: Parameters) -> dict[str, np.ndarray]:
+    return {name: value.detach().numpy() for name, value in exported.items()}
+
+
+def check_step_of_em(model: LatentVariableModel, parameters: Parameters) -> Parameters:
+    """From posteriors at the parameters: the gradient of the expected loss is that of the likelihood, to rounding, the
+    M-step has no lower neighbour, and each block of it changes its own parameters alone, for the better. Returns the
+    statistics."""
+    chunks, total = list(model.observations.chunks), {}
+    for chunk in chunks:
+        total = model.add_statistics(total, chunk, model.posterior(parameters, chunk))
+    free = {name: value.clone().requires_grad_() for name, value in model.free(parameters).items()}
+    surrogate = torch.autograd.grad(-model.expected_loss(model.constrain(free), total), list(free.values()))
+    inside = model.constrain(free)
+    each = [model.log_likelihood(inside, chunk, model.posterior(inside, chunk)).sum() for chunk in chunks]
+    for own, other in zip(surrogate, torch.autograd.grad(torch.stack(each).sum(), list(free.values())), strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-7, atol=1e-8)
+    before = float(model.expected_loss(parameters, total))
+    best = model.maximise(parameters, total)
+    least = float(model.expected_loss(best, total))
+    assert least <= before
+    for seed in range(5):
+        assert least <= float(model.expected_loss(moved(model, best, seed, 0.02), total)) + 1e-9
+    for block in model.blocks:  # of ECM: the others stay
+        partly = model.maximise(parameters, total, block)
+        assert all((name in block) != torch.equal(partly[name], parameters[name]) for name in parameters)
+        assert float(model.expected_loss(partly, total)) <= before + 1e-9
+    return total

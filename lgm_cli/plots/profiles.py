@@ -1,4 +1,4 @@
-"""What the components of a mixture of whole numbers differ in, and how surely rows belong to them."""
+"""What the components of a mixture of whole or positive numbers differ in, and how surely rows belong to them."""
 
 from __future__ import annotations
 

@@ -75,10 +75,6 @@ def log_density(values: np.ndarray, exported: dict[str, np.ndarray]) -> np.ndarr
     return found
 
 
-def numpy_of(exported: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    return {name: value.detach().numpy() for name, value in exported.items()}
-
-
 @pytest.mark.parametrize("layout", ["masked", "gathered"])
 def test_likelihood_responsibilities_and_predictions_are_those_of_the_densities(layout: str) -> None:
     values = table()
@@ -86,7 +82,7 @@ def test_likelihood_responsibilities_and_predictions_are_those_of_the_densities(
     if layout == "gathered":
         model = composed().bind(cases.regathered(model.observations))
     parameters = cases.moved(model, model.start(0))
-    exported = numpy_of(model.export(parameters))
+    exported = cases.numpy_of(model.export(parameters))
     assert list(exported) == [
         *("weights", "means", "covariances", "probabilities", "rates", "probabilities_4", "means_5", "covariances_5")
     ]
@@ -112,32 +108,13 @@ def test_likelihood_responsibilities_and_predictions_are_those_of_the_densities(
 
 
 def test_the_step_of_em_is_a_maximum_and_its_gradient_is_that_of_the_likelihood() -> None:
-    values = table()
-    model = cases.bind(composed(), values)
+    model = cases.bind(composed(), table())
     parameters = cases.moved(model, model.start(0))
-    chunks, total = list(model.observations.chunks), {}
-    for chunk in chunks:
-        total = model.add_statistics(total, chunk, model.posterior(parameters, chunk))
-    free = {name: value.clone().requires_grad_() for name, value in model.free(parameters).items()}
-    inside = model.constrain(free)
-    surrogate = torch.autograd.grad(-model.expected_loss(inside, total), list(free.values()))
-    inside = model.constrain(free)
-    each = [model.log_likelihood(inside, chunk, model.posterior(inside, chunk)).sum() for chunk in chunks]
-    exact = torch.stack(each).sum()
-    for own, other in zip(surrogate, torch.autograd.grad(exact, list(free.values())), strict=True):
-        torch.testing.assert_close(own, other, rtol=1e-7, atol=1e-8)
+    total = cases.check_step_of_em(model, parameters)
     energy = model.free_energy(parameters, total)
     assert energy is not None
-    scaled = float(exact.detach()) + sum(float(model.log_scales(chunk).sum()) for chunk in chunks)
-    assert float(energy) == pytest.approx(scaled, rel=1e-10)
-    best = model.maximise(parameters, total)
-    least = float(model.expected_loss(best, total))
-    assert least <= float(model.expected_loss(parameters, total))
-    for seed in range(5):
-        assert least <= float(model.expected_loss(cases.moved(model, best, seed, 0.02), total)) + 1e-9
-    for block in model.blocks:  # of ECM: the others stay
-        partly = model.maximise(parameters, total, block)
-        assert all((name in block) != torch.equal(partly[name], parameters[name]) for name in parameters)
+    shift = sum(float(model.log_scales(chunk).sum()) for chunk in model.observations.chunks)
+    assert float(energy) == pytest.approx(float(cases.log_likelihood(model, parameters)) + shift, rel=1e-10)
 
 
 def test_blocks_of_one_family_are_the_model_of_that_family() -> None:
@@ -159,7 +136,7 @@ def test_blocks_of_one_family_are_the_model_of_that_family() -> None:
 
 def test_the_implied_covariance_is_that_of_draws() -> None:
     model = cases.bind(composed(), table())
-    exported = numpy_of(model.export(model.start(0)))
+    exported = cases.numpy_of(model.export(model.start(0)))
     random, size = np.random.default_rng(0), 200_000
     kind = random.choice(2, size, p=exported["weights"])
     drawn = np.empty((size, 7))

@@ -29,7 +29,7 @@ from lgm_cli.models.poisson_mixture import PoissonMixture
 from lgm_cli.observations.blocks import Observations
 from lgm_cli.observations.chunk import Chunk
 from tests import cases
-from tests.models.test_composed import BLOCKS, log_density, numpy_of, table
+from tests.models.test_composed import BLOCKS, log_density, table
 
 
 def chain(blocks: Any = BLOCKS, states: int = 2, **options: Any) -> ComposedChain:
@@ -67,7 +67,7 @@ def test_likelihood_states_and_predictions_are_sums_over_all_paths() -> None:
     values[-1, 2] = 3.0
     model = bound(values)
     parameters = cases.moved(model, model.start(0))
-    exported = numpy_of(model.export(parameters))
+    exported = cases.numpy_of(model.export(parameters))
     assert list(exported) == [
         *("initial", "transition", "means", "covariances", "probabilities", "rates", "probabilities_4"),
         *("means_5", "covariances_5"),
@@ -95,23 +95,7 @@ def test_likelihood_states_and_predictions_are_sums_over_all_paths() -> None:
 
 def test_the_step_of_em_is_a_maximum_and_its_gradient_is_that_of_the_likelihood() -> None:
     model = bound(table())
-    parameters = cases.moved(model, model.start(0))
-    (chunk,) = model.observations.chunks
-    total = model.statistics(chunk, model.posterior(parameters, chunk))
-    free = {name: value.clone().requires_grad_() for name, value in model.free(parameters).items()}
-    surrogate = torch.autograd.grad(-model.expected_loss(model.constrain(free), total), list(free.values()))
-    inside = model.constrain(free)
-    exact = model.log_likelihood(inside, chunk, model.posterior(inside, chunk)).sum()
-    for own, other in zip(surrogate, torch.autograd.grad(exact, list(free.values())), strict=True):
-        torch.testing.assert_close(own, other, rtol=1e-7, atol=1e-8)
-    best = model.maximise(parameters, total)
-    least = float(model.expected_loss(best, total))
-    assert least <= float(model.expected_loss(parameters, total))
-    for seed in range(5):
-        assert least <= float(model.expected_loss(cases.moved(model, best, seed, 0.02), total)) + 1e-9
-    for block in model.blocks:  # of ECM: the others stay
-        partly = model.maximise(parameters, total, block)
-        assert all((name in block) != torch.equal(partly[name], parameters[name]) for name in parameters)
+    cases.check_step_of_em(model, cases.moved(model, model.start(0)))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +137,7 @@ def test_series_apart_and_known_states_are_as_in_the_hidden_markov_model() -> No
     names = {"series_names": pd.Index(["a", "b", "c"]), "series_column": "id"}
     model = bound(values, series=series, **names)
     parameters = cases.moved(model, model.start(0))
-    exported = numpy_of(model.export(parameters))
+    exported = cases.numpy_of(model.export(parameters))
     densities = emitted(values, exported)
     parts = np.split(densities, np.cumsum(sizes)[:-1])
     assert likelihood(model, parameters) == pytest.approx(sum(logsumexp(paths(part, exported)[1]) for part in parts))
@@ -325,7 +309,7 @@ def test_a_family_of_a_test_works_in_a_mixture_and_in_a_chain(monkeypatch: pytes
         return found
 
     parameters = cases.moved(model, model.start(0))
-    exported = numpy_of(model.export(parameters))
+    exported = cases.numpy_of(model.export(parameters))
     _, joint = paths(each(values, exported), exported)
     assert likelihood(model, parameters) == pytest.approx(logsumexp(joint), abs=1e-9)
     ((chunk,),) = model.observations.blocks
@@ -343,6 +327,6 @@ def test_a_family_of_a_test_works_in_a_mixture_and_in_a_chain(monkeypatch: pytes
         assert now >= before - 1e-9
         before = now
     own = cases.moved(mixture, mixture.start(0))
-    exported = numpy_of(mixture.export(own))
+    exported = cases.numpy_of(mixture.export(own))
     expected = logsumexp(np.log(exported["weights"]) + each(values, exported), 1)
     assert float(cases.log_likelihood(mixture, own)) == pytest.approx(expected.sum(), abs=1e-9)

@@ -15,7 +15,6 @@ from scipy.special import logsumexp
 
 from lgm_cli.command.cli import main
 from lgm_cli.errors import UserError
-from lgm_cli.models.base.parameters import Parameters
 from lgm_cli.models.composed import Composed
 from lgm_cli.models.gamma_mixture import GammaMixture
 from tests import cases
@@ -39,10 +38,6 @@ def densities(values: np.ndarray, exported: dict[str, np.ndarray]) -> np.ndarray
     return found
 
 
-def numpy_of(exported: Parameters) -> dict[str, np.ndarray]:
-    return {name: value.detach().numpy() for name, value in exported.items()}
-
-
 @pytest.mark.parametrize("layout", ["masked", "gathered"])
 def test_likelihood_and_predictions_are_those_of_scipy(layout: str) -> None:
     values = table()
@@ -50,7 +45,7 @@ def test_likelihood_and_predictions_are_those_of_scipy(layout: str) -> None:
     if layout == "gathered":
         model = GammaMixture(2, 1e-3).bind(cases.regathered(model.observations))
     parameters = cases.moved(model, model.start(0))
-    exported = numpy_of(model.export(parameters))
+    exported = cases.numpy_of(model.export(parameters))
     joint = densities(values, exported)
     for chunk in model.observations.chunks:
         own, posterior = chunk.points.numpy(), model.posterior(parameters, chunk)
@@ -75,7 +70,7 @@ def test_the_maximum_of_one_component_is_that_of_scipy() -> None:
     parameters, total = model.start(0), {}
     for chunk in model.observations.chunks:
         total = model.add_statistics(total, chunk, model.posterior(parameters, chunk))
-    found = numpy_of(model.export(model.maximise(parameters, total)))
+    found = cases.numpy_of(model.export(model.maximise(parameters, total)))
     shape, _, scale = stats.gamma.fit(values, floc=0)
     assert found["shapes"][0, 0] == pytest.approx(shape, rel=1e-6)
     assert found["means"][0, 0] == pytest.approx(shape * scale, rel=1e-6)
@@ -83,21 +78,7 @@ def test_the_maximum_of_one_component_is_that_of_scipy() -> None:
 
 def test_the_step_of_em_is_a_maximum_and_its_gradient_is_that_of_the_likelihood() -> None:
     model = cases.bind(GammaMixture(2, 1e-3), table())
-    parameters = cases.moved(model, model.start(0))
-    chunks, total = list(model.observations.chunks), {}
-    for chunk in chunks:
-        total = model.add_statistics(total, chunk, model.posterior(parameters, chunk))
-    free = {name: value.clone().requires_grad_() for name, value in model.free(parameters).items()}
-    surrogate = torch.autograd.grad(-model.expected_loss(model.constrain(free), total), list(free.values()))
-    inside = model.constrain(free)
-    exact = torch.stack([model.log_likelihood(inside, c, model.posterior(inside, c)).sum() for c in chunks]).sum()
-    for own, other in zip(surrogate, torch.autograd.grad(exact, list(free.values())), strict=True):
-        torch.testing.assert_close(own, other, rtol=1e-7, atol=1e-8)
-    best = model.maximise(parameters, total)
-    least = float(model.expected_loss(best, total))
-    assert least <= float(model.expected_loss(parameters, total))
-    for seed in range(5):
-        assert least <= float(model.expected_loss(cases.moved(model, best, seed, 0.02), total)) + 1e-9
+    cases.check_step_of_em(model, cases.moved(model, model.start(0)))
 
 
 def test_a_component_of_one_value_ends_at_the_floor_and_is_told() -> None:
@@ -109,7 +90,7 @@ def test_a_component_of_one_value_ends_at_the_floor_and_is_told() -> None:
         for chunk in model.observations.chunks:
             total = model.add_statistics(total, chunk, model.posterior(parameters, chunk))
         parameters = model.maximise(parameters, total)
-    exported = numpy_of(model.export(parameters))
+    exported = cases.numpy_of(model.export(parameters))
     tight = exported["shapes"][:, 0].argmax()
     assert exported["shapes"][tight, 0] == pytest.approx(1e4) and exported["means"][tight, 0] == pytest.approx(
         5, rel=0.01
@@ -128,7 +109,7 @@ def test_other_numbers_are_refused(value: float) -> None:
 
 def test_the_covariance_is_that_of_draws() -> None:
     model = cases.bind(GammaMixture(2, 1e-3), table())
-    exported = numpy_of(model.export(model.start(0)))
+    exported = cases.numpy_of(model.export(model.start(0)))
     random, size = np.random.default_rng(0), 400_000
     kind = random.choice(2, size, p=exported["weights"])
     shapes, means = exported["shapes"][kind], exported["means"][kind]
@@ -143,7 +124,7 @@ def test_blocks_of_positive_columns_stand_beside_normal_ones() -> None:
     blocks = [{"family": "normal", "columns": ["y2"]}, {"family": "gamma"}]
     model = cases.bind(Composed(2, blocks, "full", 1e-3, 1e-6), values)
     parameters = cases.moved(model, model.start(0))
-    exported = numpy_of(model.export(parameters))
+    exported = cases.numpy_of(model.export(parameters))
     assert list(exported) == ["weights", "means", "covariances", "means_2", "shapes"]
     own = {"weights": exported["weights"], "means": exported["means_2"], "shapes": exported["shapes"]}
     joint = densities(values[:, [0, 1, 3]], own)

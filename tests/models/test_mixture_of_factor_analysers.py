@@ -33,10 +33,6 @@ def table() -> np.ndarray:
     return values
 
 
-def numpy_of(exported: Parameters) -> dict[str, np.ndarray]:
-    return {name: value.detach().numpy() for name, value in exported.items()}
-
-
 def densities(values: np.ndarray, exported: dict[str, np.ndarray]) -> np.ndarray:
     """log p(observed entries, k), (N, K)."""
     found = np.tile(np.log(exported["weights"]), (len(values), 1))
@@ -64,7 +60,7 @@ def test_likelihood_and_factors_are_those_of_dense_normals(layout: str) -> None:
     if layout == "gathered":
         model = model_of().bind(cases.regathered(model.observations))
     parameters = model.canonical(cases.moved(model, model.start(0)))
-    exported = numpy_of(model.export(parameters))
+    exported = cases.numpy_of(model.export(parameters))
     joint = densities(values, exported)
     for chunk in model.observations.chunks:
         own, posterior = chunk.points.numpy(), model.posterior(parameters, chunk)
@@ -83,26 +79,9 @@ def test_likelihood_and_factors_are_those_of_dense_normals(layout: str) -> None:
                 np.testing.assert_allclose(inferred["latent_mean"][row, k], expected, rtol=1e-7, atol=1e-8)
 
 
-def test_the_step_of_em_climbs_by_blocks_and_its_gradient_is_that_of_the_likelihood() -> None:
+def test_the_step_of_em_is_a_maximum_and_its_gradient_is_that_of_the_likelihood() -> None:
     model = cases.bind(model_of(), table())
-    assert isinstance(model, MixtureOfFactorAnalysers)
-    parameters = cases.moved(model, model.start(0))
-    chunks, total = list(model.observations.chunks), statistics_of(model, parameters)
-    free = {name: value.clone().requires_grad_() for name, value in model.free(parameters).items()}
-    surrogate = torch.autograd.grad(-model.expected_loss(model.constrain(free), total), list(free.values()))
-    inside = model.constrain(free)
-    exact = torch.stack([model.log_likelihood(inside, c, model.posterior(inside, c)).sum() for c in chunks]).sum()
-    for own, other in zip(surrogate, torch.autograd.grad(exact, list(free.values())), strict=True):
-        torch.testing.assert_close(own, other, rtol=1e-7, atol=1e-7)
-    loss = float(model.expected_loss(parameters, total))
-    for block in model.blocks:
-        new = model.maximise(parameters, total, block)
-        assert all((name in block) != torch.equal(new[name], parameters[name]) for name in parameters)
-        assert float(model.expected_loss(new, total)) <= loss + 1e-9
-    best = model.maximise(parameters, total)
-    least = float(model.expected_loss(best, total))
-    for seed in range(5):
-        assert least <= float(model.expected_loss(cases.moved(model, best, seed, 0.02), total)) + 1e-9
+    cases.check_step_of_em(model, cases.moved(model, model.start(0)))
 
 
 def test_one_component_is_the_factor_analysis_of_scikit_learn() -> None:
@@ -115,7 +94,7 @@ def test_one_component_is_the_factor_analysis_of_scikit_learn() -> None:
     known = FactorAnalysis(2, tol=1e-12, max_iter=20_000, svd_method="lapack").fit(values)
     found = float(cases.log_likelihood(model, parameters))
     assert found == pytest.approx(known.score(values) * len(values), rel=1e-9)
-    exported = numpy_of(model.export(parameters))
+    exported = cases.numpy_of(model.export(parameters))
     np.testing.assert_allclose(exported["noise_variance"][0], known.noise_variance_, rtol=2e-3)
     covariance = exported["loadings"][0] @ exported["loadings"][0].T + np.diag(exported["noise_variance"][0])
     np.testing.assert_allclose(covariance, known.get_covariance(), atol=1e-3 * covariance.max())

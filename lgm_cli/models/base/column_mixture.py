@@ -1,4 +1,4 @@
-"""What mixtures of columns of whole numbers share: categories, counts, zeros and ones."""
+"""What mixtures of columns of whole or positive numbers share: categories, counts, zeros and ones, amounts."""
 
 from __future__ import annotations
 
